@@ -1,0 +1,58 @@
+# What a fresh Debian machine needs is set up by the first target that needs it. `make help` lists them.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+FILE ?= etc/appd.conf
+BIND ?= 127.0.0.1:8080
+SOURCES := $(shell find appd twisted -type f -not -name '*.pyc' -not -name dropin.cache)
+
+.PHONY: help run test test-all lint quick install bench clean
+
+help:
+	@echo 'make run       serve $(FILE) on $(BIND)'
+	@echo 'make test      lint, types and every test'
+	@echo 'make quick     the tests without a booted systemd'
+	@echo 'make install   $(VENV) with appd and all its extras'
+	@echo 'make bench     the measurements of bench/'
+
+run: $(VENV)/.installed
+	@echo 'appd serves $(FILE) on http://$(BIND)/ - Ctrl-C stops it'
+	@exec $(BIN)/appd run $(FILE) --bind http=$(BIND)
+
+install: $(VENV)/.installed
+
+# systemd-python has no wheels: its build needs a compiler, Python's headers, pkg-config and libsystemd-dev.
+$(VENV)/.dependencies: pyproject.toml
+	@PYTHON=$(PYTHON) packaging/build-needs
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=23.1' 'setuptools>=77'
+	$(BIN)/python packaging/dependencies | xargs -d '\n' $(BIN)/python -m pip install --quiet
+	@touch $@
+
+# Installed as a user would have it, not editable: the tests run what is packaged, twistd's plugin among it.
+$(VENV)/.installed: $(VENV)/.dependencies $(SOURCES)
+	@rm -rf build
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --force-reinstall .
+	@rm -rf build
+	@touch $@
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+quick: lint
+	$(BIN)/python -m pytest -q -m 'not system'
+
+test: lint
+	$(BIN)/python -m pytest -q
+
+test-all: test
+
+bench: $(VENV)/.installed
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m compileall -q appd
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python bench/adopt.py
+
+clean:
+	rm -rf $(VENV) build dist .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

@@ -1,0 +1,7 @@
+"""`python -m appd`."""
+
+from __future__ import annotations
+
+from appd.cli import main
+
+main()

@@ -1,0 +1,176 @@
+"""argv → command.
+
+Only this module and `__main__` read sys.argv or exit. The exit codes are those of sysexits(3): 0 done, 64 usage, 69 the
+host refuses, 70 our fault, 78 a person must edit something.
+"""
+
+from __future__ import annotations
+
+import argparse
+import atexit
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from appd import __version__
+from appd.address import Address, AddressError, parse
+from appd.errors import EX_OK, EX_SOFTWARE, EX_USAGE, AppdError
+
+__all__ = ["main"]
+
+
+class _Parser(argparse.ArgumentParser):
+    """Exits with 64 for wrong usage, where argparse has 2."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(EX_USAGE, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+class _BindAction(argparse.Action):
+    """Collects --bind NAME=ADDRESS; a name may have several addresses."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: Any = None
+    ) -> None:
+        name, equals, text = values.partition("=")
+        if not equals or not name:
+            parser.error(f"--bind {values}: write NAME=ADDRESS, like web=127.0.0.1:8080")
+        try:
+            address = parse(text)
+        except AddressError as error:
+            parser.error(f"--bind {values}: {error}")
+        if not address.is_bound_by_appd:
+            parser.error(
+                f"--bind {values}: {text} is no address to bind: a port, HOST:PORT, a path, udp:… or unix-dgram:…"
+            )
+        binds: dict[str, list[Address]] = getattr(namespace, self.dest)
+        binds.setdefault(name, []).append(address)
+
+
+def _parser() -> _Parser:
+    parser = _Parser(prog="appd", description="An application server for Linux hosts that run systemd.")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    run = commands.add_parser("run", help="serve what a configuration file says")
+    run.add_argument("file", metavar="FILE", help="the configuration file")
+    run.add_argument(
+        "--bind",
+        metavar="NAME=ADDRESS",
+        action=_BindAction,
+        default={},
+        help="make the socket that systemd:name=NAME means, when systemd passed none of that name; repeatable",
+    )
+    run.add_argument(
+        "--single", action="store_true", help="one worker alone, without the supervisor (what every run is for now)"
+    )
+    run.set_defaults(act=_run)
+
+    check = commands.add_parser("check", help="say everything that is wrong with a configuration file")
+    check.add_argument("file", metavar="FILE", help="the configuration file")
+    check.add_argument("--units", metavar="DIR", help="compare with the .socket units in this folder too")
+    check.set_defaults(act=_check)
+
+    types = commands.add_parser("types", help="list the server types and their keys")
+    types.add_argument("name", metavar="NAME", nargs="?", help="the server type to describe")
+    types.set_defaults(act=_types)
+
+    explain = commands.add_parser("explain", help="show descriptor, name, unit, server and factory of each address")
+    explain.add_argument("file", metavar="FILE", help="the configuration file")
+    explain.add_argument("--json", action="store_true", help="as JSON")
+    explain.set_defaults(act=_explain)
+
+    version = commands.add_parser("version", help="print the version")
+    version.set_defaults(act=_version)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Runs a command and exits with its code.
+
+    Args:
+        argv: The arguments; those of the process without them.
+    """
+    arguments = sys.argv[1:] if argv is None else argv
+    if arguments[:1] == ["run"]:
+        # First of all: a stop may come while argparse is being imported.
+        from appd.signals import StopSignals
+
+        signals = StopSignals()
+        signals.raise_when_told()
+    else:
+        signals = None
+    try:
+        options = _parser().parse_args(arguments)
+        code = options.act(options, signals)
+    except AppdError as error:
+        _complain(error)
+        code = error.exit_code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = EX_OK
+    except KeyboardInterrupt:
+        code = EX_OK
+    sys.exit(code)
+
+
+def _complain(error: AppdError) -> None:
+    for problem in error.problems:
+        print(problem, file=sys.stderr)
+        if problem.traceback:
+            print(problem.traceback.rstrip(), file=sys.stderr)
+
+
+def _run(options: argparse.Namespace, signals: Any) -> int:
+    from appd import worker
+    from appd.journal import Log
+    from appd.signals import Stopped
+
+    log = Log()
+    log.start()
+    try:
+        code = worker.run(options.file, options.bind, log, signals)
+    except Stopped:
+        code = EX_OK
+    except Exception as error:
+        log.write(f"appd has failed, which is a fault of its own: {type(error).__name__}: {error}", 2)
+        _keep_traceback(log)
+        code = EX_SOFTWARE
+    log.close(5.0)
+    # What hosted code registered for the exit still runs, but its threads that never return must not keep the process.
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _keep_traceback(log: Any) -> None:
+    """For a report of the fault: at debug level, since users see no traceback of ours."""
+    import traceback
+
+    log.write(traceback.format_exc(), 7)
+
+
+def _check(options: argparse.Namespace, _signals: Any) -> int:
+    from appd.check import check
+
+    return check(options.file, options.units, sys.stdout)
+
+
+def _types(options: argparse.Namespace, _signals: Any) -> int:
+    from appd.typelist import describe
+
+    sys.stdout.write(describe(options.name))
+    return EX_OK
+
+
+def _explain(options: argparse.Namespace, _signals: Any) -> int:
+    from appd.explain import explain
+
+    sys.stdout.write(explain(options.file, as_json=options.json))
+    return EX_OK
+
+
+def _version(_options: argparse.Namespace, _signals: Any) -> int:
+    print(f"appd {__version__}")
+    return EX_OK

@@ -1,0 +1,137 @@
+"""Text of the file → plain values.
+
+Each converter takes the text and returns a value, or raises ValueError with the reason and what is allowed; the loader
+adds file, line and key. A converter marked `@placed` also gets the file that holds the line, because relative paths are
+relative to it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from typing import Any
+
+from appd import address as addresses
+
+__all__ = ["REGISTERED", "placed"]
+
+_SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|)\Z", re.A)
+_SPAN_UNITS = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SIZE = re.compile(r"(\d+)\s*(B|KB|MB|GB|)\Z", re.A | re.I)
+_SIZE_UNITS = {"": 1, "B": 1, "KB": 1024, "MB": 1024**2, "GB": 1024**3}
+_SWITCHES = {"on": True, "yes": True, "true": True, "1": True, "off": False, "no": False, "false": False, "0": False}
+_LEVELS = ("debug", "info", "warning", "error", "critical")
+_DOTTED = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*\Z")
+
+
+def placed(converter: Callable[[str, str], Any]) -> Callable[[str, str], Any]:
+    """Marks a converter that wants the file of the line as its second argument."""
+    converter.wants_file = True  # type: ignore[attr-defined]  # a mark on a function, read by the matcher
+    return converter
+
+
+def span(text: str) -> float:
+    """A length of time, in seconds: `500ms`, `30s`, `5m`, `2h`, `1d`; a bare number is seconds."""
+    match = _SPAN.match(text)
+    if match is None:
+        raise ValueError(f"{text!r} is not a length of time like 500ms, 30s, 5m, 2h or 1d")
+    return float(match[1]) * _SPAN_UNITS[match[2]]
+
+
+def size(text: str) -> int:
+    """A size in bytes: `4096`, `64KB`, `16MB`, `1GB` (powers of 1024)."""
+    match = _SIZE.match(text)
+    if match is None:
+        raise ValueError(f"{text!r} is not a size like 4096, 64KB, 16MB or 1GB")
+    return int(match[1]) * _SIZE_UNITS[match[2].upper()]
+
+
+def switch(text: str) -> bool:
+    """`on` or `off` (yes, no, true, false, 1 and 0 too)."""
+    if text.lower() not in _SWITCHES:
+        raise ValueError(f"{text!r} is neither on nor off")
+    return _SWITCHES[text.lower()]
+
+
+def positive(text: str) -> int:
+    """A whole number from 1 on."""
+    if not re.match(r"\d{1,9}\Z", text, re.A) or int(text) < 1:
+        raise ValueError(f"{text!r} is not a whole number from 1 on")
+    return int(text)
+
+
+def mode(text: str) -> int:
+    """The permissions of a file, octal."""
+    if not re.match(r"[0-7]{3,4}\Z", text, re.A):
+        raise ValueError(f"{text!r} is not an octal file mode like 0660")
+    return int(text, 8)
+
+
+def level(text: str) -> str:
+    """The name of a log level; `warn` is `warning`."""
+    name = {"warn": "warning"}.get(text.lower(), text.lower())
+    return one_of(*_LEVELS)(name)
+
+
+def one_of(*words: str) -> Callable[[str], str]:
+    """Makes a converter for one word of several, in any case."""
+
+    def convert(text: str) -> str:
+        if text.lower() not in words:
+            raise ValueError(f"{text!r} is not one of {', '.join(words)}")
+        return text.lower()
+
+    return convert
+
+
+log_format = one_of("auto", "journal", "text", "json")
+ipv6_only = one_of("default", "both", "ipv6-only")
+
+
+def namespace(text: str) -> str:
+    """The name of a logger, its case kept: `twisted.web`."""
+    if not re.match(r"[\w.-]+\Z", text):
+        raise ValueError(f"{text!r} is not the name of a logger")
+    return text
+
+
+def dotted(text: str) -> str:
+    """A name of hosted code, `package.module:attribute`; it is looked up later, in the worker."""
+    if not _DOTTED.match(text):
+        raise ValueError(f"{text!r} is not of the form package.module:name")
+    return text
+
+
+@placed
+def path(text: str, file: str) -> str:
+    """A path; a relative one is relative to the file that holds the line."""
+    if not text:
+        raise ValueError("a path is missing")
+    return os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(file)), text))
+
+
+def address(text: str) -> addresses.Address:
+    """Any address."""
+    return addresses.parse(text)
+
+
+def bindable(text: str) -> addresses.Address:
+    """An address that appd binds itself."""
+    parsed = addresses.parse(text)
+    if not parsed.is_bound_by_appd:
+        raise ValueError(f"{text!r} is no address to bind: a port, HOST:PORT, a path, udp:… or unix-dgram:…")
+    return parsed
+
+
+# Short names for component.xml files, beside ZConfig's own (string, integer, identifier …).
+REGISTERED: dict[str, Callable[..., Any]] = {
+    "address": address,
+    "dotted": dotted,
+    "level": level,
+    "path": path,
+    "positive": positive,
+    "size": size,
+    "span": span,
+    "switch": switch,
+}

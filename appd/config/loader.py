@@ -1,0 +1,239 @@
+"""A file → settings: the schema, the section types of server types as they are met, and all errors at once.
+
+What ZConfig asks for, and where it is met:
+
+* Section types of server types are loaded when a section of an unknown type starts: `startSection`.
+* Type names are global in a schema, so a component names its nested types `NAME.part`. A short name in the file is
+  looked for in the enclosing types first, from the inside out, then among appd's shared ones (`appd.part`), then at the
+  top.
+* All errors at once needs the parser (lines), the matcher (values) and this loader (files): three places, one list.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import ZConfig
+from ZConfig.datatypes import Registry as DatatypeRegistry
+from ZConfig.loader import ConfigLoader, SchemaLoader
+
+from appd.config.datatypes import REGISTERED
+from appd.config.matcher import Matcher, Nothing
+from appd.config.parser import Parser, read_text
+from appd.config.settings import Settings
+from appd.errors import ConfigurationError, Place, Problem
+from appd.registry import Registration, Registry
+
+__all__ = ["Loader", "load", "schema_with", "section_of"]
+
+
+def load(path: str, registry: Registry | None = None) -> Settings:
+    """Reads a configuration file.
+
+    Args:
+        path: The file.
+        registry: Where server types are found.
+
+    Returns:
+        The settings of the file.
+
+    Raises:
+        ConfigurationError: Every problem of the file and of those it includes, in the order of their lines.
+    """
+    return Loader(registry or Registry()).load(path)
+
+
+def schema_with(*registrations: Registration) -> Any:
+    """The schema with the sections of some server types, to list what there is.
+
+    Args:
+        registrations: The server types.
+
+    Raises:
+        ConfigurationError: A component.xml is missing or wrong.
+    """
+    loader = Loader(Registry())
+    for one in registrations:
+        loader.add_server_type(one)
+    return loader.schema
+
+
+def section_of(registration: Registration, registry: Registry, outer: Settings, options: Settings | None) -> Settings:
+    """The settings that a server type would get from a section of its own with these keys.
+
+    Args:
+        registration: The server type.
+        registry: Where server types are found.
+        outer: The section that names the type; its addresses count for the inner one.
+        options: The keys; None for none.
+
+    Raises:
+        ConfigurationError: A key is unknown, missing or does not convert.
+    """
+    loader = Loader(registry)
+    loader.add_server_type(registration)
+    matcher = Matcher(None, loader.schema.gettype(registration.name), outer.name, outer.place, loader)
+    for key, value in (options.values["values"] if options is not None else {}).items():
+        assert options is not None
+        place = options.where(key)
+        try:
+            matcher.addValue(key, value, (place.line, None, place.file))
+        except ZConfig.ConfigurationError as error:
+            loader.report(error, place)
+    settings = matcher.finish()
+    if loader.problems:
+        raise ConfigurationError(*loader.problems)
+    return settings
+
+
+def _base_schema() -> Any:
+    datatypes = DatatypeRegistry()
+    for name, converter in REGISTERED.items():
+        datatypes.register(name, converter)
+    with open(os.path.join(os.path.dirname(__file__), "schema.xml"), encoding="utf-8") as file:
+        return SchemaLoader(datatypes).loadFile(file, "package:appd.config:schema.xml")
+
+
+class Loader(ConfigLoader):  # type: ignore[misc]  # ZConfig has no types
+    """Reads one file and what it includes.
+
+    Args:
+        registry: Where server types are found.
+
+    Attributes:
+        problems: What is wrong so far.
+    """
+
+    def __init__(self, registry: Registry) -> None:
+        super().__init__(_base_schema())
+        self.registry = registry
+        self.problems: list[Problem] = []
+        self.place = Place("", 0)
+        self._name: str | None = None
+        self._first = ""
+        self._reading: list[str] = []
+
+    def load(self, path: str) -> Settings:
+        """Reads the file; see `load`."""
+        place = Place(path, 0)
+        try:
+            text = read_text(path)
+        except ValueError as error:
+            raise ConfigurationError(Problem(str(error), place)) from None
+        top = Matcher(self.schema, self.schema, None, place, self)
+        self._parse(path, text, top, {})
+        settings = top.finish()
+        if self.problems:
+            raise ConfigurationError(*sorted(self.problems, key=self._order))
+        return settings
+
+    def _order(self, problem: Problem) -> tuple[bool, int]:
+        # The file itself line by line, then the files it includes, each in the order of its own lines.
+        place = problem.place or Place("", 0)
+        return (place.file != self._first, place.line)
+
+    def _parse(self, path: str, text: str, section: Any, defines: dict[str, str]) -> None:
+        if not self._reading:
+            self._first = path
+        self._reading.append(os.path.realpath(path))
+        Parser(path, text, self, defines).parse(section)
+        self._reading.pop()
+
+    # What the parser calls.
+
+    def section_starts(self, place: Place, name: str | None) -> None:
+        """Notes the line of the section that starts next, and its name as written."""
+        self.place = place
+        self._name = name
+
+    def unknown_section(self, _outer: Any) -> Nothing:
+        """What takes the lines of a section that could not start."""
+        return Nothing()
+
+    def report(self, error: ZConfig.ConfigurationError, place: Place) -> None:
+        """Keeps an error of ZConfig's as a problem."""
+        if isinstance(error, ZConfig.SubstitutionReplacementError):
+            message = (
+                f"${error.name} is not defined: write %define {error.name} VALUE before it, "
+                f"$({error.name.upper()}) for the environment, $$ for a dollar"
+            )
+        else:
+            message = error.message
+        self.problems.append(Problem(message, place))
+
+    def include(self, parser: Parser, section: Any, path: str) -> None:
+        """Reads an included file in the middle of another."""
+        if os.path.realpath(path) in self._reading:
+            chain = " includes ".join([*self._reading[self._reading.index(os.path.realpath(path)) :], path])
+            parser.error(f"%include goes round in a circle: {chain}")
+        try:
+            text = read_text(path)
+        except ValueError as error:
+            parser.error(f"%include {path}: {error}")
+        self._parse(path, text, section, parser.defines)
+
+    def startSection(self, parent: Any, type_: str, name: str | None) -> Any:
+        if isinstance(parent, Nothing):
+            return parent
+        found = self._section_type(parent, type_)
+        if found is None:
+            raise ZConfig.ConfigurationError(self._unknown_type(parent, type_))
+        return parent.createChildMatcher(found, self._name)
+
+    def endSection(self, parent: Any, type_: str, name: str | None, matcher: Any) -> None:
+        value = matcher.finish()
+        if value is not None and not isinstance(parent, Nothing):
+            parent.addSection(matcher.type.name, name, value)
+
+    def _section_type(self, parent: Matcher, type_: str) -> Any:
+        known = set(self.schema.gettypenames())
+        enclosing = parent.type.name.split(".") if parent.type.name else []
+        for depth in range(len(enclosing), 0, -1):
+            name = ".".join([*enclosing[:depth], type_])
+            if name in known:
+                return self.schema.gettype(name)
+        if enclosing:
+            return self.schema.gettype(f"appd.{type_}") if f"appd.{type_}" in known else None
+        if type_ not in known and "." not in type_:
+            self._load_server_type(type_)
+            known = set(self.schema.gettypenames())
+        if type_ not in known or self.schema.gettype(type_).isabstract() or "." in type_:
+            return None
+        return self.schema.gettype(type_)
+
+    def _load_server_type(self, name: str) -> None:
+        try:
+            registration = self.registry.find(name)
+            if registration is not None:
+                self.add_server_type(registration)
+        except ConfigurationError as error:
+            raise ZConfig.ConfigurationError(str(error)) from None
+
+    def add_server_type(self, registration: Registration) -> None:
+        """Adds the section type that a server type brings.
+
+        Raises:
+            ConfigurationError: Its component.xml is missing or wrong.
+        """
+        package = registration.package
+        try:
+            self.importSchemaComponent(package)
+        except Exception as error:  # ZConfig, the XML parser and a data type's import may all raise
+            reason = " ".join(str(error).split())
+            raise ConfigurationError(f"{registration}: component.xml of {package}: {reason}") from error
+        if registration.name not in self.schema.gettypenames():
+            raise ConfigurationError(
+                f"{registration}: component.xml of {package} has no <sectiontype name={registration.name!r}>"
+            )
+
+    def _unknown_type(self, parent: Matcher, type_: str) -> str:
+        if parent.type.name:
+            outer = parent.type.name.rpartition(".")[2]
+            allowed = ", ".join(f"<{one}>" for one in parent._section_names()) or "no section"
+            listed = f"`appd types {parent.type.name.split('.')[0]}` lists what there is"
+            return f"<{type_}> is unknown in <{outer}>, which takes {allowed}; {listed}"
+        ours = ("socket", "environment", "log")
+        near = self.registry.nearest(type_, ours)
+        hint = f"did you mean {' or '.join(f'<{one}>' for one in near)}? " if near else ""
+        return f"no server type or section is called <{type_}>: {hint}`appd types` lists what there is"

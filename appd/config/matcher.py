@@ -1,0 +1,190 @@
+"""Keys and sections, checked against the schema, → `Settings`.
+
+ZConfig's matchers stop at the first value that does not convert. These keep the problem and go on, and they build
+`Settings`, which know the line of every value, in place of ZConfig's section values, which do not.
+"""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+import ZConfig
+from ZConfig.info import ValueInfo
+from ZConfig.matcher import BaseMatcher
+
+from appd.config.settings import Settings
+from appd.errors import Place, Problem
+
+if TYPE_CHECKING:
+    from appd.config.loader import Loader
+
+__all__ = ["Matcher", "Nothing"]
+
+
+class Matcher(BaseMatcher):  # type: ignore[misc]  # ZConfig has no types
+    """The matcher of one section, or of the file as a whole.
+
+    Args:
+        info: How the outer section knows this one.
+        type_: The section type.
+        name: The name of the section, None without one.
+        place: Where it starts.
+        context: What collects the problems.
+    """
+
+    def __init__(self, info: Any, type_: Any, name: str | None, place: Place, context: Loader) -> None:
+        super().__init__(info, type_, [])
+        self.name = name
+        self.place = place
+        self.context = context
+        self._places: dict[str, list[Place]] = {}
+        self._written: dict[str, list[str]] = {}
+        self._named: dict[tuple[str, str], Place] = {}
+
+    def createChildMatcher(self, type_: Any, name: str | None) -> Matcher:
+        place = self.context.place
+        shown = type_.name.rpartition(".")[2]
+        try:
+            info = self.type.getsectioninfo(type_.name, name)
+        except ZConfig.ConfigurationError:
+            outer = f"<{self.type.name}>" if self.type.name else "the top of the file"
+            allowed = ", ".join(f"<{one}>" for one in self._section_names()) or "no section"
+            raise ZConfig.ConfigurationError(f"<{shown}> has no place in {outer}, which takes {allowed}") from None
+        if not info.isAllowedName(name):
+            raise ZConfig.ConfigurationError(f"<{shown}> needs a name: <{shown} NAME>")
+        kind = info.sectiontype.name
+        if name and (earlier := self._named.setdefault((kind, name.lower()), place)) is not place:
+            what = "server" if kind == "appd.server" else f"<{shown}>"
+            raise ZConfig.ConfigurationError(f"a second {what} is called {name!r}; the first is at {earlier}")
+        if not info.ismulti():
+            if info.attribute in self._places:
+                raise ZConfig.ConfigurationError(
+                    f"a second <{shown}>; the first is at {self._places[info.attribute][0]}"
+                )
+            self._places[info.attribute] = [place]
+        return Matcher(info, type_, name, place, self.context)
+
+    def addSection(self, type_: str, name: str | None, value: Settings) -> None:
+        info = self.type.getsectioninfo(type_, name)
+        if info.ismulti():
+            self._values[info.attribute].append(value)
+            self._places.setdefault(info.attribute, []).append(value.place)
+        else:
+            self._values[info.attribute] = value
+
+    def addValue(self, key: str, value: str, position: tuple[int, int | None, str]) -> None:
+        place = Place(position[2], position[0])
+        info, attribute, realkey = self._key_info(key)
+        if info.name == "+":
+            self._add_free_value(info, attribute, realkey, value, position, place)
+            return
+        if not info.ismulti():
+            if attribute in self._places:
+                raise ZConfig.ConfigurationError(
+                    f"{key!r} is there twice; the first is at {self._places[attribute][0]}"
+                )
+            self._values[attribute] = ValueInfo(value, position)
+        else:
+            self._values[attribute].append(ValueInfo(value, position))
+        self._places.setdefault(attribute, []).append(place)
+        self._written.setdefault(attribute, []).append(value)
+
+    def _add_free_value(self, info: Any, attribute: str, key: str, value: str, position: Any, place: Place) -> None:
+        values = self._values[attribute]
+        if info.ismulti():
+            values.setdefault(key, []).append(ValueInfo(value, position))
+        elif key in values:
+            raise ZConfig.ConfigurationError(f"{key!r} is there twice; the first is at {self._places[key][0]}")
+        else:
+            values[key] = ValueInfo(value, position)
+        self._places.setdefault(key, []).append(place)
+
+    def _key_info(self, key: str) -> tuple[Any, str, str]:
+        try:
+            realkey = self.type.keytype(key)
+        except ValueError as error:
+            raise ZConfig.ConfigurationError(f"{key!r} is no name for a key here: {error}") from None
+        free = None
+        for known, info in self.type:
+            if known == realkey and not info.issection():
+                return info, info.attribute, realkey
+            if info.name == "+" and not info.issection():
+                free = info
+        if free is not None:
+            return free, free.attribute, realkey
+        raise ZConfig.ConfigurationError(self._unknown_key(key))
+
+    def _unknown_key(self, key: str) -> str:
+        known = sorted(name for name, info in self.type if name and not info.issection())
+        section = self.type.name.rpartition(".")[2] if self.type.name else ""
+        where = f"<{section}>" if section else "the top of the file"
+        near = get_close_matches(key.lower(), known, n=3, cutoff=0.6)
+        hint = f"did you mean {' or '.join(near)}? " if near else f"it takes {', '.join(known) or 'no keys'}; "
+        command = f"appd types {self.type.name.split('.')[0]}" if section else "appd types"
+        return f"{where} has no key {key!r}: {hint}`{command}` lists what there is"
+
+    def _section_names(self) -> list[str]:
+        names: list[str] = []
+        for _key, info in self.type:
+            if info.issection():
+                kind = info.sectiontype
+                names += kind.getsubtypenames() if kind.isabstract() else [kind.name]
+        return sorted({name.rpartition(".")[2] for name in names})
+
+    def finish(self) -> Settings:
+        """Converts what was collected; a value that is wrong is reported and stands as None."""
+        values: dict[str, Any] = {}
+        for key, info in self.type:
+            attribute = info.attribute
+            raw = self._values[attribute]
+            if info.issection():
+                values[attribute] = raw
+            elif info.name == "+":
+                values[attribute] = {one: self._converted_free(info, value) for one, value in raw.items()}
+            elif info.ismulti():
+                values[attribute] = [self._converted(info, one, key) for one in raw or info.getdefault()]
+            else:
+                one = raw if raw is not None else info.getdefault()
+                values[attribute] = None if one is None else self._converted(info, one, key)
+            if info.minOccurs and attribute not in self._places and not values[attribute]:
+                what = f"<{info.sectiontype.name.rpartition('.')[2]}>" if info.issection() else repr(key)
+                where = f"<{self.type.name.rpartition('.')[2]}>" if self.type.name else "the file"
+                self.context.problems.append(Problem(f"{where} needs {what}", self.place))
+        places = {attribute: tuple(found) for attribute, found in self._places.items()}
+        written = {attribute: tuple(found) for attribute, found in self._written.items()}
+        return Settings(self.type.name or "", self.name, self.place, values, places, written)
+
+    def _converted_free(self, info: Any, value: Any) -> Any:
+        if isinstance(value, list):
+            return [self._converted(info, one, "") for one in value]
+        return self._converted(info, value, "")
+
+    def _converted(self, info: Any, value: ValueInfo, key: str) -> Any:
+        line, _column, file = value.position
+        try:
+            if getattr(info.datatype, "wants_file", False):
+                return info.datatype(value.value, file)
+            return info.datatype(value.value)
+        except ValueError as error:
+            message = f"{key}: {error}" if key else str(error)
+            self.context.problems.append(Problem(message, Place(file, line)))
+            return None
+
+
+class Nothing:
+    """Stands for a section that nobody knows, so that what is in it is passed over without further complaint."""
+
+    type = None
+
+    def createChildMatcher(self, _type: Any, _name: str | None) -> Nothing:
+        return self
+
+    def addSection(self, _type: str, _name: str | None, _value: Any) -> None:
+        """Takes no note of it."""
+
+    def addValue(self, _key: str, _value: str, _position: Any) -> None:
+        """Takes no note of it."""
+
+    def finish(self) -> None:
+        """Has no value."""

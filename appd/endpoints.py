@@ -1,0 +1,329 @@
+"""Addresses + inherited sockets → listeners: things that can listen, in one way, wherever their socket comes from.
+
+An address of kind `systemd` becomes one listener for each descriptor that it means. When nobody passed that name, a
+socket of that name from `--bind` or a `<socket>` section is made instead. A socket that appd binds itself is from then
+on treated as an inherited one.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from appd.activation import ClaimError, Inheritance, InheritedSocket, describe
+from appd.address import Address
+from appd.binding import BindOptions, bind, path_identity, unlink_bound
+from appd.errors import HostError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from twisted.internet.defer import Deferred
+
+    from appd.ports import Connections
+
+__all__ = ["BoundListener", "InheritedListener", "Listener", "NamedSocket", "TwistedListener", "UnboundName", "resolve"]
+
+
+class Listener(Protocol):
+    """One socket of a server.
+
+    Attributes:
+        address: The address as the file has it.
+        kind: `stream`, `datagram`, `connection`, or `` when nobody knows yet.
+        inherited: Whether it came from systemd.
+    """
+
+    address: Address
+    kind: str
+    inherited: bool
+
+    def prepare(self) -> None:
+        """Makes the socket, when it is not there yet.
+
+        Raises:
+            HostError: The host refuses.
+            ConfigurationError: It would be a socket that nobody can reach.
+        """
+
+    def listen(self, reactor: Any, serves: Any, connections: Connections) -> Any:
+        """Begins to serve.
+
+        Args:
+            reactor: The reactor.
+            serves: A protocol factory for a stream, a DatagramProtocol for a datagram socket.
+            connections: The record of open connections.
+
+        Returns:
+            An IListeningPort, None for a `connection`, or a Deferred of a port.
+        """
+
+    def release(self) -> None:
+        """Closes what `prepare` made. An inherited socket stays as it is."""
+
+    @property
+    def where(self) -> str:
+        """The address that the kernel says it has."""
+
+    @property
+    def host_and_port(self) -> tuple[str, int | str]:
+        """For the start-up record: the host as configured, and the port (the path of a UNIX socket)."""
+
+
+class NamedSocket(NamedTuple):
+    """A socket that a name stands for when systemd passed none of that name.
+
+    Attributes:
+        addresses: Where to bind; several share the name.
+        options: What `<socket>` says beyond the address.
+        origin: Who said so, for people.
+    """
+
+    addresses: tuple[Address, ...]
+    options: BindOptions = BindOptions()
+    origin: str = "--bind"
+
+
+class _SocketListener:
+    """A listener on a descriptor."""
+
+    inherited = False
+
+    def __init__(self, address: Address, kind: str, family: int) -> None:
+        self.address = address
+        self.kind = kind
+        self.family = family
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.address} {self.kind}>"
+
+    def _listen(self, fd: int, reactor: Any, serves: Any, connections: Connections) -> Any:
+        from appd import ports
+
+        if self.kind == "datagram":
+            return ports.adopt_datagram(reactor, fd, self.family, serves)
+        if self.kind == "connection":
+            return ports.adopt_connection(reactor, fd, self.family, serves, connections)
+        return ports.adopt_stream(reactor, fd, self.family, serves, connections)
+
+
+class InheritedListener(_SocketListener):
+    """A descriptor that systemd passed.
+
+    Args:
+        address: The address that means it.
+        inherited_socket: The descriptor.
+    """
+
+    inherited = True
+
+    def __init__(self, address: Address, inherited_socket: InheritedSocket) -> None:
+        super().__init__(address, inherited_socket.kind, inherited_socket.family)
+        self.socket = inherited_socket
+
+    def prepare(self) -> None:
+        """The socket is there."""
+
+    def listen(self, reactor: Any, serves: Any, connections: Connections) -> Any:
+        return self._listen(self.socket.fd, reactor, serves, connections)
+
+    def release(self) -> None:
+        """The socket is systemd's."""
+
+    @property
+    def where(self) -> str:
+        return self.socket.where
+
+    @property
+    def host_and_port(self) -> tuple[str, int | str]:
+        return _split_where(self.socket.where)
+
+
+class BoundListener(_SocketListener):
+    """A socket that appd makes.
+
+    Args:
+        address: The address as the file has it.
+        bound: Where to bind; another than `address` when that is the name of a named socket.
+        options: How to bind.
+
+    Resource handling: `prepare` makes the socket, `release` closes it and removes its path.
+    """
+
+    def __init__(self, address: Address, bound: Address, options: BindOptions) -> None:
+        family = socket.AF_UNIX if bound.path else socket.AF_UNSPEC
+        super().__init__(address, "datagram" if bound.is_datagram else "stream", family)
+        self._bound = bound
+        self._options = options
+        self._socket: socket.socket | None = None
+        self._identity: tuple[int, int] | None = None
+
+    def prepare(self) -> None:
+        if self._socket is None:
+            self._socket = bind(self._bound, self._options)
+            self._identity = path_identity(self._socket)
+            self.family = self._socket.family
+
+    def listen(self, reactor: Any, serves: Any, connections: Connections) -> Any:
+        self.prepare()
+        assert self._socket is not None
+        return self._listen(self._socket.fileno(), reactor, serves, connections)
+
+    def release(self) -> None:
+        if self._socket is not None:
+            unlink_bound(self._socket, self._identity)
+            self._socket.close()
+            self._socket = None
+
+    @property
+    def where(self) -> str:
+        return describe(self._socket.getsockname()) if self._socket is not None else str(self._bound)
+
+    @property
+    def host_and_port(self) -> tuple[str, int | str]:
+        if self._bound.path:
+            return "localhost", self._bound.path
+        return self._bound.host or "localhost", self._bound.port
+
+
+class TwistedListener:
+    """A description that Twisted binds, like `ssl:…` or that of an endpoint plugin."""
+
+    kind = "stream"
+    inherited = False
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        self._port: Any = None
+
+    def prepare(self) -> None:
+        """Twisted binds when it listens."""
+
+    def listen(self, reactor: Any, serves: Any, connections: Connections) -> Deferred[Any]:
+        from twisted.internet.endpoints import serverFromString
+        from twisted.internet.protocol import Protocol as TwistedProtocol
+        from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
+
+        class Counted(ProtocolWrapper):
+            def makeConnection(self, transport: Any) -> None:
+                connections.add(self)
+                super().makeConnection(transport)
+
+            def connectionLost(self, reason: Any = TwistedProtocol) -> None:
+                super().connectionLost(reason)
+                connections.discard(self)
+
+            def abortConnection(self) -> None:
+                transport: Any = self.transport
+                transport.abortConnection()
+
+        class CountingFactory(WrappingFactory):
+            protocol = Counted
+
+        try:
+            listening: Deferred[Any] = serverFromString(reactor, self.address.text).listen(CountingFactory(serves))
+        except Exception as error:  # a plugin's parser may raise anything
+            raise HostError(f"{self.address}: Twisted cannot listen there: {error}") from error
+
+        def keep(port: Any) -> Any:
+            self._port = port
+            return port
+
+        return listening.addCallback(keep)
+
+    def release(self) -> None:
+        """Twisted closes it with the port."""
+
+    @property
+    def where(self) -> str:
+        return str(self._port.getHost()) if self._port is not None else self.address.text
+
+    @property
+    def host_and_port(self) -> tuple[str, int | str]:
+        return "localhost", self.address.text
+
+
+class UnboundName:
+    """A name that systemd will pass: what `check` has in place of the socket. It cannot listen."""
+
+    kind = ""
+    inherited = True
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+
+    def prepare(self) -> None:
+        raise ClaimError(f"{self.address} was not passed")
+
+    def listen(self, reactor: Any, serves: Any, connections: Connections) -> Any:
+        raise ClaimError(f"{self.address} was not passed")
+
+    def release(self) -> None:
+        """There is nothing."""
+
+    @property
+    def where(self) -> str:
+        return "passed by systemd"
+
+    @property
+    def host_and_port(self) -> tuple[str, int | str]:
+        return "localhost", str(self.address)
+
+
+def resolve(
+    address: Address,
+    server: str,
+    kinds: frozenset[str],
+    inheritance: Inheritance | None,
+    named: Mapping[str, NamedSocket],
+    backlog: int | None = None,
+) -> Sequence[Listener]:
+    """Finds or plans the sockets that an address means.
+
+    Args:
+        address: The address.
+        server: The name of the server that wants it.
+        kinds: What the server serves, of `stream` and `datagram`.
+        inheritance: What systemd passed; None when that is not known (`appd check`).
+        named: Name → socket to make when nothing of that name was inherited.
+        backlog: The queue of listen(2), for sockets that appd makes.
+
+    Raises:
+        ClaimError: The address means nothing that the server can serve.
+    """
+    if address.kind == "twisted":
+        _check_kind(address, "stream", kinds)
+        return [TwistedListener(address)]
+    if address.is_bound_by_appd:
+        return [_plan(address, address, kinds, BindOptions(backlog=backlog))]
+    substitute = named.get(address.name) if address.name else None
+    passed = inheritance is not None and (address.name in inheritance.by_name or substitute is None)
+    if passed:
+        assert inheritance is not None
+        return [InheritedListener(address, one) for one in inheritance.claim(address, server, kinds)]
+    if substitute is None:
+        return [UnboundName(address)]
+    those = substitute.addresses
+    if address.position is not None:
+        if address.position >= len(those):
+            raise ClaimError(f"{address}: {substitute.origin} makes only {len(those)} of that name")
+        those = (those[address.position],)
+    options = substitute.options if substitute.options.backlog else substitute.options._replace(backlog=backlog)
+    return [_plan(address, one, kinds, options) for one in those]
+
+
+def _plan(address: Address, bound: Address, kinds: frozenset[str], options: BindOptions) -> BoundListener:
+    _check_kind(address, "datagram" if bound.is_datagram else "stream", kinds)
+    return BoundListener(address, bound, options)
+
+
+def _check_kind(address: Address, kind: str, kinds: frozenset[str]) -> None:
+    if kind not in kinds:
+        raise ClaimError(f"{address} is a {kind} address, but the server takes {' or '.join(sorted(kinds))} sockets")
+
+
+def _split_where(where: str) -> tuple[str, int | str]:
+    host, colon, port = where.rpartition(":")
+    if colon and port.isdigit() and where[0] not in "/@":
+        return ("localhost" if host in ("0.0.0.0", "[::]") else host), int(port)
+    return "localhost", where

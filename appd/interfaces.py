@@ -1,0 +1,89 @@
+"""What server types and their factories agree on with appd."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from zope.interface import Attribute, Interface
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from appd.address import Address
+    from appd.config.settings import Settings
+    from appd.endpoints import Listener
+
+__all__ = ["Host", "IDrainable", "IServerType", "Section"]
+
+
+class Host(NamedTuple):
+    """What the process lends its servers.
+
+    Attributes:
+        reactor: The reactor.
+        threads: A twisted.python.threadpool.ThreadPool for blocking calls. The process starts and stops it.
+        settings: The settings of the file as a whole.
+    """
+
+    reactor: Any
+    threads: Any
+    settings: Settings
+
+
+class Section(NamedTuple):
+    """A section of the file that becomes a server.
+
+    Attributes:
+        settings: Its keys.
+        listeners: Its addresses, resolved and not yet listening.
+        host: What the process lends it.
+    """
+
+    settings: Settings
+    listeners: Sequence[Listener]
+    host: Host
+
+
+class IServerType(Interface):
+    """A named factory of servers, as zope.app.twisted had it; `appd.servers.ServerType` is the usual one."""
+
+    kinds: frozenset[str] = Attribute("The kinds of socket it serves: of `stream` and `datagram`.")
+
+    def create(
+        name: str,
+        db: Any,
+        ip: str | None = None,
+        port: int | None = None,
+        backlog: int = 50,
+        address: Address | str | None = None,
+        section: Section | None = None,
+    ) -> Any:
+        """Makes a server that is not started. It may import hosted code; it opens no socket and starts nothing.
+
+        Args:
+            name: What the server is called.
+            db: The application object, None without one.
+            ip: The IP address to listen on; None is the type's default, "" is all.
+            port: The port; None is the type's default, 0 lets the kernel choose.
+            backlog: The queue of listen(2).
+            address: Any address, as text or `appd.address.Address`, in place of ip and port.
+            section: The `Section` of a configuration file; with one, ip, port, backlog and address do not count.
+
+        Returns:
+            A twisted.application.service.IService. `appd.service.ServerService` drains and is counted; any other is
+            started and stopped.
+
+        Raises:
+            appd.errors.ConfigurationError: The settings are wrong; every problem at once.
+        """
+
+
+class IDrainable(Interface):
+    """A protocol factory that knows how to finish what is in flight. Optional."""
+
+    def drain() -> None:
+        """Begins to end the open connections, each as soon as what it has begun is answered.
+
+        Called once, after the last connection was accepted. The connections count as drained when they are lost; those
+        left at the end of `drain-timeout` are aborted.
+        """

@@ -1,0 +1,144 @@
+"""journald's native protocol.
+
+Follows https://systemd.io/JOURNAL_NATIVE_PROTOCOL/ and, in how it sends, sd_journal_sendv(3). Two things are not as
+there, and are why that function is not called. It is not called through ``systemd.journal`` because that keeps the
+interpreter lock while it waits. And a journal that is not there is an error here, not a success: the entry then goes to
+standard error.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from .entry import Entry, Value, is_field_name, to_bytes
+from .outlet import Patience, wait_writable
+
+if TYPE_CHECKING:
+    from socket import socket
+
+SOCKET_PATH = "/run/systemd/journal/socket"
+
+# Beyond this a sealed memfd is passed: datagrams of that size need large contiguous pieces of kernel memory.
+_DATAGRAM_MAX = 64 * 1024
+# As libsystemd: room to go on while journald is busy.
+_SEND_BUFFER = 8 * 1024 * 1024
+
+
+def serialize(entry: Entry, fields: Mapping[str, Value]) -> bytes:
+    r"""Give an entry in the format of the native protocol.
+
+    Args:
+        entry: The entry.
+        fields: Fields of every entry of this process; the entry's own win.
+
+    Returns:
+        ``NAME=value\n`` for each field, or name, newline, length, value, newline where the value has newlines. Fields
+        whose names journald would refuse are left out.
+    """
+    merged: dict[str, Value] = {**fields, **entry.fields, "PRIORITY": entry.priority, "MESSAGE": entry.message}
+    parts = []
+    for name, value in merged.items():
+        if not is_field_name(name):
+            continue
+        data = to_bytes(value)
+        if b"\n" in data:
+            parts.append(b"%b\n%b%b\n" % (name.encode(), len(data).to_bytes(8, "little"), data))
+        else:
+            parts.append(b"%b=%b\n" % (name.encode(), data))
+    return b"".join(parts)
+
+
+class JournalSocket:
+    """The way to journald.
+
+    Resource handling: opens its socket at the first `send`, `close` closes it. Only one thread may use it.
+    """
+
+    def __init__(self, path: str = SOCKET_PATH) -> None:
+        """Prepare; nothing is opened.
+
+        Args:
+            path: Where journald listens.
+        """
+        self._path = path
+        self._socket: socket | None = None
+
+    def send(self, data: bytes, patience: Patience) -> None:
+        """Send one entry.
+
+        Args:
+            data: As `serialize` gives it.
+            patience: Whether to go on waiting for a journald that is behind.
+
+        Raises:
+            OSError: There is no journal, the entry is not delivered.
+            Stopped: Patience ended.
+        """
+        if self._socket is not None:
+            try:
+                return self._transmit(self._socket, data, patience)
+            except OSError:
+                # systemd-journald.socket was restarted: the old socket is refused for ever, a new one may not be.
+                self.close()
+        self._socket = self._connect()
+        return self._transmit(self._socket, data, patience)
+
+    def close(self) -> None:
+        """Close the socket; a later `send` opens a new one."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def _connect(self) -> socket:
+        """Open a non-blocking socket. It is connected, since poll(2) only then tells when journald's queue has room."""
+        import socket
+
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            connection.setblocking(False)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+            connection.connect(self._path)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _transmit(self, connection: socket, data: bytes, patience: Patience) -> None:
+        """Send as a datagram, or in a memfd when it is too large for one."""
+        if len(data) <= _DATAGRAM_MAX:
+            try:
+                return _when_writable(connection, lambda: connection.send(data), patience)
+            except OSError as error:
+                if error.errno not in (errno.EMSGSIZE, errno.ENOBUFS):
+                    raise
+        return _transmit_memfd(connection, data, patience)
+
+
+def _when_writable(connection: socket, send: Callable[[], object], patience: Patience) -> None:
+    """Try to send until journald's queue has room."""
+    while True:
+        try:
+            send()
+            return
+        except BlockingIOError:
+            wait_writable(connection.fileno(), patience)
+
+
+def _transmit_memfd(connection: socket, data: bytes, patience: Patience) -> None:
+    """Pass a memfd. journald maps only a fully sealed one without copying it."""
+    import fcntl
+    import os
+    import socket
+
+    memfd = os.memfd_create("appd-journal", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(memfd, rest) :]
+        seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
+        fcntl.fcntl(memfd, fcntl.F_ADD_SEALS, seals)
+        _when_writable(connection, lambda: socket.send_fds(connection, [b""], [memfd]), patience)
+    finally:
+        os.close(memfd)

@@ -1,0 +1,104 @@
+"""The bounded queue between those who log and the one who writes."""
+
+from __future__ import annotations
+
+from queue import Empty, SimpleQueue
+from threading import Event, RLock
+from typing import NamedTuple
+
+from .entry import Entry, memory
+
+# Ten thousand entries are about a second of a busy access log; 16 MB are what a process can spare for it.
+MAX_ENTRIES = 10_000
+MAX_BYTES = 16_000_000
+
+
+class Mark(NamedTuple):
+    """A place in the queue. The writer sets `reached` when all before it is written.
+
+    Attributes:
+        reached: Set by the writer.
+        last: The writer ends here.
+        cancelled: Set by whoever does not wait for it any longer.
+    """
+
+    reached: Event
+    last: bool
+    cancelled: Event
+
+
+class BoundedQueue:
+    """Entries that wait to be written, at most so many and so large.
+
+    `put` may be called by any thread, and again by the same thread in the middle of itself, as a signal handler or a
+    finalizer that logs does: `SimpleQueue.put` is reentrant by its documentation, and the lock around the counters is
+    an `RLock`. Nobody does anything that waits while holding that lock.
+    """
+
+    def __init__(self, max_entries: int = MAX_ENTRIES, max_bytes: int = MAX_BYTES) -> None:
+        """Make an empty queue.
+
+        Args:
+            max_entries: How many entries may wait.
+            max_bytes: How many bytes they may keep in memory together.
+        """
+        self._max_entries = max_entries
+        self._max_bytes = max_bytes
+        self._lock = RLock()
+        self._items: SimpleQueue[tuple[Entry | Mark, int]] = SimpleQueue()
+        self._entries = 0
+        self._bytes = 0
+        self.dropped = 0
+
+    def __len__(self) -> int:
+        return self._entries
+
+    def put(self, entry: Entry) -> None:
+        """Add an entry, or count it as dropped if there is no room. Never waits, never raises.
+
+        Args:
+            entry: The entry.
+        """
+        try:
+            size = memory(entry)
+        except Exception:
+            size = self._max_bytes + 1
+        with self._lock:
+            if self._entries >= self._max_entries or self._bytes + size > self._max_bytes:
+                self.dropped += 1
+                return
+            self._entries += 1
+            self._bytes += size
+        self._items.put((entry, size))
+
+    def mark(self, last: bool = False) -> Mark:
+        """Add a place that the writer reports; there is always room for it.
+
+        Args:
+            last: The writer ends when it comes there.
+
+        Returns:
+            The place.
+        """
+        mark = Mark(Event(), last, Event())
+        self._items.put((mark, 0))
+        return mark
+
+    def get(self, timeout: float | None) -> Entry | Mark | None:
+        """Take the next item. Only the writer calls this.
+
+        Args:
+            timeout: Seconds to wait for one; None for ever.
+
+        Returns:
+            The item, or None if none came in time.
+        """
+        try:
+            item, size = self._items.get(timeout=timeout)
+        except Empty:
+            return None
+        if isinstance(item, Entry):
+            with self._lock:
+                self._entries -= 1
+                self._bytes -= size
+        return item

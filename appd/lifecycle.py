@@ -1,0 +1,193 @@
+"""A worker as a Twisted service that tells the service manager the truth.
+
+READY=1 when every address of every server listens, STATUS= that follows what happens, WATCHDOG=1 from the reactor
+itself (a thread would go on saying it while the reactor hangs), STOPPING=1 and a countdown while draining.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from threading import Thread
+from typing import TYPE_CHECKING, Any
+
+from twisted.application.service import MultiService
+from twisted.internet import defer
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.threadpool import ThreadPool
+
+from appd.errors import AppdError
+
+if TYPE_CHECKING:
+    from appd.notify import Notifier
+    from appd.service import ServerGroup
+
+__all__ = ["Lifecycle", "application_threads"]
+
+# STATUS= follows the connections at most this often, in seconds: people read it.
+_STATUS_INTERVAL = 1.0
+# The manager is asked for this much more each second of a drain: enough for a few missed turns of the reactor.
+_EXTENSION = 5.0
+
+
+class _DaemonThread(Thread):
+    """A thread that does not keep the process alive: a hosted call may never return."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, daemon=True, **kwargs)
+
+
+class _DaemonThreadPool(ThreadPool):
+    threadFactory = _DaemonThread
+
+
+def application_threads(most: int) -> ThreadPool:
+    """Makes the pool that runs blocking applications; it is not started.
+
+    Args:
+        most: How many calls run at once.
+    """
+    return _DaemonThreadPool(minthreads=0, maxthreads=most, name="application")
+
+
+class Lifecycle(MultiService):
+    """The servers of one worker, from the start to the end of the drain.
+
+    Args:
+        group: The servers.
+        threads: The pool for blocking applications; started and stopped here.
+        notifier: What tells the service manager.
+        reactor: The reactor.
+        failed: Called with an `AppdError` when a server fails to listen after `startService` has returned.
+        finished: Called when the last connection of a worker that serves only accepted connections has ended.
+
+    Attributes:
+        ready: Whether READY=1 has been said.
+    """
+
+    log = Logger(namespace="appd.lifecycle")
+
+    def __init__(
+        self,
+        group: ServerGroup,
+        threads: ThreadPool,
+        notifier: Notifier,
+        reactor: Any,
+        failed: Callable[[AppdError], None] = lambda _error: None,
+        finished: Callable[[], None] = lambda: None,
+    ) -> None:
+        super().__init__()
+        self.group = group
+        self.ready = False
+        self._threads = threads
+        self._notifier = notifier
+        self._reactor = reactor
+        self._failed = failed
+        self._finished = finished
+        self._status_due: Any = None
+        self._watchdog: LoopingCall | None = None
+        self._stopping: defer.Deferred[None] | None = None
+        group.setServiceParent(self)
+        group.draining = self._draining
+        for server in group.servers:
+            server.changed = self._changed
+
+    def startService(self) -> None:
+        """Starts every server; READY=1 follows when all listen.
+
+        Raises:
+            AppdError: A server cannot listen; nothing is left listening, and the manager was told why.
+        """
+        self._threads.start()
+        try:
+            super().startService()
+        except AppdError as error:
+            self._threads.stop()
+            self.tell_failure(error)
+            raise
+        self.group.listening.addCallbacks(lambda _none: self._is_ready(), self._listen_failed)
+        interval = self._notifier.watchdog_interval
+        if interval is not None:
+            self._watchdog = LoopingCall(self._notifier.tell, watchdog=True)
+            self._watchdog.clock = self._reactor
+            self._watchdog.start(interval)
+
+    def tell_failure(self, error: AppdError) -> None:
+        """Tells the manager why there will be no READY=1."""
+        first = str(error.problems[0]) if error.problems else "unknown"
+        more = f" (and {len(error.problems) - 1} more)" if len(error.problems) > 1 else ""
+        self._notifier.tell(status=f"cannot start: {first}{more}", errno=error.errno)
+
+    def _listen_failed(self, failure: Any) -> None:
+        error = failure.value if failure.check(AppdError) else AppdError(str(failure.value))
+        self.tell_failure(error)
+        self._failed(error)
+
+    def _is_ready(self) -> None:
+        if self._stopping is not None:
+            return
+        self.ready = True
+        self._notifier.tell(ready=True, status=self._status())
+        self.log.info("ready: {status}", status=self._status(), message_id="8d3f5a1c2b7e4f0f9a6d1c0e5b482f37")
+        self._changed()
+
+    def _status(self) -> str:
+        servers, connections = len(self.group.services), self.group.open_connections
+        return f"serving {servers} server{'s' * (servers != 1)}, {connections} connection{'s' * (connections != 1)}"
+
+    def _changed(self) -> None:
+        """A connection has begun or ended."""
+        if self._only_accepted() and self.ready and self.group.open_connections == 0:
+            self._finished()
+        if self.ready and self._status_due is None and self._stopping is None:
+            self._status_due = self._reactor.callLater(_STATUS_INTERVAL, self._tell_status)
+
+    def _tell_status(self) -> None:
+        self._status_due = None
+        self._notifier.tell(status=self._status())
+
+    def _only_accepted(self) -> bool:
+        listeners = [listener for server in self.group.servers for listener in server.listeners]
+        return bool(listeners) and all(listener.kind == "connection" for listener in listeners)
+
+    def _draining(self, left: float, connections: int) -> None:
+        status = f"draining, {connections} connection{'s' * (connections != 1)} left, {left:.0f} s to go"
+        self._notifier.tell(status=status, extend_timeout=_EXTENSION)
+
+    def stopService(self) -> defer.Deferred[None]:
+        """Drains and stops.
+
+        Returns:
+            Fires when everything is closed. Calling again returns the same end.
+        """
+        if self._stopping is None:
+            self._stopping = defer.Deferred()
+            self._begin_stop().addBoth(self._stopping.callback)
+        waiting: defer.Deferred[None] = defer.Deferred()
+
+        def stopped(result: Any) -> Any:
+            waiting.callback(None)
+            return result
+
+        self._stopping.addBoth(stopped)
+        return waiting
+
+    def _begin_stop(self) -> defer.Deferred[Any]:
+        self._notifier.tell(stopping=True, status="stopping")
+        self.log.info("stopping", message_id="b1f02d5c8e8b4a4fb6a3f4f3f0f3c9ae")
+        if self._status_due is not None:
+            self._status_due.cancel()
+            self._status_due = None
+        stopped: defer.Deferred[Any] = defer.maybeDeferred(super().stopService)
+        return stopped.addBoth(self._stopped)
+
+    def leave_at_once(self) -> None:
+        """Ends a drain that is under way: open connections are cut."""
+        self.group.leave_at_once()
+
+    def _stopped(self, result: Any) -> Any:
+        if self._watchdog is not None and self._watchdog.running:
+            self._watchdog.stop()
+        if self._threads.started and not self._threads.working:
+            self._threads.stop()
+        return result

@@ -1,0 +1,218 @@
+"""Settings + what was inherited → which sockets each server gets: decided before anything is made.
+
+Every problem is found here that can be found without importing hosted code or binding anything: names that nobody
+passed, wrong kinds, two servers of one name, an address twice, a circle in `after`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from appd.activation import ClaimError, Inheritance
+from appd.address import Address
+from appd.binding import BindOptions
+from appd.config.settings import Settings
+from appd.endpoints import Listener, NamedSocket, resolve
+from appd.errors import ConfigurationError, Place, Problem
+from appd.interfaces import IServerType
+from appd.registry import Registration, Registry
+
+__all__ = ["Plan", "PlannedServer", "make_plan", "server_name"]
+
+
+class PlannedServer(NamedTuple):
+    """One server: its name, its section, its type, its sockets."""
+
+    name: str
+    settings: Settings
+    registration: Registration
+    server_type: IServerType
+    listeners: Sequence[Listener]
+
+
+class Plan(NamedTuple):
+    """The servers in the order of starting, and what an administrator should be told."""
+
+    servers: Sequence[PlannedServer]
+    warnings: Sequence[Problem]
+
+
+def server_name(settings: Settings) -> str:
+    """What a server is called: its section's name, else its type and its first address as written."""
+    if settings.name:
+        return settings.name
+    first = settings.address[0] if settings.address else None
+    if settings.section_type != "server":
+        return f"{settings.section_type}:{settings.written['address'][0] if first else 'localhost'}"
+    if first is not None and first.kind in ("tcp", "udp"):
+        host = first.host or "localhost"
+        return f"{settings.type}:{f'[{host}]' if ':' in host else host}:{first.port}"
+    return f"{settings.type}:{settings.written['address'][0] if first else 'localhost'}"
+
+
+def make_plan(
+    settings: Settings,
+    registry: Registry,
+    inheritance: Inheritance | None,
+    binds: Mapping[str, Sequence[Address]],
+) -> Plan:
+    """Gives each server its sockets.
+
+    Args:
+        settings: The settings of the file.
+        registry: Where server types are found.
+        inheritance: What systemd passed; None when that is not known (`appd check`).
+        binds: Name → addresses of `--bind`.
+
+    Returns:
+        The plan. The descriptors in it are claimed.
+
+    Raises:
+        ConfigurationError: Every problem at once.
+    """
+    problems: list[Problem] = []
+    warnings: list[Problem] = []
+    if not settings.servers:
+        problems.append(
+            settings.problem("the file has no server: add a section like <http>; `appd types` lists what there is")
+        )
+    named = _named_sockets(settings, binds, inheritance, warnings)
+    names = _unique_names(settings, problems)
+    _addresses_once(settings, problems)
+    planned: dict[str, PlannedServer] = {}
+    for one in settings.servers:
+        found = _server(one, names[id(one)], registry, inheritance, named, problems, warnings)
+        if found is not None:
+            planned[found.name] = found
+    if inheritance is not None and not problems:
+        _unclaimed(settings, inheritance, problems, warnings)
+    if problems:
+        raise ConfigurationError(*problems)
+    return Plan(_ordered(list(planned.values())), warnings)
+
+
+def _ordered(servers: Sequence[PlannedServer]) -> list[PlannedServer]:
+    from appd.service import in_order
+
+    by_name = {one.name: one for one in servers}
+    waits = [(one.name, one.settings.after, one.settings.problem("", "after")) for one in servers]
+    return [by_name[name] for name in in_order(waits)]
+
+
+def _unique_names(settings: Settings, problems: list[Problem]) -> dict[int, str]:
+    names: dict[int, str] = {}
+    seen: dict[str, Place] = {}
+    for one in settings.servers:
+        name = server_name(one)
+        earlier = seen.setdefault(name.lower(), one.place)
+        if earlier is not one.place:
+            problems.append(
+                one.problem(f"a second server is called {name!r}; the first is at {earlier}: name the section")
+            )
+        names[id(one)] = name
+    return names
+
+
+def _addresses_once(settings: Settings, problems: list[Problem]) -> None:
+    """An address that stands twice would be bound or claimed twice."""
+    seen: list[tuple[Address, Place]] = []
+    for one in settings.servers:
+        for number, address in enumerate(one.address):
+            if address is None:
+                continue
+            place = one.where("address", number)
+            clash = next((where for earlier, where in seen if _overlap(earlier, address)), None)
+            if clash is not None:
+                problems.append(Problem(f"address {address} is there twice; the first is at {clash}", place))
+            seen.append((address, place))
+
+
+def _overlap(one: Address, other: Address) -> bool:
+    if one.kind == other.kind == "systemd" and one.name and one.name == other.name:
+        return one.position is None or other.position is None or one.position == other.position
+    if one.kind in ("tcp", "udp") and one.port == 0:
+        return False
+    return one.identity == other.identity
+
+
+def _server(
+    settings: Settings,
+    name: str,
+    registry: Registry,
+    inheritance: Inheritance | None,
+    named: Mapping[str, NamedSocket],
+    problems: list[Problem],
+    warnings: list[Problem],
+) -> PlannedServer | None:
+    registration = registry.find(settings.section_type)
+    assert registration is not None, "the loader made this section with its server type"
+    try:
+        server_type = registration.load()
+    except ConfigurationError as error:
+        problems += [one._replace(place=one.place or settings.place) for one in error.problems]
+        return None
+    kinds: frozenset[str] = getattr(server_type, "kinds", frozenset({"stream"}))
+    listeners: list[Listener] = []
+    for number, address in enumerate(settings.address):
+        try:
+            found = resolve(address, name, kinds, inheritance, named, settings.backlog)
+        except ClaimError as error:
+            problems.append(settings.problem(f"server {name!r}: {error}", "address", number))
+            continue
+        listeners += found
+        if settings.backlog and any(one.inherited for one in found):
+            warnings.append(
+                settings.problem(
+                    f"server {name!r}: backlog {settings.backlog} does not count for {address}: "
+                    "Backlog= of the .socket unit does",
+                    "backlog",
+                )
+            )
+    if not settings.address:
+        problems.append(
+            settings.problem(
+                f"server {name!r} has no address: add one like `address systemd:name=web` or `address 8080`"
+            )
+        )
+    return PlannedServer(name, settings, registration, server_type, listeners)
+
+
+def _named_sockets(
+    settings: Settings,
+    binds: Mapping[str, Sequence[Address]],
+    inheritance: Inheritance | None,
+    warnings: list[Problem],
+) -> dict[str, NamedSocket]:
+    named = {
+        one.name: NamedSocket(
+            tuple(one.listen),
+            BindOptions(one.backlog, one.mode, one.user, one.group, one.bind_ipv6_only, one.reuse_port),
+            f"<socket {one.name}> at {one.place}",
+        )
+        for one in settings.sockets
+    }
+    wanted = {address.name for one in settings.servers for address in one.address if address is not None}
+    for name, addresses in binds.items():
+        named[name] = NamedSocket(tuple(addresses), named[name].options if name in named else BindOptions(), "--bind")
+        if inheritance is not None and name in inheritance.by_name:
+            warnings.append(
+                Problem(f"--bind {name}={addresses[0]} does not count: systemd passed a socket of that name")
+            )
+        elif name not in wanted:
+            warnings.append(Problem(f"--bind {name}={addresses[0]}: no server has the address systemd:name={name}"))
+    for one in settings.sockets:
+        if one.name not in wanted:
+            warnings.append(one.problem(f"<socket {one.name}>: no server has the address systemd:name={one.name}"))
+    return named
+
+
+def _unclaimed(settings: Settings, inheritance: Inheritance, problems: list[Problem], warnings: list[Problem]) -> None:
+    for one in inheritance.unclaimed():
+        why = f" ({one.refusal})" if one.refusal else ""
+        mend = "add its address to a server, or remove it from the .socket unit"
+        message = f"{one} was inherited and no server claims it{why}: {mend}"
+        if settings.strict_sockets:
+            problems.append(settings.problem(f"{message}; strict-sockets is on", "strict_sockets"))
+        else:
+            warnings.append(Problem(message))

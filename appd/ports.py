@@ -1,0 +1,281 @@
+"""Ports of Twisted's reactor on sockets that somebody else made.
+
+Twisted's own adoption suits TCP, but for AF_UNIX it widens the mode of the path to 0666, listens again with a queue of
+50 and, at the end, removes the path while systemd goes on listening behind it; it has none for UNIX datagrams. A socket
+that is adopted here is used as it is: no listen(2), no chmod(2), no unlink(2), no shutdown(2).
+
+Stream ports keep a record of their open connections, which a drain waits for.
+
+Resource handling: each port works on a duplicate of the descriptor and closes that when it stops listening; the
+original stays with its owner.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet import defer, tcp, udp, unix
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory
+
+if TYPE_CHECKING:
+    from twisted.internet.protocol import DatagramProtocol
+
+__all__ = ["Connections", "adopt_connection", "adopt_datagram", "adopt_stream"]
+
+# The largest datagram that UDP can carry, and more than systemd's and syslog's UNIX datagrams use; Twisted's 8192 would
+# cut longer ones off without a word.
+_MAX_DATAGRAM = 65536
+
+
+class Connections:
+    """The open connections of one server.
+
+    Args:
+        changed: Called without arguments after each change.
+
+    Attributes:
+        total: How many there have been.
+    """
+
+    def __init__(self, changed: Callable[[], None] = lambda: None) -> None:
+        self.total = 0
+        self._open: set[Any] = set()
+        self._changed = changed
+        self._waiting: list[defer.Deferred[None]] = []
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def add(self, transport: Any) -> None:
+        """Notes that a connection has begun."""
+        self.total += 1
+        self._open.add(transport)
+        self._changed()
+
+    def discard(self, transport: Any) -> None:
+        """Notes that a connection has ended."""
+        self._open.discard(transport)
+        self._changed()
+        if not self._open:
+            waiting, self._waiting = self._waiting, []
+            for one in waiting:
+                one.callback(None)
+
+    def when_none(self) -> defer.Deferred[None]:
+        """Fires when no connection is open; it may be cancelled."""
+        if not self._open:
+            return defer.succeed(None)
+        waiting: defer.Deferred[None] = defer.Deferred(lambda one: self._waiting.remove(one))
+        self._waiting.append(waiting)
+        return waiting
+
+    def abort(self) -> int:
+        """Ends every open connection at once.
+
+        Returns:
+            How many there were.
+        """
+        those = list(self._open)
+        for transport in those:
+            transport.abortConnection()
+        return len(those)
+
+
+class _CountedMixin:
+    """A transport that its port's record of connections knows of until it is lost."""
+
+    server: Any
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.server.connections.add(self)
+
+    def connectionLost(self, reason: Any) -> None:
+        try:
+            super().connectionLost(reason)  # type: ignore[misc]  # the transport this is mixed into has it
+        finally:
+            self.server.connections.discard(self)
+
+
+class _CountedTCPServer(_CountedMixin, tcp.Server):
+    pass
+
+
+class _CountedUNIXServer(_CountedMixin, unix.Server):
+    pass
+
+
+class _AdoptedMixin:
+    """What replaces the listening and the end of Twisted's ports."""
+
+    connections: Connections
+    _shouldShutdown = False
+
+    def startListening(self) -> None:
+        port: Any = self
+        # One descriptor is held in reserve, so that EMFILE can be answered by accepting and closing.
+        tcp._reservedFD.reserve()
+        listening, port._preexistingSocket = port._preexistingSocket, None
+        port._realPortNumber = listening.getsockname()[1] if port.addressFamily != socket.AF_UNIX else None
+        port.factory.doStart()
+        port.connected = True
+        port.socket = listening
+        port.fileno = listening.fileno
+        port.numberAccepts = 100
+        port.startReading()
+
+    def _logConnectionLostMsg(self) -> None:
+        """Says nothing: the service tells when it stops."""
+
+
+class _AdoptedTCPPort(_AdoptedMixin, tcp.Port):
+    transport: Any = _CountedTCPServer
+
+
+class _AdoptedUNIXPort(_AdoptedMixin, unix.Port):
+    transport: Any = _CountedUNIXServer
+
+    def connectionLost(self, reason: Any) -> None:
+        # Past unix.Port, which would remove the path.
+        tcp.Port.connectionLost(self, reason)
+
+
+class _AdoptedDatagramMixin:
+    """A datagram port on a socket that exists."""
+
+    def _bindSocket(self) -> None:
+        port: Any = self
+        existing, port._preexistingSocket = port._preexistingSocket, None
+        port._realPortNumber = existing.getsockname()[1] if port.addressFamily != socket.AF_UNIX else None
+        port.connected = 1
+        port.socket = existing
+        port.fileno = existing.fileno
+
+
+class _AdoptedUDPPort(_AdoptedDatagramMixin, udp.Port):
+    def connectionLost(self, reason: Any = None) -> None:
+        # udp.Port writes a line of its own about it.
+        _end_datagram_port(self, reason)
+
+
+class _AdoptedUNIXDatagramPort(_AdoptedDatagramMixin, unix.DatagramPort):
+    _preexistingSocket: Any = None
+
+    def write(self, datagram: bytes, address: Any = None) -> Any:
+        # A sender that has bound no name of its own cannot be answered.
+        if address is None:
+            return None
+        return super().write(datagram, address)
+
+    def connectionLost(self, reason: Any = None) -> None:
+        _end_datagram_port(self, reason)
+
+
+def _end_datagram_port(port: Any, reason: Any) -> None:
+    from twisted.internet import base
+
+    port._realPortNumber = None
+    base.BasePort.connectionLost(port, reason)
+    port.connected = 0
+    port.protocol.doStop()
+    port.socket.close()
+    del port.socket
+    del port.fileno
+    if hasattr(port, "d"):
+        port.d.callback(None)
+        del port.d
+
+
+def adopt_stream(
+    reactor: Any, fd: int, family: int, factory: IProtocolFactory, connections: Connections
+) -> IListeningPort:
+    """Serves a factory on a listening stream socket.
+
+    Args:
+        reactor: The reactor.
+        fd: The socket, listening and non-blocking; it is duplicated.
+        family: AF_INET, AF_INET6 or AF_UNIX.
+        factory: What makes a protocol for each connection.
+        connections: What keeps the record of the open ones.
+
+    Returns:
+        The port, listening; the caller stops it.
+    """
+    port: Any
+    if family == socket.AF_UNIX:
+        port = _AdoptedUNIXPort._fromListeningDescriptor(reactor, fd, factory)
+    else:
+        port = _AdoptedTCPPort._fromListeningDescriptor(reactor, fd, family, factory)
+    port.connections = connections
+    port.startListening()
+    listening: IListeningPort = port
+    return listening
+
+
+def adopt_datagram(reactor: Any, fd: int, family: int, protocol: DatagramProtocol) -> IListeningPort:
+    """Serves a protocol on a bound datagram socket.
+
+    Args:
+        reactor: The reactor.
+        fd: The socket, bound and non-blocking; it is duplicated.
+        family: AF_INET, AF_INET6 or AF_UNIX.
+        protocol: What takes the datagrams. Over AF_UNIX an address is a path, or None for a sender without a name.
+
+    Returns:
+        The port, reading; the caller stops it.
+    """
+    port: Any
+    if family == socket.AF_UNIX:
+        existing = socket.fromfd(fd, family, socket.SOCK_DGRAM)
+        port = _AdoptedUNIXDatagramPort(existing.getsockname(), protocol, _MAX_DATAGRAM, reactor=reactor)
+        port._preexistingSocket = existing
+    else:
+        port = _AdoptedUDPPort._fromListeningDescriptor(reactor, fd, family, protocol, maxPacketSize=_MAX_DATAGRAM)
+    port.startListening()
+    listening: IListeningPort = port
+    return listening
+
+
+class _OneConnection:
+    """Stands for the port of a connection that was accepted by systemd (Accept=yes)."""
+
+    def __init__(self, connections: Connections) -> None:
+        self.connections = connections
+
+
+def adopt_connection(reactor: Any, fd: int, family: int, factory: IProtocolFactory, connections: Connections) -> None:
+    """Serves a factory on one connected stream socket.
+
+    Args:
+        reactor: The reactor.
+        fd: The socket, connected and non-blocking; it is duplicated.
+        family: AF_INET, AF_INET6 or AF_UNIX.
+        factory: What makes the protocol; it is started and, when the connection has ended, stopped.
+        connections: What keeps the record of it.
+    """
+    server = _OneConnection(connections)
+    skt = socket.fromfd(fd, family, socket.SOCK_STREAM)
+    try:
+        peer = skt.getpeername()
+    except OSError:  # gone already; reading will tell
+        peer = "" if family == socket.AF_UNIX else ("", 0)
+    factory.doStart()
+    protocol = factory.buildProtocol(_peer_address(family, peer))
+    if protocol is None:
+        skt.close()
+        factory.doStop()
+        return
+    class_ = _CountedUNIXServer if family == socket.AF_UNIX else _CountedTCPServer
+    transport: Any = class_(skt, protocol, peer, server, 0, reactor)
+    protocol.makeConnection(transport)
+    connections.when_none().addCallback(lambda _none: factory.doStop())
+
+
+def _peer_address(family: int, peer: Any) -> Any:
+    from twisted.internet import address
+
+    if family == socket.AF_UNIX:
+        return address.UNIXAddress(peer or None)
+    return (address.IPv6Address if family == socket.AF_INET6 else address.IPv4Address)("TCP", *peer)

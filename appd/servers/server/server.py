@@ -1,0 +1,111 @@
+"""`<server>`: a server type by name, or a factory by dotted name.
+
+The names that zope.app.twisted had win over installed server types, and these over dotted names.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.interfaces import IProtocolFactory
+from zope.interface import implementer
+
+from appd import hosting
+from appd.config.loader import section_of
+from appd.errors import ConfigurationError
+from appd.interfaces import IServerType, Section
+from appd.registry import Registry
+from appd.service import ServerService
+
+__all__ = ["server_type"]
+
+# zope.app.twisted's names that appd has no server type for yet, and why.
+_NOT_YET = {
+    "https": "appd has no TLS yet",
+    "ftp": "appd has no FTP yet",
+    "sftp": "appd has no SSH yet",
+    "postmortemdebugginghttp": "appd has no debugger yet; use HTTP",
+}
+
+
+@implementer(IServerType)
+class _NamedServerType:
+    """Finds what the `type` key names and has it make the server."""
+
+    # What the type it names does not serve is refused when the server has been made.
+    kinds = frozenset({"stream", "datagram"})
+
+    def create(
+        self,
+        name: str,
+        db: Any,
+        ip: str | None = None,
+        port: int | None = None,
+        backlog: int = 50,
+        address: Any = None,
+        section: Section | None = None,
+    ) -> Any:
+        """Makes a server; see `appd.interfaces.IServerType.create`. It needs a section."""
+        if section is None:
+            raise TypeError("<server> names its type in a section of the file; create the type itself instead")
+        settings = section.settings
+        wanted = settings.type.lower()
+        if wanted in _NOT_YET:
+            raise ConfigurationError(settings.problem(f"type {settings.type}: {_NOT_YET[wanted]}", "type"))
+        if wanted == "http":
+            return _http_over_application(name, db, section)
+        registry = Registry()
+        registration = registry.find(wanted) if wanted != "server" and ":" not in wanted else None
+        if registration is not None:
+            inner = section_of(registration, registry, settings, settings.options)
+            return registration.load().create(name, db, section=section._replace(settings=inner))
+        if ":" not in settings.type:
+            near = registry.nearest(settings.type, ("http",))
+            hint = f"did you mean {' or '.join(near)}? " if near else ""
+            raise ConfigurationError(
+                settings.problem(
+                    f"no server type is called {settings.type!r}: {hint}`appd types` lists them, "
+                    "and a factory of your own is package.module:callable",
+                    "type",
+                )
+            )
+        return _from_factory(name, section)
+
+
+def _http_over_application(name: str, db: Any, section: Section) -> Any:
+    from appd.servers.http.http import serve_application
+
+    settings = section.settings
+    if db is None:
+        raise ConfigurationError(
+            settings.problem(
+                "type HTTP serves what application-object makes, and the file has no application-object", "type"
+            )
+        )
+    if settings.options is not None and settings.options.values["values"]:
+        raise ConfigurationError(settings.options.problem("type HTTP takes no options; <http> has keys for everything"))
+    return serve_application(name, db, section)
+
+
+def _from_factory(name: str, section: Section) -> ServerService:
+    settings = section.settings
+    hosted = hosting.load(settings.type, settings, "type")
+    if not callable(hosted):
+        raise ConfigurationError(settings.problem(f"{settings.type} is not callable: it is {hosted!r}", "type"))
+    arguments = hosting.with_options(hosted, settings.options, settings.type)
+    missing = hosting.missing_options(hosted, arguments)
+    if missing:
+        raise ConfigurationError(settings.problem(f"{settings.type} needs <options> {', '.join(missing)}", "type"))
+    factory = hosting.call(f"{settings.type} failed", lambda: hosted(**arguments), settings, "type")
+    if not IProtocolFactory.providedBy(factory):
+        raise ConfigurationError(
+            settings.problem(
+                f"{settings.type} made {factory!r}, which is no Twisted protocol factory (IProtocolFactory)", "type"
+            )
+        )
+    return ServerService(
+        name, settings.type, section.listeners, section.host.reactor, factory, description=settings.type
+    )
+
+
+server_type = _NamedServerType()

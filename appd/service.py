@@ -1,0 +1,314 @@
+"""Configured servers as Twisted services: all listen or none, an order, and a drained stop.
+
+Twisted's `StreamServerEndpointService` only logs a listen that fails, and its `MultiService` leaves running what
+started before another failed. Here a start that fails raises, and what did start is undone in reverse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from twisted.application.service import IService, MultiService, Service
+from twisted.internet import defer
+from twisted.logger import Logger
+
+from appd.endpoints import Listener
+from appd.errors import AppdError, ConfigurationError, Problem
+from appd.interfaces import IDrainable
+from appd.ports import Connections
+
+if TYPE_CHECKING:
+    from twisted.internet.protocol import DatagramProtocol
+
+__all__ = ["ServerGroup", "ServerService", "in_order"]
+
+
+class ServerService(Service):
+    """One server: its sockets, what serves on them, its open connections.
+
+    Args:
+        name: What the server is called.
+        type_name: The name of its server type.
+        listeners: Its sockets, not yet listening.
+        reactor: The reactor.
+        factory: The protocol factory for stream sockets.
+        datagram: What makes a protocol for each datagram socket.
+        description: What serves, for `appd explain`; the factory's class without one.
+
+    Attributes:
+        kinds: The kinds of socket it serves, of `stream` and `datagram`.
+        connections: The open connections.
+        listening: Fires when every address listens; fails with an `AppdError`.
+    """
+
+    log = Logger(namespace="appd.service")
+
+    def __init__(
+        self,
+        name: str,
+        type_name: str,
+        listeners: Sequence[Listener],
+        reactor: Any,
+        factory: Any = None,
+        datagram: Callable[[], DatagramProtocol] | None = None,
+        description: str = "",
+    ) -> None:
+        self.name = name
+        self.type_name = type_name
+        self.listeners = listeners
+        self.reactor = reactor
+        self.factory = factory
+        self.description = description or _qualified(factory if factory is not None else datagram)
+        served = {"stream": factory, "datagram": datagram}
+        self.kinds = tuple(kind for kind, by in served.items() if by is not None)
+        self.changed: Callable[[], None] = lambda: None
+        self.connections = Connections(lambda: self.changed())
+        self.listening: defer.Deferred[None] = defer.succeed(None)
+        self._datagram = datagram
+        self._ports: list[Any] = []
+
+    def startService(self) -> None:
+        """Listens on every address.
+
+        Raises:
+            AppdError: An address cannot be listened on; those before it are closed again.
+        """
+        super().startService()
+        later: list[defer.Deferred[Any]] = []
+        try:
+            for listener in self.listeners:
+                serves = self._datagram() if listener.kind == "datagram" and self._datagram else self.factory
+                port = listener.listen(self.reactor, serves, self.connections)
+                if isinstance(port, defer.Deferred):
+                    later.append(port.addCallback(self._ports.append))
+                elif port is not None:
+                    self._ports.append(port)
+        except BaseException:
+            self._close_ports()
+            self._release()
+            self.running = 0
+            raise
+        if later:
+            self.listening = defer.gatherResults(later, consumeErrors=True).addCallbacks(
+                lambda _ports: self._record(), self._listen_failed
+            )
+        else:
+            self._record()
+
+    def _listen_failed(self, failure: Any) -> None:
+        error = failure.value.subFailure.value
+        self._close_ports()
+        raise AppdError(f"server {self.name!r} cannot listen: {error}") from error
+
+    def _record(self) -> None:
+        # The first three lines are zope.app.twisted's own record.
+        host, port = self.listeners[0].host_and_port if self.listeners else ("localhost", 0)
+        self.log.info(
+            "-- {appd_server} Server started.\n\tHostname: {host}\n\tPort: {port}\n\tAddress: {where}",
+            appd_server=self.name,
+            appd_type=self.type_name,
+            appd_socket=", ".join(str(one.address) for one in self.listeners),
+            host=host,
+            port=port,
+            where=", ".join(f"{one.where} ({one.address})" for one in self.listeners),
+        )
+
+    def stop_accepting(self) -> None:
+        """Takes no further connection. The sockets stay open: who connects now waits in the queue of the socket."""
+        for port in self._ports:
+            if hasattr(port, "stopReading") and port not in self._datagram_ports():
+                port.stopReading()
+
+    def _datagram_ports(self) -> list[Any]:
+        return [port for port in self._ports if hasattr(port, "protocol")]
+
+    def drain(self) -> defer.Deferred[None]:
+        """Finishes what is in flight: fires when no connection is left; may be cancelled."""
+        if IDrainable.providedBy(self.factory):
+            self.factory.drain()
+        return self.connections.when_none()
+
+    def stopService(self) -> defer.Deferred[None]:
+        """Closes the sockets of this process and aborts the connections that are left.
+
+        Returns:
+            Fires when it is done.
+        """
+        super().stopService()
+        aborted = self.connections.abort()
+        if aborted:
+            self.log.warn(
+                "{appd_server}: {count} connections were still open at the end of drain-timeout and are cut",
+                appd_server=self.name,
+                count=aborted,
+            )
+        closed = self._close_ports()
+        return closed.addBoth(lambda _done: self._release())
+
+    def _close_ports(self) -> defer.Deferred[Any]:
+        ports, self._ports = self._ports, []
+        return defer.DeferredList([defer.maybeDeferred(port.stopListening) for port in ports], consumeErrors=True)
+
+    def _release(self) -> None:
+        for listener in self.listeners:
+            listener.release()
+
+
+def in_order(servers: Sequence[tuple[str, Sequence[str], Problem]]) -> list[str]:
+    """Sorts servers so that each comes after those it names with `after`; otherwise the order of the file stands.
+
+    Args:
+        servers: Name, the names it comes after, and the problem to report (its place) when that cannot be.
+
+    Returns:
+        The names in the order of starting.
+
+    Raises:
+        ConfigurationError: A name is unknown, or they wait for each other.
+    """
+    from graphlib import CycleError, TopologicalSorter
+
+    known = {name.lower(): name for name, _after, _problem in servers}
+    problems = [
+        problem._replace(message=f"after: there is no server {wanted!r}, only {', '.join(sorted(known.values()))}")
+        for _name, after, problem in servers
+        for wanted in after
+        if wanted.lower() not in known
+    ]
+    if problems:
+        raise ConfigurationError(*problems)
+    graph: TopologicalSorter[str] = TopologicalSorter()
+    for name, after, _problem in servers:
+        graph.add(name, *(known[wanted.lower()] for wanted in after))
+    try:
+        ordered = list(graph.static_order())
+    except CycleError as error:
+        circle = error.args[1]
+        problem = next(problem for name, _after, problem in servers if name == circle[0])
+        raise ConfigurationError(
+            problem._replace(message=f"after: servers wait for each other: {' after '.join(reversed(circle))}")
+        ) from None
+    position = {name: number for number, (name, _after, _problem) in enumerate(servers)}
+    return _stable(ordered, position, {name: {known[one.lower()] for one in after} for name, after, _ in servers})
+
+
+def _stable(ordered: Iterable[str], position: dict[str, int], after: dict[str, set[str]]) -> list[str]:
+    """The order of the file wherever `after` leaves a choice."""
+    left = sorted(ordered, key=position.__getitem__)
+    done: list[str] = []
+    while left:
+        following = next(name for name in left if after[name] <= set(done))
+        left.remove(following)
+        done.append(following)
+    return done
+
+
+class ServerGroup(MultiService):
+    """Every server of the process: starts all or none, in order, and stops drained.
+
+    Args:
+        services: The servers in the order of starting.
+        reactor: The reactor, for its clock.
+        drain_timeout: How long a stop waits for open connections, in seconds.
+
+    Attributes:
+        listening: Fires when every server listens, fails with an `AppdError`.
+        draining: Called with the seconds that are left and the number of open connections, about once a second.
+    """
+
+    def __init__(self, services: Iterable[Any], reactor: Any, drain_timeout: float) -> None:
+        super().__init__()
+        self._reactor = reactor
+        self._drain_timeout = drain_timeout
+        self.listening: defer.Deferred[None] = defer.Deferred()
+        self.draining: Callable[[float, int], None] = lambda _left, _open: None
+        self._drain: defer.Deferred[Any] | None = None
+        for one in services:
+            IService(one).setServiceParent(self)
+
+    @property
+    def servers(self) -> list[ServerService]:
+        """Those of the services that are appd's own."""
+        return [one for one in self.services if isinstance(one, ServerService)]
+
+    @property
+    def open_connections(self) -> int:
+        """How many connections are open."""
+        return sum(len(one.connections) for one in self.servers)
+
+    def startService(self) -> None:
+        """Starts every server.
+
+        Raises:
+            AppdError: One failed; those before it are stopped again. Whatever else a foreign service raises passes too.
+        """
+        Service.startService(self)
+        started: list[Any] = []
+        try:
+            for one in self.services:
+                one.startService()
+                started.append(one)
+        except BaseException:
+            self._undo(started)
+            raise
+        waiting = [one.listening for one in self.servers]
+        defer.gatherResults(waiting, consumeErrors=True).addCallbacks(
+            lambda _all: self.listening.callback(None), self._one_failed
+        )
+
+    def _one_failed(self, failure: Any) -> None:
+        self._undo(self.services)
+        self.listening.errback(failure.value.subFailure)
+
+    def _undo(self, started: Sequence[Any]) -> None:
+        self.running = 0
+        for one in reversed(started):
+            one.stopService()
+
+    @defer.inlineCallbacks
+    def stopService(self) -> Any:
+        """Stops accepting, waits for what is in flight, at most `drain_timeout` seconds, then stops every server.
+
+        Returns:
+            A Deferred that fires when all is done.
+        """
+        if not self.running:
+            return
+        Service.stopService(self)
+        for one in self.servers:
+            one.stop_accepting()
+        yield self._drained()
+        for one in reversed(list(self.services)):
+            yield defer.maybeDeferred(one.stopService)
+
+    def leave_at_once(self) -> None:
+        """Ends the wait for open connections."""
+        if self._drain is not None and not self._drain.called:
+            self._drain.cancel()
+
+    def _drained(self) -> defer.Deferred[Any]:
+        ends = self._reactor.seconds() + self._drain_timeout
+        drained = self._drain = defer.DeferredList([one.drain() for one in self.servers], consumeErrors=True)
+        if drained.called:
+            return drained
+
+        def tell() -> None:
+            left = max(0.0, ends - self._reactor.seconds())
+            self.draining(left, self.open_connections)
+            if left <= 0:
+                drained.cancel()
+            else:
+                self._tick = self._reactor.callLater(min(1.0, left), tell)
+
+        def done(result: Any) -> None:
+            if self._tick.active():
+                self._tick.cancel()
+
+        self._tick = self._reactor.callLater(0, tell)
+        return drained.addBoth(done)
+
+
+def _qualified(thing: Any) -> str:
+    class_ = thing if isinstance(thing, type) else type(thing)
+    return f"{class_.__module__}.{class_.__qualname__}"

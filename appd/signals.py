@@ -1,0 +1,75 @@
+"""SIGTERM and its kin, from the first line of appd's own code on.
+
+Until the reactor runs nothing is in flight, so a signal ends the process where it stands: `Stopped` is raised out of
+whatever the main thread does, an import of hosted code included. Once the reactor runs a signal begins the drain, and a
+second one ends it.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["StopSignals", "Stopped"]
+
+_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+
+
+class Stopped(BaseException):
+    """The process was told to stop before it served. Not an Exception, so that hosted code does not swallow it."""
+
+
+class StopSignals:
+    """What the ending signals do.
+
+    Args:
+        set_handler: What installs a handler: signal.signal.
+
+    Attributes:
+        received: The first ending signal, None before there was one.
+    """
+
+    def __init__(self, set_handler: Callable[..., Any] = signal.signal) -> None:
+        self._set_handler = set_handler
+        self.received: int | None = None
+
+    def raise_when_told(self) -> None:
+        """For the time before the reactor runs: an ending signal raises `Stopped` in the main thread."""
+        for number in _ENDING:
+            self._set_handler(number, self._raise)
+        # The default action would end a process that only was asked to reload.
+        self._set_handler(signal.SIGHUP, signal.SIG_IGN)
+
+    def check(self) -> None:
+        """Raises `Stopped` if a signal came that hosted code swallowed."""
+        if self.received is not None:
+            raise Stopped
+
+    def _raise(self, number: int, _frame: Any) -> None:
+        self.received = number
+        raise Stopped
+
+    def call_when_told(
+        self,
+        call_from_thread: Callable[..., Any],
+        drain: Callable[[], Any],
+        leave: Callable[[], Any],
+        reload: Callable[[], Any],
+    ) -> None:
+        """For the time when the reactor runs.
+
+        Args:
+            call_from_thread: The reactor's callFromThread, which is safe in a signal handler.
+            drain: Called for the first SIGTERM or SIGINT.
+            leave: Called for a later one, and for SIGQUIT.
+            reload: Called for SIGHUP.
+        """
+
+        def told(number: int, _frame: Any) -> None:
+            again, self.received = self.received is not None, number
+            call_from_thread(leave if again or number == signal.SIGQUIT else drain)
+
+        for number in _ENDING:
+            self._set_handler(number, told)
+        self._set_handler(signal.SIGHUP, lambda _number, _frame: call_from_thread(reload))

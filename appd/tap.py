@@ -1,0 +1,164 @@
+"""The twistd plugin: `twistd -n appd --config FILE` runs one worker among twistd's own options.
+
+twistd makes the log, the signals and the reactor; the rest is what `appd run` does. Where twistd was given no log of
+its own (--logfile, --syslog, --logger), appd's takes its place: entries of the journal, lines elsewhere.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from twisted.application.service import IServiceMaker, MultiService
+from twisted.logger import ILogObserver, Logger
+from twisted.python import usage
+
+from appd.activation import inherit
+from appd.address import Address, AddressError, parse
+from appd.errors import EX_SOFTWARE, AppdError
+from appd.notify import Notifier
+from appd.signals import StopSignals
+
+if TYPE_CHECKING:
+    from appd.journal import Log
+    from appd.lifecycle import Lifecycle
+
+__all__ = ["Options", "makeService"]
+
+
+class Options(usage.Options):
+    """The options of the subcommand."""
+
+    optParameters: ClassVar[list[list[str]]] = [["config", "c", "/etc/appd/appd.conf", "The configuration file."]]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self["binds"] = {}
+
+    def opt_bind(self, text: str) -> None:
+        """NAME=ADDRESS: make the socket that systemd:name=NAME means, when systemd passed none; repeatable."""
+        name, equals, address = text.partition("=")
+        if not equals or not name:
+            raise usage.UsageError(f"--bind {text}: write NAME=ADDRESS, like web=127.0.0.1:8080")
+        try:
+            parsed: Address = parse(address)
+        except AddressError as error:
+            raise usage.UsageError(f"--bind {text}: {error}") from None
+        if not parsed.is_bound_by_appd:
+            raise usage.UsageError(f"--bind {text}: {address} is no address to bind")
+        self["binds"].setdefault(name, []).append(parsed)
+
+
+def makeService(options: Options) -> MultiService:
+    """Makes the worker for twistd.
+
+    Args:
+        options: The options of the subcommand.
+
+    Raises:
+        SystemExit: The file is wrong; each problem has been logged as one line, and the manager told.
+    """
+    from twisted.internet import reactor
+
+    from appd import worker
+    from appd.config import load
+    from appd.journal import Log
+
+    log = Log()
+    log.start()
+    notifier = Notifier()
+    try:
+        inheritance = inherit()
+        settings = load(options["config"])
+        worker.configure_log(log, settings)
+        built = worker.build(settings, inheritance, options["binds"], reactor)
+        worker.tell_warnings(log, built.plan)
+        service = _TwistdWorker(reactor, log, _keeps_twistd_log(options))
+        service.lifecycle = worker.compose(
+            built, notifier, reactor, failed=service.failed, finished=lambda: service.drain()
+        )
+        service.lifecycle.setServiceParent(service)
+    except AppdError as error:
+        worker.report(log, error)
+        notifier.tell(status=f"cannot start: {error.problems[0]}", errno=error.errno)
+        log.close(5.0)
+        raise SystemExit(error.exit_code) from None
+    return service
+
+
+def _keeps_twistd_log(options: Options) -> bool:
+    parent: Any = options.parent or {}
+    return bool(parent.get("logfile") or parent.get("syslog") or parent.get("logger"))
+
+
+class _TwistdWorker(MultiService):
+    """The worker as twistd sees it.
+
+    Args:
+        reactor: The reactor.
+        log: appd's log, started.
+        keeps_twistd_log: Whether twistd was told where to log.
+    """
+
+    lifecycle: Lifecycle
+
+    def __init__(self, reactor: Any, log: Log, keeps_twistd_log: bool) -> None:
+        super().__init__()
+        self._reactor = reactor
+        self._log = log
+        self._keeps_twistd_log = keeps_twistd_log
+        self._signals = StopSignals()
+        self._ending = False
+
+    def setServiceParent(self, parent: Any) -> None:
+        """Joins the application, and gives it appd's log: twistd looks for this component when it has no other."""
+        super().setServiceParent(parent)
+        if not self._keeps_twistd_log and not IServiceMaker.providedBy(parent):
+            parent.setComponent(ILogObserver, self._log.observer())
+            self._log.install_stdlib()
+
+    def startService(self) -> None:
+        """Starts the servers.
+
+        Raises:
+            SystemExit: One cannot listen.
+        """
+        self._reactor.callWhenRunning(self._take_signals)
+        try:
+            super().startService()
+        except AppdError as error:
+            from appd import worker
+
+            worker.report(self._log, error)
+            self._log.close(5.0)
+            raise SystemExit(error.exit_code) from None
+
+    def _take_signals(self) -> None:
+        self._signals.call_when_told(
+            self._reactor.callFromThread, self.drain, self.lifecycle.leave_at_once, self._no_reload
+        )
+
+    def _no_reload(self) -> None:
+        Logger(namespace="appd.tap").warn(
+            "SIGHUP: reload needs the supervisor; `systemctl restart` reads the file again"
+        )
+
+    def failed(self, error: AppdError) -> None:
+        """A server failed to listen after the start."""
+        from appd import worker
+
+        worker.report(self._log, error)
+        # twistd itself exits with 0 whatever happened in the reactor; systemd must see the failure.
+        self._reactor.addSystemEventTrigger("after", "shutdown", self._exit, error.exit_code or EX_SOFTWARE)
+        self.drain()
+
+    def drain(self) -> None:
+        """Begins the shutdown of the reactor, which drains."""
+        if self._reactor.running and not self._ending:
+            self._ending = True
+            self._reactor.stop()
+
+    def _exit(self, code: int) -> None:
+        import os
+
+        self._log.close(5.0)
+        os._exit(code)

@@ -1,0 +1,106 @@
+"""`appd types`: the server types, and the keys of one, read from the schema itself."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import Any
+
+from appd.config.loader import schema_with
+from appd.errors import UsageError
+from appd.registry import Registration, Registry
+
+__all__ = ["describe"]
+
+_WIDTH = 100
+
+
+def describe(name: str | None, registry: Registry | None = None) -> str:
+    """Lists every server type, or describes one with its keys and sections.
+
+    Args:
+        name: The server type; None for the list.
+        registry: Where server types are found.
+
+    Raises:
+        UsageError: There is none of that name.
+        ConfigurationError: Two packages bring the same name, or a component.xml is wrong.
+    """
+    registry = registry or Registry()
+    if name is None:
+        return _list(registry)
+    found = registry.find(name)
+    if found is None:
+        near = registry.nearest(name)
+        hint = f"did you mean {' or '.join(near)}?" if near else "`appd types` lists them"
+        raise UsageError(f"there is no server type {name!r}: {hint}")
+    schema = schema_with(found)
+    lines = [f"<{found.name} NAME>  from {found.distribution} ({found.target})"]
+    lines += _section(schema, schema.gettype(found.name), 1)
+    return "\n".join(lines) + "\n"
+
+
+def _list(registry: Registry) -> str:
+    registrations = registry.all()
+    schema = schema_with(*registrations)
+    rows = [_summary(schema, one) for one in registrations]
+    width = max(len(row[0]) for row in rows)
+    who = max(len(row[1]) for row in rows)
+    lines = [f"{name.ljust(width)}  {owner.ljust(who)}  {text}" for name, owner, text in rows]
+    lines.append("")
+    lines.append("`appd types NAME` shows the keys of one. The file itself has these:")
+    lines += _section(schema, schema, 1)
+    return "\n".join(lines) + "\n"
+
+
+def _summary(schema: Any, one: Registration) -> tuple[str, str, str]:
+    return one.name, one.distribution, _text(schema.gettype(one.name).description).partition(". ")[0]
+
+
+def _section(schema: Any, section_type: Any, depth: int) -> list[str]:
+    indent = "  " * depth
+    lines = _wrapped(_text(section_type.description), indent)
+    for key, info in section_type:
+        if info.issection():
+            lines += _inner(schema, info, depth)
+            continue
+        name = key if key and key != "+" else "NAME"
+        facts = [_value(info)]
+        if info.ismulti():
+            facts.append("repeatable")
+        if info.minOccurs:
+            facts.append("required")
+        default = info.getdefault()
+        if default and info.name != "+" and not info.ismulti():
+            facts.append(f"default {default.value}")
+        lines.append(f"{indent}{name}  ({', '.join(facts)})")
+        lines += _wrapped(_text(info.description), indent + "    ")
+    return lines
+
+
+def _inner(schema: Any, info: Any, depth: int) -> list[str]:
+    kind = info.sectiontype
+    if kind.name == "appd.server":
+        return []
+    inner = [schema.gettype(name) for name in kind.getsubtypenames()] if kind.isabstract() else [kind]
+    lines: list[str] = []
+    for one in inner:
+        name = one.name.rpartition(".")[2]
+        title = f" {'NAME' if info.name == '+' else ''}".rstrip()
+        lines.append(f"{'  ' * depth}<{name}{title}>{'  (repeatable)' if info.ismulti() else ''}")
+        lines += _section(schema, one, depth + 1)
+    return lines
+
+
+def _value(info: Any) -> str:
+    """What kind of value a key takes: the name of its converter."""
+    name: str = getattr(info.datatype, "__name__", type(info.datatype).__name__)
+    names = {"str": "text", "convert": "word", "IdentifierConversion": "name", "<lambda>": "text"}
+    return names.get(name, name.replace("_", " "))
+
+
+def _text(description: str | None) -> str:
+    return " ".join((description or "").split())
+
+
+def _wrapped(text: str, indent: str) -> list[str]:
+    return textwrap.wrap(text, _WIDTH, initial_indent=indent, subsequent_indent=indent)

@@ -1,0 +1,165 @@
+""".socket units as far as appd must know them: what they listen on and what they call it.
+
+The format is that of systemd.syntax(7) and systemd.socket(5). Only what names a socket is read; specifiers are left as
+they are written.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from appd.address import Address
+from appd.errors import ConfigurationError, Problem
+
+__all__ = ["SocketUnit", "find_units", "parse_unit", "read_folder"]
+
+# Where systemd looks for system units, the first wins: systemd.unit(5).
+UNIT_PATH = (
+    "/etc/systemd/system",
+    "/run/systemd/system",
+    "/usr/local/lib/systemd/system",
+    "/usr/lib/systemd/system",
+    "/lib/systemd/system",
+)
+
+_KINDS = {
+    "listenstream": "stream",
+    "listendatagram": "datagram",
+    "listensequentialpacket": "sequential packet",
+    "listenfifo": "FIFO",
+}
+
+
+class SocketUnit(NamedTuple):
+    """One .socket unit.
+
+    Attributes:
+        name: Its file name, `appd.socket`.
+        listen: Kind and address text of each Listen…= line, in order.
+        fd_name: FileDescriptorName=, by default the name of the unit.
+        service: Service=, by default the service of the same name.
+        accept: Accept=.
+    """
+
+    name: str
+    listen: tuple[tuple[str, str], ...]
+    fd_name: str
+    service: str
+    accept: bool
+
+    @property
+    def stem(self) -> str:
+        """The name without its suffix and instance."""
+        return self.name.removesuffix(".socket").partition("@")[0]
+
+
+def parse_unit(name: str, texts: Iterable[str]) -> SocketUnit:
+    """Reads a .socket unit.
+
+    Args:
+        name: Its file name.
+        texts: The text of the unit, then those of its drop-ins in the order of their names.
+    """
+    listen: list[tuple[str, str]] = []
+    single: dict[str, str] = {}
+    for text in texts:
+        section = ""
+        for line in re.sub(r"\\\n", " ", text).splitlines():
+            line = line.strip()
+            if line.startswith("[") and line.endswith("]"):
+                section = line
+            key, equals, value = (part.strip() for part in line.partition("="))
+            if section != "[Socket]" or not equals or line[:1] in "#;":
+                continue
+            if key.lower() in _KINDS:
+                if value:
+                    listen.append((_KINDS[key.lower()], value))
+                else:  # an empty assignment takes back the ones before
+                    listen.clear()
+            else:
+                single[key.lower()] = value
+    accept = single.get("accept", "no").lower() in ("yes", "true", "on", "1")
+    # Accepted connections are called "connection" unless the unit names them: systemd.socket(5).
+    default_name = "connection" if accept else name
+    service = single.get("service") or re.sub(r"\.socket\Z", ".service", name)
+    return SocketUnit(name, tuple(listen), single.get("filedescriptorname") or default_name, service, accept)
+
+
+def read_folder(folder: str) -> list[SocketUnit]:
+    """Reads every .socket unit of a folder with its drop-ins.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        The units, by name.
+
+    Raises:
+        ConfigurationError: The folder or a unit cannot be read.
+    """
+    try:
+        names = sorted(name for name in os.listdir(folder) if name.endswith(".socket"))
+        return [parse_unit(name, _texts(name, (folder,))) for name in names]
+    except OSError as error:
+        raise ConfigurationError(Problem(f"units in {error.filename}: {error.strerror}")) from None
+
+
+def find_units(service: str, path: Iterable[str] = UNIT_PATH) -> list[SocketUnit]:
+    """The .socket units on this host that start a service.
+
+    Args:
+        service: The service, `appd.service`; of a template any instance counts.
+        path: The folders of units, the first wins.
+
+    Returns:
+        The units, by name. What cannot be read is passed over: other units are not ours to complain of.
+    """
+    stem = re.sub(r"@.*", "@", service.removesuffix(".service"))
+    found: dict[str, SocketUnit] = {}
+    folders = tuple(path)
+    for folder in folders:
+        try:
+            names = [name for name in os.listdir(folder) if name.endswith(".socket") and name not in found]
+        except OSError:
+            continue
+        for name in names:
+            try:
+                unit = parse_unit(name, _texts(name, folders))
+            except OSError:
+                continue
+            if re.sub(r"@.*", "@", unit.service.removesuffix(".service")) == stem:
+                found[name] = unit
+    return [found[name] for name in sorted(found)]
+
+
+def _texts(name: str, folders: Iterable[str]) -> list[str]:
+    """The text of a unit from the first folder that has it, then its drop-ins from all of them."""
+    texts: list[str] = []
+    drop_ins: dict[str, str] = {}
+    for folder in folders:
+        path = os.path.join(folder, name)
+        if not texts and os.path.isfile(path):
+            texts.append(_read(path))
+        try:
+            for one in os.listdir(f"{path}.d"):
+                if one.endswith(".conf"):
+                    drop_ins.setdefault(one, os.path.join(f"{path}.d", one))
+        except OSError:
+            continue
+    return [*texts, *(_read(drop_ins[one]) for one in sorted(drop_ins))]
+
+
+def _read(path: str) -> str:
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return file.read()
+
+
+def sockets_of(address: Address, units: Iterable[SocketUnit]) -> list[tuple[SocketUnit, str, str]]:
+    """The sockets that a `systemd:name=` address would mean: unit, kind, address text."""
+    those = [(unit, kind, text) for unit in units if unit.fd_name == address.name for kind, text in unit.listen]
+    if address.position is None:
+        return those
+    return those[address.position : address.position + 1]
