@@ -43,10 +43,10 @@ lint: $(VENV)/.installed
 	$(BIN)/mypy
 
 quick: lint
-	$(BIN)/python -m pytest -q -m 'not system'
+	$(BIN)/pytest -q -m 'not system'
 
 test: lint
-	$(BIN)/python -m pytest -q
+	$(BIN)/pytest -q
 
 test-all: test
 

@@ -264,8 +264,8 @@ class Inheritance:
         found = self.by_name.get(address.name, ())
         if not found:
             raise ClaimError(
-                f"{address}: no descriptor of that name, {self._summary()} "
-                "(FileDescriptorName= of the .socket unit names it; stop the service, start the socket, start the service)"
+                f"{address}: no descriptor of that name, {self._summary()} (FileDescriptorName= of the .socket unit "
+                "names it; stop the service, start the socket, start the service)"
             )
         if address.position is None:
             return found

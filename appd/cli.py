@@ -11,11 +11,14 @@ import atexit
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from appd import __version__
 from appd.address import Address, AddressError, parse
 from appd.errors import EX_OK, EX_SOFTWARE, EX_USAGE, AppdError
+
+if TYPE_CHECKING:
+    from appd.signals import StopSignals
 
 __all__ = ["main"]
 
@@ -85,33 +88,29 @@ def _parser() -> _Parser:
     return parser
 
 
-def main(argv: Sequence[str] | None = None) -> NoReturn:
-    """Runs a command and exits with its code.
+def main(arguments: Sequence[str], signals: StopSignals) -> int:
+    """Runs a command.
 
     Args:
-        argv: The arguments; those of the process without them.
-    """
-    arguments = sys.argv[1:] if argv is None else argv
-    if arguments[:1] == ["run"]:
-        # First of all: a stop may come while argparse is being imported.
-        from appd.signals import StopSignals
+        arguments: The command line without the program.
+        signals: The ending signals; for `run` they raise `Stopped` already.
 
-        signals = StopSignals()
-        signals.raise_when_told()
-    else:
-        signals = None
+    Returns:
+        The exit code.
+    """
     try:
         options = _parser().parse_args(arguments)
-        code = options.act(options, signals)
+        code: int = options.act(options, signals)
     except AppdError as error:
         _complain(error)
-        code = error.exit_code
+        return error.exit_code
     except BrokenPipeError:
+        # Nobody reads any more; what Python still holds goes nowhere at the exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = EX_OK
+        return EX_OK
     except KeyboardInterrupt:
-        code = EX_OK
-    sys.exit(code)
+        return EX_OK
+    return code
 
 
 def _complain(error: AppdError) -> None:
@@ -121,17 +120,14 @@ def _complain(error: AppdError) -> None:
             print(problem.traceback.rstrip(), file=sys.stderr)
 
 
-def _run(options: argparse.Namespace, signals: Any) -> int:
+def _run(options: argparse.Namespace, signals: StopSignals) -> int:
     from appd import worker
     from appd.journal import Log
-    from appd.signals import Stopped
 
     log = Log()
     log.start()
     try:
         code = worker.run(options.file, options.bind, log, signals)
-    except Stopped:
-        code = EX_OK
     except Exception as error:
         log.write(f"appd has failed, which is a fault of its own: {type(error).__name__}: {error}", 2)
         _keep_traceback(log)
@@ -151,26 +147,26 @@ def _keep_traceback(log: Any) -> None:
     log.write(traceback.format_exc(), 7)
 
 
-def _check(options: argparse.Namespace, _signals: Any) -> int:
+def _check(options: argparse.Namespace, _signals: StopSignals) -> int:
     from appd.check import check
 
     return check(options.file, options.units, sys.stdout)
 
 
-def _types(options: argparse.Namespace, _signals: Any) -> int:
+def _types(options: argparse.Namespace, _signals: StopSignals) -> int:
     from appd.typelist import describe
 
     sys.stdout.write(describe(options.name))
     return EX_OK
 
 
-def _explain(options: argparse.Namespace, _signals: Any) -> int:
+def _explain(options: argparse.Namespace, _signals: StopSignals) -> int:
     from appd.explain import explain
 
     sys.stdout.write(explain(options.file, as_json=options.json))
     return EX_OK
 
 
-def _version(_options: argparse.Namespace, _signals: Any) -> int:
+def _version(_options: argparse.Namespace, _signals: StopSignals) -> int:
     print(f"appd {__version__}")
     return EX_OK

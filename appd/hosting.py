@@ -16,6 +16,7 @@ from typing import Any, get_type_hints
 
 from appd.config.settings import Settings
 from appd.errors import ConfigurationError, Problem
+from appd.signals import Stopped
 
 __all__ = ["apply_surroundings", "call", "load", "with_options"]
 
@@ -128,7 +129,7 @@ def call(what: str, hosted: Callable[[], Any], settings: Settings, attribute: st
     """
     try:
         return hosted()
-    except ConfigurationError:
+    except (ConfigurationError, Stopped):
         raise
     except SystemExit as error:
         reason = f"it called sys.exit({error.code!r})"

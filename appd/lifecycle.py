@@ -105,7 +105,10 @@ class Lifecycle(MultiService):
             self._threads.stop()
             self.tell_failure(error)
             raise
-        self.group.listening.addCallbacks(lambda _none: self._is_ready(), self._listen_failed)
+        # Not before the reactor runs: who is told READY=1 may send a signal, and the handlers come with the reactor.
+        self.group.listening.addCallbacks(
+            lambda _none: self._reactor.callWhenRunning(self._is_ready), self._listen_failed
+        )
         interval = self._notifier.watchdog_interval
         if interval is not None:
             self._watchdog = LoopingCall(self._notifier.tell, watchdog=True)

@@ -241,8 +241,10 @@ def adopt_datagram(reactor: Any, fd: int, family: int, protocol: DatagramProtoco
 class _OneConnection:
     """Stands for the port of a connection that was accepted by systemd (Accept=yes)."""
 
-    def __init__(self, connections: Connections) -> None:
+    def __init__(self, connections: Connections, port_number: int | None) -> None:
         self.connections = connections
+        # Twisted's transport puts it into the prefix of its log lines.
+        self._realPortNumber = port_number
 
 
 def adopt_connection(reactor: Any, fd: int, family: int, factory: IProtocolFactory, connections: Connections) -> None:
@@ -255,8 +257,8 @@ def adopt_connection(reactor: Any, fd: int, family: int, factory: IProtocolFacto
         factory: What makes the protocol; it is started and, when the connection has ended, stopped.
         connections: What keeps the record of it.
     """
-    server = _OneConnection(connections)
     skt = socket.fromfd(fd, family, socket.SOCK_STREAM)
+    server = _OneConnection(connections, None if family == socket.AF_UNIX else skt.getsockname()[1])
     try:
         peer = skt.getpeername()
     except OSError:  # gone already; reading will tell

@@ -14,7 +14,7 @@ from twisted.internet import defer
 from twisted.logger import Logger
 
 from appd.endpoints import Listener
-from appd.errors import AppdError, ConfigurationError, Problem
+from appd.errors import ConfigurationError, HostError, Problem
 from appd.interfaces import IDrainable
 from appd.ports import Connections
 
@@ -99,7 +99,8 @@ class ServerService(Service):
     def _listen_failed(self, failure: Any) -> None:
         error = failure.value.subFailure.value
         self._close_ports()
-        raise AppdError(f"server {self.name!r} cannot listen: {error}") from error
+        number = getattr(getattr(error, "socketError", None), "errno", None)
+        raise HostError(f"server {self.name!r} cannot listen: {error}", number=number) from error
 
     def _record(self) -> None:
         # The first three lines are zope.app.twisted's own record.

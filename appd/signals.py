@@ -16,8 +16,11 @@ __all__ = ["StopSignals", "Stopped"]
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
 
-class Stopped(BaseException):
-    """The process was told to stop before it served. Not an Exception, so that hosted code does not swallow it."""
+class Stopped(SystemExit):
+    """The process was told to stop before it served.
+
+    No Exception, so that hosted code does not swallow it; uncaught it ends the process with 0.
+    """
 
 
 class StopSignals:
@@ -44,11 +47,11 @@ class StopSignals:
     def check(self) -> None:
         """Raises `Stopped` if a signal came that hosted code swallowed."""
         if self.received is not None:
-            raise Stopped
+            raise Stopped(0)
 
     def _raise(self, number: int, _frame: Any) -> None:
         self.received = number
-        raise Stopped
+        raise Stopped(0)
 
     def call_when_told(
         self,

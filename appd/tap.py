@@ -63,6 +63,8 @@ def makeService(options: Options) -> MultiService:
     from appd.config import load
     from appd.journal import Log
 
+    signals = StopSignals()
+    signals.raise_when_told()
     log = Log()
     log.start()
     notifier = Notifier()
@@ -72,7 +74,7 @@ def makeService(options: Options) -> MultiService:
         worker.configure_log(log, settings)
         built = worker.build(settings, inheritance, options["binds"], reactor)
         worker.tell_warnings(log, built.plan)
-        service = _TwistdWorker(reactor, log, _keeps_twistd_log(options))
+        service = _TwistdWorker(reactor, log, signals, _keeps_twistd_log(options))
         service.lifecycle = worker.compose(
             built, notifier, reactor, failed=service.failed, finished=lambda: service.drain()
         )
@@ -96,17 +98,18 @@ class _TwistdWorker(MultiService):
     Args:
         reactor: The reactor.
         log: appd's log, started.
+        signals: The ending signals, raising already.
         keeps_twistd_log: Whether twistd was told where to log.
     """
 
     lifecycle: Lifecycle
 
-    def __init__(self, reactor: Any, log: Log, keeps_twistd_log: bool) -> None:
+    def __init__(self, reactor: Any, log: Log, signals: StopSignals, keeps_twistd_log: bool) -> None:
         super().__init__()
         self._reactor = reactor
         self._log = log
         self._keeps_twistd_log = keeps_twistd_log
-        self._signals = StopSignals()
+        self._signals = signals
         self._ending = False
 
     def setServiceParent(self, parent: Any) -> None:
@@ -124,6 +127,7 @@ class _TwistdWorker(MultiService):
         """
         self._reactor.callWhenRunning(self._take_signals)
         try:
+            self._signals.check()
             super().startService()
         except AppdError as error:
             from appd import worker

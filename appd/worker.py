@@ -7,7 +7,6 @@ imported here and after, never before the descriptors are taken over.
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -222,7 +221,9 @@ class _Run:
         from twisted.internet import reactor
         from twisted.logger import globalLogBeginner
 
-        globalLogBeginner.beginLoggingTo([self._log.observer()], redirectStandardIO=True, discardBuffer=False)
+        # Twisted's own redirection of print has one buffer for all threads and mixes their lines.
+        globalLogBeginner.beginLoggingTo([self._log.observer()], redirectStandardIO=False)
+        self._log.install_prints()
         self._log.install_stdlib()
         built = build(settings, inheritance, self._binds, reactor)
         tell_warnings(self._log, built.plan)
@@ -236,7 +237,6 @@ class _Run:
         reactor.callWhenRunning(self._start)
         # From here to `_start` Twisted's own handlers stop the reactor, which drains as well.
         reactor.run()
-        sys.stdout.flush()
         return self._exit_code
 
     def _start(self) -> None:

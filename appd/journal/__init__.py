@@ -18,7 +18,7 @@ called it. It also takes an absent journal for success. See ``native.py``.
 Importing this package imports neither Twisted nor ``logging``, ``json``, ``socket`` or ``traceback``.
 """
 
-from .entry import CRITICAL, DEBUG, ERROR, INFO, NOTICE, WARNING, Entry
-from .log import Log
+from appd.journal.entry import CRITICAL, DEBUG, ERROR, INFO, NOTICE, WARNING, Entry
+from appd.journal.log import Log
 
 __all__ = ["CRITICAL", "DEBUG", "ERROR", "INFO", "NOTICE", "WARNING", "Entry", "Log"]

@@ -1,10 +1,23 @@
 """One log entry as plain data, ready for any sink."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from sys import getsizeof
 from typing import NamedTuple
+
+__all__ = [
+    "CRITICAL",
+    "DEBUG",
+    "ERROR",
+    "INFO",
+    "NOTICE",
+    "WARNING",
+    "Entry",
+    "Value",
+    "is_field_name",
+    "memory",
+    "to_bytes",
+    "to_text",
+]
 
 # syslog(3) priorities; appd itself never says "emergency" (0) or "alert" (1): those are about the host.
 CRITICAL = 2

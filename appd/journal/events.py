@@ -10,11 +10,13 @@ from twisted.logger import ILogObserver, formatEvent
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from .entry import CRITICAL, DEBUG, ERROR, INFO, WARNING, Entry, Value
-from .tracebacks import code_fields, exception_text, type_name
+from appd.journal.entry import CRITICAL, DEBUG, ERROR, INFO, WARNING, Entry, Value
+from appd.journal.tracebacks import code_fields, exception_text, type_name
 
 if TYPE_CHECKING:
-    from .log import Log
+    from appd.journal.log import Log
+
+__all__ = ["EventObserver", "event_entry", "event_priority"]
 
 _PRIORITIES: Mapping[str, int] = {
     "debug": DEBUG,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .entry import CRITICAL, DEBUG, ERROR, INFO, WARNING
+from appd.journal.entry import CRITICAL, DEBUG, ERROR, INFO, WARNING
+
+__all__ = ["PRIORITIES", "Levels", "priority_of"]
 
 PRIORITIES: Mapping[str, int] = {
     "debug": DEBUG,

@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 
-from .entry import Entry, Value, to_bytes, to_text
+from appd.journal.entry import Entry, Value, to_bytes, to_text
+
+__all__ = ["json_line", "prefixed", "readable"]
 
 _LEVELS = ("EMERGENCY", "ALERT", "CRITICAL", "ERROR", "WARNING", "NOTICE", "INFO", "DEBUG")
 

@@ -7,18 +7,20 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from .entry import INFO, WARNING, Entry, Value, to_text
-from .levels import Levels
-from .native import SOCKET_PATH
-from .outlet import Stream
-from .queue import MAX_BYTES, MAX_ENTRIES, BoundedQueue
-from .sink import choose_format, make_sink
-from .writer import Writer
+from appd.journal.entry import INFO, WARNING, Entry, Value, to_text
+from appd.journal.levels import Levels
+from appd.journal.native import SOCKET_PATH
+from appd.journal.outlet import Stream
+from appd.journal.queue import MAX_BYTES, MAX_ENTRIES, BoundedQueue
+from appd.journal.sink import choose_format, make_sink
+from appd.journal.writer import Writer
 
 if TYPE_CHECKING:
-    from .events import EventObserver
-    from .prints import PrintStream
-    from .stdlib import RecordHandler
+    from appd.journal.events import EventObserver
+    from appd.journal.prints import PrintStream
+    from appd.journal.stdlib import RecordHandler
+
+__all__ = ["Log"]
 
 _NO_JOURNAL = "the log format is 'journal', but nobody listens at {path}; writing to standard error instead"
 
@@ -167,7 +169,7 @@ class Log:
             timeout: Seconds; the thread then ends with the rest unwritten.
 
         Returns:
-            Whether all was written.
+            Whether all was written, or it was told how much was not.
         """
         for stream in self._prints:
             stream.drain()
@@ -184,7 +186,7 @@ class Log:
         Returns:
             The observer; it may be called from any thread.
         """
-        from .events import EventObserver
+        from appd.journal.events import EventObserver
 
         return EventObserver(self)
 
@@ -194,7 +196,7 @@ class Log:
         Root gets the level of the process and each namespace of `configure` its own, so that records nobody wants are
         not even made. Twisted's events do not come this way, there is nothing twice.
         """
-        from .stdlib import RecordHandler
+        from appd.journal.stdlib import RecordHandler
 
         if self._handler is None:
             self._handler = RecordHandler(self)
@@ -206,7 +208,7 @@ class Log:
         Instead of ``beginLoggingTo(redirectStandardIO=True)``, whose streams keep one buffer for all threads: two
         threads that print at a time mix their lines and lose parts of them. Works before Twisted is imported.
         """
-        from .prints import install
+        from appd.journal.prints import install
 
         if not self._prints:
             self._prints = install(self)

@@ -12,11 +12,13 @@ import errno
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from .entry import Entry, Value, is_field_name, to_bytes
-from .outlet import Patience, wait_writable
+from appd.journal.entry import Entry, Value, is_field_name, to_bytes
+from appd.journal.outlet import Patience, wait_writable
 
 if TYPE_CHECKING:
     from socket import socket
+
+__all__ = ["SOCKET_PATH", "JournalSocket", "serialize"]
 
 SOCKET_PATH = "/run/systemd/journal/socket"
 

@@ -7,6 +7,8 @@ import select
 import time
 from collections.abc import Callable
 
+__all__ = ["Patience", "Stopped", "Stream", "wait_writable"]
+
 # Asked again and again while there is nothing to do but wait; False ends the waiting.
 Patience = Callable[[], bool]
 

@@ -9,10 +9,12 @@ from collections.abc import Iterable
 from threading import get_ident
 from typing import TYPE_CHECKING
 
-from .entry import INFO, WARNING, Entry
+from appd.journal.entry import INFO, WARNING, Entry
 
 if TYPE_CHECKING:
-    from .log import Log
+    from appd.journal.log import Log
+
+__all__ = ["PrintStream", "install"]
 
 # A program that never ends its line does not collect it in memory for ever; journald's own limit (LineMax=) is 48K too.
 _LINE_MAX = 48 * 1024

@@ -1,12 +1,12 @@
 """The bounded queue between those who log and the one who writes."""
 
-from __future__ import annotations
-
 from queue import Empty, SimpleQueue
 from threading import Event, RLock
 from typing import NamedTuple
 
-from .entry import Entry, memory
+from appd.journal.entry import Entry, memory
+
+__all__ = ["MAX_BYTES", "MAX_ENTRIES", "BoundedQueue", "Mark"]
 
 # Ten thousand entries are about a second of a busy access log; 16 MB are what a process can spare for it.
 MAX_ENTRIES = 10_000

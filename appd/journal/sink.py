@@ -7,10 +7,12 @@ import stat
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from .entry import Entry, Value
-from .lines import json_line, prefixed, readable
-from .native import JournalSocket, serialize
-from .outlet import Patience, Stream
+from appd.journal.entry import Entry, Value
+from appd.journal.lines import json_line, prefixed, readable
+from appd.journal.native import JournalSocket, serialize
+from appd.journal.outlet import Patience, Stream
+
+__all__ = ["FORMATS", "Format", "JournalSink", "Sink", "StreamSink", "choose_format", "make_sink"]
 
 # "prefix" is what "auto" comes to on a pipe; the others may stand in the file.
 FORMATS = ("auto", "journal", "text", "json", "prefix")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from .entry import CRITICAL, DEBUG, ERROR, INFO, NOTICE, WARNING, Entry, Value, is_field_name
-from .levels import Levels
-from .tracebacks import code_fields, exception_text, type_name
+from appd.journal.entry import CRITICAL, DEBUG, ERROR, INFO, NOTICE, WARNING, Entry, Value, is_field_name
+from appd.journal.levels import Levels
+from appd.journal.tracebacks import code_fields, exception_text, type_name
 
 if TYPE_CHECKING:
-    from .log import Log
+    from appd.journal.log import Log
+
+__all__ = ["RecordHandler", "record_entry", "record_priority"]
 
 _LEVELS = {
     DEBUG: logging.DEBUG,

@@ -5,7 +5,9 @@ from __future__ import annotations
 import traceback
 from types import TracebackType
 
-from .entry import Value
+from appd.journal.entry import Value
+
+__all__ = ["code_fields", "exception_text", "type_name"]
 
 
 def exception_text(error: BaseException) -> str:

@@ -6,10 +6,12 @@ import time
 from collections.abc import Callable
 from threading import Thread
 
-from .entry import Entry
-from .outlet import Stopped
-from .queue import BoundedQueue, Mark
-from .sink import Sink
+from appd.journal.entry import Entry
+from appd.journal.outlet import Stopped
+from appd.journal.queue import BoundedQueue, Mark
+from appd.journal.sink import Sink
+
+__all__ = ["Writer"]
 
 # A log that overflows for long says so once a second, not between any two entries.
 _NOTICE_INTERVAL = 1.0
@@ -84,7 +86,8 @@ class Writer:
         """
         if not self.running:
             return self.idle
-        return self._await(timeout, last=False)
+        lost = self.lost
+        return self._await(timeout, last=False) and self.lost == lost
 
     def close(self, timeout: float) -> bool:
         """Write what is in the queue, tell what was lost, end the thread.
@@ -93,7 +96,7 @@ class Writer:
             timeout: Seconds; then the thread ends without having written the rest.
 
         Returns:
-            Whether all was written.
+            Whether all was written, or it was told how much was not.
         """
         if self._thread is None:
             return self.idle
@@ -102,14 +105,13 @@ class Writer:
         # It looks at that flag ten times a second. Should it be stuck all the same: it is a daemon thread.
         self._thread.join(1.0)
         self._thread = None
-        return done
+        return done and not self._untold()
 
     def _await(self, timeout: float, last: bool) -> bool:
         """Put a mark into the queue and wait for it."""
-        lost = self.lost
         mark = self._queue.mark(last)
         if mark.reached.wait(timeout):
-            return self.lost == lost
+            return True
         mark.cancelled.set()
         return False
 

@@ -11,10 +11,10 @@ import time
 import pytest
 
 
-def run(program: str, **more: object) -> subprocess.CompletedProcess[bytes]:
+def run(program: str) -> subprocess.CompletedProcess[bytes]:
     """Run a program with standard error as a pipe."""
     command = [sys.executable, "-c", textwrap.dedent(program)]
-    return subprocess.run(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, timeout=30, check=False, **more)  # type: ignore[call-overload, no-any-return]
+    return subprocess.run(command, capture_output=True, timeout=30, check=False)
 
 
 def test_import_is_cheap() -> None:
@@ -101,7 +101,9 @@ def test_terminal() -> None:
     os.close(reader)
     assert b"INFO appd: early\r\n" in shown
     assert b"ERROR shop: broken\r\n    Traceback (most recent call last):\r\n" in shown
-    piped = subprocess.run([sys.executable, "-c", program, "auto", "own"], stderr=subprocess.PIPE, timeout=30, check=False)
+    piped = subprocess.run(
+        [sys.executable, "-c", program, "auto", "own"], stderr=subprocess.PIPE, timeout=30, check=False
+    )
     assert b"<6>early\n<6>event 1\n<4>record\n<6>printed\n<6>twice\n<4>complaint\n" in piped.stderr
     assert all(line[:1] == b"<" and line[2:3] == b">" for line in piped.stderr.splitlines())
 

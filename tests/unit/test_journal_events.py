@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger, LogBeginner, LogLevel, LogPublisher
+from twisted.logger import LogBeginner, Logger, LogLevel, LogPublisher
 from twisted.python import log as legacy
 from twisted.python.failure import Failure
 
@@ -289,7 +289,12 @@ def test_unhandled_error_in_deferred(kept: KeptLog, monkeypatch: pytest.MonkeyPa
 
 def test_observer_in_many_threads(kept: KeptLog, logger: Logger) -> None:
     """The observer may be called by any thread."""
-    threads = [threading.Thread(target=lambda: [logger.info("x") for _ in range(200)]) for _ in range(5)]
+
+    def log_many() -> None:
+        for _ in range(200):
+            logger.info("x")
+
+    threads = [threading.Thread(target=log_many) for _ in range(5)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from appd.journal import DEBUG, ERROR, INFO, WARNING, Entry
 from appd.journal.entry import is_field_name, memory, to_bytes, to_text
 from appd.journal.lines import json_line, prefixed, readable
-from appd.journal.native import serialize
 
 TIME = 1_700_000_000.25
 
@@ -83,31 +82,6 @@ def test_lines_never_fail(entry: Entry) -> None:
     assert all(line[:1] == b"<" and line[2:3] == b">" for line in lines.split(b"\n")[:-1])
     assert readable(entry, {}).endswith(b"\n")
     assert memory(entry) > 0
-
-
-def parse_native(data: bytes) -> dict[str, bytes]:
-    """Read the native format as journald does."""
-    fields = {}
-    while data:
-        head, _, rest = data.partition(b"\n")
-        if b"=" in head:
-            name, _, value = head.partition(b"=")
-            data = rest
-        else:
-            name, size = head, int.from_bytes(rest[:8], "little")
-            value, end, data = rest[8 : 8 + size], rest[8 + size : 9 + size], rest[9 + size :]
-            assert end == b"\n"
-        assert name.decode() not in fields
-        fields[name.decode()] = value
-    return fields
-
-
-@given(entries)
-def test_native_round_trip(entry: Entry) -> None:
-    """Whatever a value holds, journald reads it as it was."""
-    fields = parse_native(serialize(entry, {"APPD_WORKER": 1, "_PID": 1, "lower": 1, "": 1}))
-    expected = {"APPD_WORKER": 1, **entry.fields, "MESSAGE": entry.message, "PRIORITY": entry.priority}
-    assert fields == {name: to_bytes(value) for name, value in expected.items()}
 
 
 def test_bytes_that_are_no_utf8() -> None:

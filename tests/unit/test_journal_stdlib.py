@@ -8,10 +8,31 @@ from collections.abc import Iterator
 
 import pytest
 
-from appd.journal import CRITICAL, DEBUG, ERROR, INFO, NOTICE, WARNING
+from appd.journal import CRITICAL, DEBUG, ERROR, INFO, NOTICE, WARNING, Entry, Log
 from appd.journal.prints import PrintStream
 
-from test_journal_events import KeptLog, Unspeakable, fail
+
+class KeptLog(Log):
+    """A log that keeps entries instead of writing them."""
+
+    def __init__(self) -> None:
+        super().__init__("prefix", environ={})
+        self.entries: list[Entry] = []
+
+    def put(self, entry: Entry) -> None:
+        self.entries.append(entry)
+
+
+class Unspeakable(Exception):
+    """An exception that cannot be shown."""
+
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+def fail() -> None:
+    """Raise something."""
+    raise ValueError("no such thing")
 
 
 @pytest.fixture
@@ -29,6 +50,12 @@ def kept() -> Iterator[KeptLog]:
     warnings.showwarning = show
     root.handlers[:] = handlers
     root.setLevel(level)
+
+
+def without_pytest(kept: KeptLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take away the handlers that pytest adds for each test: they format records as well."""
+    assert kept._handler is not None
+    monkeypatch.setattr(logging.getLogger(), "handlers", [kept._handler])
 
 
 @pytest.mark.parametrize(
@@ -94,8 +121,9 @@ def test_exc_info_without_exception(kept: KeptLog) -> None:
     assert "EXCEPTION_TYPE" not in kept.entries[0].fields
 
 
-def test_unformattable_records_are_not_lost(kept: KeptLog) -> None:
+def test_unformattable_records_are_not_lost(kept: KeptLog, monkeypatch: pytest.MonkeyPatch) -> None:
     """A record whose arguments do not fit is an entry all the same."""
+    without_pytest(kept, monkeypatch)
     logging.getLogger("shop").error("%d items", "many")
     logging.getLogger("shop").error(Unspeakable())
     assert len(kept.entries) == 2
@@ -124,8 +152,9 @@ def test_installed_once(kept: KeptLog) -> None:
     assert len(kept.entries) == 1
 
 
-def test_logging_while_formatting(kept: KeptLog) -> None:
+def test_logging_while_formatting(kept: KeptLog, monkeypatch: pytest.MonkeyPatch) -> None:
     """An argument that logs when it is formatted does not lock up."""
+    without_pytest(kept, monkeypatch)
 
     class Talkative:
         def __str__(self) -> str:

@@ -266,7 +266,12 @@ def test_put_from_many_threads(sink: FakeSink) -> None:
     queue = BoundedQueue(max_entries=10**9, max_bytes=10**9)
     writer = Writer(queue, sink, lambda count: entry("dropped"))
     writer.start()
-    threads = [threading.Thread(target=lambda: [queue.put(entry()) for _ in range(5000)]) for _ in range(8)]
+
+    def put_many() -> None:
+        for _ in range(5000):
+            queue.put(entry())
+
+    threads = [threading.Thread(target=put_many) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -1,0 +1,85 @@
+"""The `http` server type: a section → a server that listens when it is started."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from zope.interface import implementer
+
+from appd.address import Address
+from appd.errors import ConfigurationError
+from appd.interfaces import Host, IServerType, Section
+from appd.servers import ServerType
+from appd.servers.http.mounts import Site, of_application, read_site
+from appd.servers.http.web import SiteFactory
+from appd.service import ServerService
+
+__all__ = ["serve_application", "server_type"]
+
+# What RFC 9110 gives http needs a privilege; this is the port that everybody takes instead.
+_PORT = 8080
+
+
+@implementer(IServerType)
+class _HttpServerType:
+    """Serves the mounts of a section, or without a section the application object."""
+
+    kinds = frozenset({"stream"})
+
+    def create(
+        self,
+        name: str,
+        db: Any,
+        ip: str | None = None,
+        port: int | None = None,
+        backlog: int = 50,
+        address: Address | str | None = None,
+        section: Section | None = None,
+    ) -> ServerService:
+        """Makes a server; see `appd.interfaces.IServerType.create`. Without a section `db` is a WSGI application."""
+        if section is not None:
+            return _service(name, read_site(section.settings), section)
+        if not callable(db):
+            raise TypeError(f"without a section, http serves a WSGI application, and {db!r} is not callable")
+        plain = ServerType(lambda application: _over(name, application), _PORT, name="http")
+        return plain.create(name, db, ip, port, backlog, address)
+
+
+def serve_application(name: str, db: Any, section: Section) -> ServerService:
+    """Makes a server that answers everything by one WSGI application: `type HTTP` of `<server>`.
+
+    Args:
+        name: What the server is called.
+        db: The application.
+        section: The section, which has a key `type`.
+
+    Raises:
+        ConfigurationError: It is no application.
+    """
+    settings = section.settings
+    if not callable(db):
+        raise ConfigurationError(
+            settings.problem(
+                f"type {settings.type} serves a WSGI application, but application-object made {db!r}, "
+                "which is not callable",
+                "type",
+            )
+        )
+    return _service(name, of_application(db, "application-object"), section)
+
+
+def _service(name: str, site: Site, section: Section) -> ServerService:
+    factory = SiteFactory(name, site, section.host)
+    description = f"twisted.web: {', '.join(one.text for one in site.mounts)}"
+    return ServerService(name, "http", section.listeners, section.host.reactor, factory, description=description)
+
+
+def _over(name: str, application: Any) -> SiteFactory:
+    """The factory for a server that no file describes: it borrows the reactor's threads."""
+    from twisted.internet import reactor
+
+    threads: Any = reactor.getThreadPool()  # type: ignore[attr-defined]  # the module stands for the reactor
+    return SiteFactory(name, of_application(application, "application"), Host(reactor, threads, settings=None))  # type: ignore[arg-type]  # nobody reads them
+
+
+server_type = _HttpServerType()

@@ -1,0 +1,81 @@
+"""The engine on twisted.web: a site → a protocol factory.
+
+Another engine takes its place by making a factory from the same `Site`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from twisted.web import http
+from zope.interface import implementer
+
+from appd.interfaces import Host, IDrainable
+from appd.servers.http.accesslog import AccessLog
+from appd.servers.http.mounts import Mount, Site, Wsgi
+from appd.servers.http.routing import Router
+from appd.servers.http.web_channel import Channel
+from appd.servers.http.web_static import ServeFolder
+from appd.servers.http.web_wsgi import ServeApplication
+
+__all__ = ["SiteFactory"]
+
+
+@implementer(IDrainable)
+class SiteFactory(http.HTTPFactory):
+    """Makes a channel for each connection.
+
+    Args:
+        name: The name of the server.
+        site: What it serves.
+        host: Lends the reactor and the threads.
+        clock: Seconds that only ever grow.
+
+    Attributes:
+        router: Finds the place of the mount for a request.
+        mounts: The mounts.
+        serving: What answers, by the same places: called with the request and the rest of its path.
+        access: The access log.
+        access_log: The format for requests that no mount answers.
+        channels: The open connections.
+        draining: Whether connections are to end.
+    """
+
+    protocol = Channel  # type: ignore[assignment]  # Twisted's own is a proxy that may speak HTTP/2
+    noisy = False
+
+    def __init__(self, name: str, site: Site, host: Host, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(reactor=host.reactor)
+        self.name = name
+        self.clock = clock
+        self.mounts = site.mounts
+        self.router = Router([one.route for one in site.mounts])
+        self.serving = [_serving(one, host) for one in site.mounts]
+        self.access = AccessLog(name, site.sample)
+        self.access_log = site.access_log
+        self.channels: set[Channel] = set()
+        self.draining = False
+
+    def startFactory(self) -> None:
+        """Nothing: Twisted's opens its own access log, and wakes up every second for its clock."""
+
+    def stopFactory(self) -> None:
+        """Nothing, as above."""
+
+    def log(self, request: Any) -> None:
+        """A response is complete."""
+        request.log_access(request.code)
+
+    def drain(self) -> None:
+        """Ends each connection when what it has begun is answered; see `appd.interfaces.IDrainable`."""
+        self.draining = True
+        for channel in list(self.channels):
+            channel.drain()
+
+
+def _serving(mount: Mount, host: Host) -> Callable[[Any, tuple[bytes, ...]], None]:
+    if isinstance(mount.serves, Wsgi):
+        return ServeApplication(mount.serves.application, host.reactor, host.threads)
+    return ServeFolder(mount.serves)

@@ -1,0 +1,142 @@
+"""check, types, explain and version, as a person types them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from support import activate
+from support.running import APPD, datagram, listening
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*arguments: str, **options) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([APPD, *arguments], capture_output=True, text=True, timeout=30, check=False, **options)
+
+
+def activated(*arguments: str, passed):
+    fds = [sock.fileno() for _name, sock in passed]
+    command = [
+        sys.executable,
+        activate_path(),
+        ":".join(map(str, fds)),
+        ":".join(name for name, _ in passed),
+        APPD,
+        *arguments,
+    ]
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, pass_fds=fds)
+
+
+def activate_path() -> str:
+    return str(Path(activate.__file__))
+
+
+def test_version():
+    """The version of the installed package."""
+    from importlib.metadata import version
+
+    assert run("version").stdout == f"appd {version('appd')}\n"
+
+
+def test_the_example_is_good(tmp_path):
+    """The configuration file that is shipped, from any folder, without sockets."""
+    done = run("check", str(ROOT / "etc/appd.conf"), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "good, 1 server: welcome" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_check_with_the_shipped_units():
+    """The example agrees with the shipped .socket unit."""
+    done = run("check", str(ROOT / "etc/appd.conf"), "--units", str(ROOT / "units"))
+    # Beside appd.socket the folder holds the template of the instances, which passes the same name.
+    assert done.returncode == 0, done.stderr
+
+
+def test_check_finds_units_that_disagree(tmp_path):
+    """A name that no unit has, a kind that does not fit, a unit that nobody serves: one line each."""
+    (tmp_path / "a.socket").write_text("[Socket]\nListenDatagram=514\nFileDescriptorName=log\n")
+    (tmp_path / "b.socket").write_text("[Socket]\nListenStream=81\nFileDescriptorName=spare\n")
+    file = tmp_path / "appd.conf"
+    file.write_text(
+        f"<http web>\n address systemd:name=web\n address systemd:name=log\n <static>\n  root {tmp_path}\n </static>\n</http>\n"
+    )
+    done = run("check", str(file), "--units", str(tmp_path))
+    assert done.returncode == 78
+    lines = done.stderr.splitlines()
+    assert len(lines) == 3
+    assert (
+        f"{file}:2: systemd:name=web: no .socket unit has such a socket (FileDescriptorName=), they pass log, spare"
+        in lines
+    )
+    assert (
+        f"{file}:3: systemd:name=log: a.socket passes a datagram socket (514), but server 'web' takes stream" in lines
+    )
+    assert "b.socket passes 'spare', which no server claims" in lines
+
+
+def test_types():
+    """The list, and the keys of one."""
+    listed = run("types").stdout
+    assert all(f"\n{name} " in f"\n{listed}" for name in ("echo", "http", "server"))
+    assert "drain-timeout  (span, default 30s)" in listed
+    described = run("types", "HTTP").stdout
+    assert "<wsgi>  (repeatable)" in described and "address  (address, repeatable)" in described
+
+
+def test_explain_with_descriptors(tmp_path):
+    """With descriptors passed: what each is, and who serves it, also the one that nobody claims."""
+    file = tmp_path / "appd.conf"
+    file.write_text("<echo e>\n address systemd:name=a\n address 127.0.0.1:0\n</echo>\n")
+    stream, spare = listening(), datagram()
+    done = activated("explain", str(file), "--json", passed=[("a", stream), ("b", spare)])
+    assert done.returncode == 0, done.stderr
+    first, second, third = json.loads(done.stdout)
+    where = f"127.0.0.1:{stream.getsockname()[1]}"
+    assert (first["descriptor"], first["name"], first["kind"], first["where"], first["server"]) == (
+        "3",
+        "a",
+        "stream",
+        where,
+        "e",
+    )
+    assert "echo" in first["factory"]
+    assert (second["descriptor"], second["unit"], second["where"]) == ("-", "made by appd", "127.0.0.1:0")
+    assert (third["descriptor"], third["server"]) == ("4", "nobody claims it")
+
+
+def test_explain_as_a_table(tmp_path):
+    """Without descriptors: a table with a head, one line for each address."""
+    done = run("explain", str(ROOT / "etc/appd.conf"))
+    head, row = done.stdout.splitlines()
+    assert head.split() == ["DESCRIPTOR", "NAME", "KIND", "WHERE", "UNIT", "SERVER", "FACTORY"]
+    assert "http" in row and "welcome" in row
+
+
+def test_explain_of_a_wrong_name(tmp_path):
+    """Descriptors that do not fit the file are refused as by run."""
+    file = tmp_path / "appd.conf"
+    file.write_text("<echo e>\n address systemd:name=a\n</echo>\n")
+    done = activated("explain", str(file), passed=[("b", listening())])
+    assert done.returncode == 78 and "no descriptor of that name" in done.stderr
+
+
+def test_check_as_a_stranger(tmp_path):
+    """`check` works in a folder that cannot be written, and leaves nothing."""
+    if os.geteuid() != 0:
+        return
+    command = [
+        "setpriv",
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+        APPD,
+        "check",
+        str(ROOT / "etc/appd.conf"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, cwd="/")
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,188 @@
+"""The stop of an HTTP server: what is in flight is answered, what is idle ends soon."""
+
+from __future__ import annotations
+
+import http.client
+import signal
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support.running import Running, listening, wait_until
+
+APPLICATION = '''
+import os, time
+
+def wait_for(name):
+    """Says that it has come here, and waits until it may go on."""
+    open(name + ".here", "w").close()
+    while not os.path.exists(name + ".go"):
+        time.sleep(0.01)
+
+def application(environ, start_response):
+    name = environ["PATH_INFO"].strip("/")
+    body = environ["wsgi.input"].read()
+    if name.startswith("wait"):
+        wait_for(name)
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    if name.startswith("stream"):
+        def stream():
+            yield b"begun "
+            wait_for(name)
+            yield b"done"
+        return stream()
+    return [b"answer to " + name.encode() + body]
+'''
+
+CONFIGURATION = """
+python-path ..
+drain-timeout 10s
+<http web>
+  address systemd:name=web
+  <wsgi>
+    application hosted:application
+  </wsgi>
+</http>
+"""
+
+
+class Draining:
+    """A server with connections, that is told to stop."""
+
+    def __init__(self, running: Running, sock: socket.socket, folder: Path) -> None:
+        self.running = running
+        self.folder = folder
+        self._sock = sock
+        self.open: list[http.client.HTTPConnection] = []
+
+    def connection(self, request: str | None = None) -> http.client.HTTPConnection:
+        """A connection that has had an answer, and perhaps asks again."""
+        connection = http.client.HTTPConnection(*self._sock.getsockname(), timeout=10)
+        self.open.append(connection)
+        connection.request("GET", "/first")
+        assert connection.getresponse().read() == b"answer to first"
+        if request is not None:
+            connection.request("GET", request)
+        return connection
+
+    def here(self, name: str) -> None:
+        """Waits until the application has come that far."""
+        wait_until(lambda: (self.folder / f"{name}.here").exists())
+
+    def go(self, name: str) -> None:
+        (self.folder / f"{name}.go").touch()
+
+    def stop(self) -> None:
+        """Returns as soon as the drain has begun."""
+        self.running.process.send_signal(signal.SIGTERM)
+        ends = time.monotonic() + 10
+        while not any("STOPPING" in one for one in self.running.manager.messages):
+            self.running.manager.read(0.5)
+            assert time.monotonic() < ends
+
+
+@pytest.fixture
+def draining(start: Callable[..., Running], tmp_path: Path):
+    (tmp_path / "hosted.py").write_text(APPLICATION)
+    sock = listening()
+    running = start(CONFIGURATION, ("web", sock)).wait_ready()
+    made = Draining(running, sock, tmp_path / "run0")
+    yield made
+    for one in made.open:
+        one.close()
+
+
+def test_all_at_once(draining: Draining) -> None:
+    """In flight, streaming, idle, on its way, begun to arrive: each in its manner, and no traceback."""
+    idle = draining.connection()
+    late = draining.connection()
+    partial = draining.connection()
+    partial.sock.sendall(b"GET /part")
+    flight = draining.connection("/wait")
+    stream = draining.connection("/stream")
+    upload = draining.connection()
+    upload.putrequest("POST", "/upload")
+    upload.putheader("Content-Length", "3")
+    upload.endheaders(b"a")
+    draining.here("wait")
+    draining.here("stream")
+    streaming = stream.getresponse()
+    assert streaming.getheader("Connection") is None
+    assert streaming.read(6) == b"begun "
+    draining.stop()
+
+    # A request that was on its way when the drain began.
+    late.request("GET", "/late")
+    answer = late.getresponse()
+    assert (answer.read(), answer.getheader("Connection")) == (b"answer to late", "close")
+
+    # The idle one ends, though others are busy, and not by a reset.
+    assert idle.sock.recv(1) == b""
+
+    # By now every linger is over.
+    partial.sock.sendall(b"ial HTTP/1.1\r\nHost: x\r\n\r\n")
+    answer = http.client.HTTPResponse(partial.sock)
+    answer.begin()
+    assert (answer.read(), answer.getheader("Connection")) == (b"answer to partial", "close")
+    answer.close()
+
+    upload.send(b"bc")
+    answer = upload.getresponse()
+    assert (answer.read(), answer.getheader("Connection")) == (b"answer to uploadabc", "close")
+
+    draining.go("wait")
+    answer = flight.getresponse()
+    assert (answer.read(), answer.getheader("Connection")) == (b"answer to wait", "close")
+
+    assert draining.running.process.poll() is None
+    draining.go("stream")
+    assert streaming.read() == b"done"
+    assert stream.sock.recv(1) == b""
+    streaming.close()
+    assert draining.running.wait_exit() == 0
+    assert "Traceback" not in draining.running.errors
+    assert "cut" not in draining.running.errors
+
+
+def test_idle_connections_do_not_hold_the_stop(draining: Draining) -> None:
+    """With nothing in flight the stop takes no longer than the linger and what closing takes."""
+    connections = [draining.connection() for _ in range(20)]
+    began = time.monotonic()
+    draining.stop()
+    for one in connections:
+        assert one.sock.recv(1) == b""
+        one.close()
+    assert draining.running.wait_exit() == 0
+    assert time.monotonic() - began < 5
+
+
+def test_pipelined_requests_that_have_arrived_are_answered(draining: Draining) -> None:
+    """The last of them says that it is the last."""
+    connection = draining.connection("/wait")
+    connection.sock.sendall(b"GET /two HTTP/1.1\r\nHost: x\r\n\r\nGET /three HTTP/1.1\r\nHost: x\r\n\r\n")
+    draining.here("wait")
+    time.sleep(0.1)  # until they lie behind the first one
+    draining.stop()
+    draining.go("wait")
+    answer = b"".join(iter(lambda: connection.sock.recv(65536), b""))
+    assert answer.count(b"HTTP/1.1 200 OK") == 3
+    assert answer.count(b"Connection: close") == 1
+    assert answer.index(b"answer to wait") < answer.index(b"answer to two") < answer.index(b"answer to three")
+    connection.close()
+    assert draining.running.wait_exit() == 0
+
+
+def test_what_does_not_end_is_cut(start: Callable[..., Running], tmp_path: Path) -> None:
+    """At the end of drain-timeout, even though the thread goes on."""
+    (tmp_path / "hosted.py").write_text(APPLICATION)
+    sock = listening()
+    running = start(CONFIGURATION.replace("10s", "500ms"), ("web", sock)).wait_ready()
+    with socket.create_connection(sock.getsockname(), 10) as client:
+        client.sendall(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")
+        wait_until(lambda: (tmp_path / "run0" / "wait.here").exists())
+        assert running.stop(timeout=10) == 0
+        with pytest.raises(ConnectionResetError):
+            client.recv(1)
+    assert "1 connections were still open" in running.errors

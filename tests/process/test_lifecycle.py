@@ -1,0 +1,261 @@
+"""What the manager is told and when; the stop, from the first line on; the watchdog."""
+
+from __future__ import annotations
+
+import itertools
+import signal
+import socket
+import time
+
+import pytest
+from support.running import ask, listening, wait_until
+
+ECHO = "<echo e>\n  address systemd:name=e\n</echo>\n"
+
+SLOW_PROTOCOL = """
+from twisted.internet.protocol import Factory, Protocol
+
+class Slow(Protocol):
+    def dataReceived(self, data):
+        if data == b"block":
+            import time
+            time.sleep(30)
+        self.transport.write(data)
+
+def factory():
+    return Factory.forProtocol(Slow)
+"""
+
+
+@pytest.fixture
+def slow(start, tmp_path):
+    """A server whose factory knows nothing of draining."""
+    (tmp_path / "slow.py").write_text(SLOW_PROTOCOL)
+
+    def begin(more: str = "", **options):
+        passed = listening()
+        text = f"python-path {tmp_path}\n{more}<server s>\n type slow:factory\n address systemd:name=s\n</server>\n"
+        return start(text, ("s", passed), **options), passed
+
+    return begin
+
+
+def test_ready_once_and_stopping_once(start):
+    """READY=1 with a STATUS=, then nothing more until STOPPING=1; exit 0."""
+    running = start(ECHO, ("e", listening())).wait_ready()
+    assert running.stop() == 0
+    messages = running.manager.read_all()
+    assert [one["READY"] for one in messages if "READY" in one] == ["1"]
+    assert [one["STOPPING"] for one in messages if "STOPPING" in one] == ["1"]
+    assert "READY" in messages[0] and "STOPPING" in messages[-1]
+
+
+def test_no_manager(start):
+    """Without NOTIFY_SOCKET it is silent and serves."""
+    passed = listening()
+    running = start(ECHO, ("e", passed), environ={"NOTIFY_SOCKET": ""})
+    running.wait_said("ready: serving 1 server")
+    assert ask(passed, b"x") == b"x"
+
+
+def test_ready_means_that_every_address_listens(start, tmp_path):
+    """When READY=1 comes, each of many addresses answers at once."""
+    passed = [(f"n{number}", listening()) for number in range(40)]
+    text = "".join(f"<echo e{number}>\n address systemd:name=n{number}\n</echo>\n" for number in range(40))
+    start(text, *passed).wait_ready()
+    assert all(ask(sock, b"x") == b"x" for _name, sock in passed)
+
+
+def test_start_record(start):
+    """zope.app.twisted's record, with the real address below it."""
+    passed = listening()
+    running = start(ECHO, ("e", passed)).wait_ready()
+    running.wait_said("-- e Server started.")
+    where = f"127.0.0.1:{passed.getsockname()[1]}"
+    assert (
+        f"Hostname: 127.0.0.1\n<6>\tPort: {passed.getsockname()[1]}\n<6>\tAddress: {where} (systemd:name=e)"
+        in running.errors
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_that_stop(start, number):
+    """SIGTERM and Ctrl-C: exit 0."""
+    running = start(ECHO, ("e", listening())).wait_ready()
+    assert running.stop(number) == 0
+
+
+def test_a_stop_waits_for_open_connections(slow):
+    """A connection that is open is served to its end; who connects meanwhile stays in the queue of the socket."""
+    running, passed = slow()
+    running.wait_ready()
+    with socket.create_connection(passed.getsockname(), timeout=10) as client:
+        client.sendall(b"one")
+        assert client.recv(10) == b"one"
+        running.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: running.manager.read(0.1) and "draining" in running.manager.messages[-1].get("STATUS", ""))
+        late = socket.create_connection(passed.getsockname(), timeout=10)
+        late.sendall(b"late")
+        client.sendall(b"two")
+        assert client.recv(10) == b"two"
+    assert running.wait_exit() == 0
+    draining = [one for one in running.manager.read_all() if "EXTEND_TIMEOUT_USEC" in one]
+    assert draining and "1 connection left" in draining[0]["STATUS"]
+    # The next process takes it from the queue.
+    accepted, _peer = passed.accept()
+    assert accepted.recv(10) == b"late"
+    accepted.close()
+    late.close()
+
+
+def test_drain_timeout(slow):
+    """What is left at the end of drain-timeout is cut, and one line says so."""
+    running, passed = slow("drain-timeout 1s\n")
+    running.wait_ready()
+    with socket.create_connection(passed.getsockname(), timeout=10) as client:
+        client.sendall(b"one")
+        client.recv(10)
+        began = time.monotonic()
+        assert running.stop() == 0
+        assert 0.9 < time.monotonic() - began < 8
+        with pytest.raises(ConnectionResetError):
+            client.recv(10)
+    assert "s: 1 connections were still open at the end of drain-timeout and are cut" in running.errors
+
+
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
+def test_a_second_signal_ends_the_drain(slow, second):
+    """Told twice, or SIGQUIT: it leaves at once."""
+    running, passed = slow()
+    running.wait_ready()
+    with socket.create_connection(passed.getsockname(), timeout=10) as client:
+        client.sendall(b"one")
+        client.recv(10)
+        running.process.send_signal(signal.SIGTERM)
+        running.wait_said("stopping")
+        began = time.monotonic()
+        assert running.stop(second) == 0
+        assert time.monotonic() - began < 10
+
+
+def test_idle_echo_connections_do_not_hold_a_stop(start):
+    """A factory that knows how to finish (IDrainable) does not wait for its peers to leave."""
+    passed = listening()
+    running = start("drain-timeout 60s\n" + ECHO, ("e", passed)).wait_ready()
+    with socket.create_connection(passed.getsockname(), timeout=10) as client:
+        client.sendall(b"x")
+        assert client.recv(10) == b"x"
+        assert running.stop() == 0
+        assert client.recv(10) == b""
+
+
+def test_stop_while_hosted_code_is_imported(start, tmp_path):
+    """SIGTERM before anything is served: it leaves with 0 at once, out of the import."""
+    (tmp_path / "hosted.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(60)\n")
+    running = start(f"python-path {tmp_path}\napplication-object hosted:make\n{ECHO}", ("e", listening()))
+    running.wait_said("importing")
+    began = time.monotonic()
+    assert running.stop() == 0
+    assert time.monotonic() - began < 10
+    messages = running.manager.read_all()
+    assert [one.get("STOPPING") for one in messages] == ["1"]
+
+
+def test_stop_that_hosted_code_swallows(start, tmp_path):
+    """An import that catches everything does not swallow the stop."""
+    (tmp_path / "hosted.py").write_text(
+        "import time\nprint('importing', flush=True)\ntry:\n    time.sleep(60)\nexcept BaseException:\n    pass\n"
+        "def make():\n    return None\n"
+    )
+    running = start(f"python-path {tmp_path}\napplication-object hosted:make\n{ECHO}", ("e", listening()))
+    running.wait_said("importing")
+    assert running.stop() == 0
+    assert all("READY" not in one for one in running.manager.read_all())
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4])
+def test_stop_at_any_moment_of_the_start(start, delay):
+    """SIGTERM at any moment ends with 0 and says nothing wrong, as soon as appd's own code has begun."""
+    running = start(ECHO, ("e", listening()))
+    # The interpreter and the entry point come before appd's first line: their default action is death by the signal.
+    time.sleep(delay)
+    code = running.stop()
+    assert code in (0, -signal.SIGTERM)
+    if delay >= 0.3:
+        assert code == 0
+    assert "Traceback" not in running.errors
+
+
+def test_hangup_is_answered_in_one_line(start):
+    """SIGHUP does not kill: one line says what reload needs."""
+    passed = listening()
+    running = start(ECHO, ("e", passed)).wait_ready()
+    running.process.send_signal(signal.SIGHUP)
+    line = running.wait_said("SIGHUP")
+    assert "reload needs the supervisor" in line
+    assert ask(passed, b"x") == b"x"
+
+
+def test_watchdog_comes_from_the_reactor(slow):
+    """WATCHDOG=1 at half of WATCHDOG_USEC while the reactor turns, and none while it hangs."""
+    running, passed = slow(environ={"WATCHDOG_USEC": "400000"})
+    running.wait_ready()
+    times = []
+    while len(times) < 6:
+        message = running.manager.read(2)
+        assert message is not None
+        if "WATCHDOG" in message:
+            times.append(time.monotonic())
+    gaps = sorted(after - before for before, after in itertools.pairwise(times))
+    assert gaps[len(gaps) // 2] < 0.4
+    with socket.create_connection(passed.getsockname(), timeout=10) as client:
+        client.sendall(b"block")
+        time.sleep(0.5)
+        running.manager.read_all()
+        assert running.manager.read(1.0) is None, "the watchdog was fed while the reactor hung"
+        running.process.kill()
+
+
+def test_watchdog_of_another_process(start):
+    """WATCHDOG_PID of somebody else: no WATCHDOG=1."""
+    running = start(ECHO, ("e", listening()), environ={"WATCHDOG_USEC": "100000", "WATCHDOG_PID": "1"}).wait_ready()
+    assert running.manager.read(0.5) is None
+
+
+def test_blocking_calls_do_not_keep_the_process(start, tmp_path):
+    """A WSGI call that never returns is cut at drain-timeout, and the process leaves."""
+    (tmp_path / "app.py").write_text("import time\ndef app(environ, start_response):\n    time.sleep(600)\n")
+    passed = listening()
+    text = (
+        f"python-path {tmp_path}\ndrain-timeout 1s\n"
+        "<http h>\n address systemd:name=h\n <wsgi>\n  application app:app\n </wsgi>\n</http>\n"
+    )
+    running = start(text, ("h", passed)).wait_ready()
+    client = socket.create_connection(passed.getsockname(), timeout=10)
+    client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    wait_until(lambda: running.manager.read(0.1) and "1 connection" in running.manager.messages[-1].get("STATUS", ""))
+    began = time.monotonic()
+    assert running.stop() == 0
+    assert time.monotonic() - began < 10
+    client.close()
+
+
+def test_order_of_starting(start):
+    """`after` decides; the record of each server shows the order."""
+    text = """
+<echo one>
+  address systemd:name=a
+  after three
+</echo>
+<echo two>
+  address systemd:name=b
+</echo>
+<echo three>
+  address systemd:name=c
+  after TWO
+</echo>
+"""
+    running = start(text, ("a", listening()), ("b", listening()), ("c", listening())).wait_ready()
+    running.wait_said("ready:")
+    started = [line.split()[1] for line in running.err if "Server started" in line]
+    assert started == ["two", "three", "one"]

@@ -1,0 +1,185 @@
+"""A real appd in a process of its own, with descriptors passed as systemd passes them and a manager that listens."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+APPD = str(Path(sys.executable).with_name("appd"))
+TWISTD = str(Path(sys.executable).with_name("twistd"))
+_ACTIVATE = str(Path(__file__).with_name("activate.py"))
+
+# What systemd would set for a service; nothing of it may leak in from whoever runs the tests.
+_CLEARED = (
+    "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "JOURNAL_STREAM",
+    "INVOCATION_ID", "PYTHONPATH",
+)  # fmt: skip
+
+
+class Manager:
+    """The receiving end of NOTIFY_SOCKET."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = str(folder / "notify")
+        self.messages: list[dict[str, str]] = []
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(self.path)
+
+    def read(self, timeout: float) -> dict[str, str] | None:
+        """The next message, None when none comes in time."""
+        self._socket.settimeout(max(timeout, 0.001))
+        try:
+            text = self._socket.recv(65536).decode()
+        except TimeoutError:
+            return None
+        message = dict(line.split("=", 1) for line in text.splitlines())
+        self.messages.append(message)
+        return message
+
+    def read_all(self) -> list[dict[str, str]]:
+        """Every message so far."""
+        while self.read(0) is not None:
+            pass
+        return self.messages
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+class Running:
+    """One process.
+
+    Args:
+        arguments: The command line.
+        folder: Where its sockets and files go.
+        passed: Name → socket, or a list of (name, socket) when one name has several.
+        environ: Further environment variables.
+        names: Whether LISTEN_FDNAMES is set.
+    """
+
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        folder: Path,
+        passed: Sequence[tuple[str, Any]] = (),
+        environ: dict[str, str] | None = None,
+        names: bool = True,
+    ) -> None:
+        self.manager = Manager(folder)
+        fds = [one if isinstance(one, int) else one.fileno() for _name, one in passed]
+        named = ":".join(name for name, _one in passed) if names else "-"
+        surroundings = {key: value for key, value in os.environ.items() if key not in _CLEARED}
+        surroundings |= {"NOTIFY_SOCKET": self.manager.path, **(environ or {})}
+        command = [sys.executable, _ACTIVATE, ":".join(map(str, fds)), named, *arguments]
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=surroundings, pass_fds=fds, cwd=folder
+        )
+        self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self.err: list[str] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.err.append(line.decode(errors="replace").rstrip("\n"))
+
+    @property
+    def errors(self) -> str:
+        """What it has said on standard error."""
+        return "\n".join(self.err)
+
+    def wait_ready(self, timeout: float = 20.0) -> Running:
+        """Waits for READY=1."""
+        ends = time.monotonic() + timeout
+        while time.monotonic() < ends:
+            message = self.manager.read(0.05)
+            if message is not None and message.get("READY") == "1":
+                return self
+            if message is None and self.process.poll() is not None:
+                self._reader.join(5)
+                raise AssertionError(f"it ended with {self.process.returncode} before READY=1:\n{self.errors}")
+        raise AssertionError(f"no READY=1 in {timeout} s:\n{self.errors}")
+
+    def wait_said(self, text: str, timeout: float = 10.0) -> str:
+        """Waits for a line on standard error that contains a text, and returns it."""
+        return wait_until(lambda: next((line for line in self.err if text in line), None), timeout, lambda: self.errors)
+
+    def wait_exit(self, timeout: float = 20.0) -> int:
+        """Waits for the end and returns the exit code."""
+        code = self.process.wait(timeout)
+        self._reader.join(5)
+        return code
+
+    def stop(self, number: int = signal.SIGTERM, timeout: float = 20.0) -> int:
+        """Sends a signal and returns the exit code."""
+        self.process.send_signal(number)
+        return self.wait_exit(timeout)
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(10)
+        self._reader.join(5)
+        for stream in (self.process.stdout, self.process.stderr):
+            if stream is not None:
+                stream.close()
+        self.manager.close()
+
+
+def wait_until(predicate: Any, timeout: float = 10.0, explain: Any = lambda: "") -> Any:
+    """Calls a predicate until it is true, and returns what it returned."""
+    ends = time.monotonic() + timeout
+    while True:
+        result = predicate()
+        if result:
+            return result
+        if time.monotonic() > ends:
+            raise AssertionError(f"not within {timeout} s. {explain()}")
+        time.sleep(0.01)
+
+
+MADE: list[socket.socket] = []
+"""What `listening` and `datagram` made; a fixture closes them after each test."""
+
+
+def listening(family: int = socket.AF_INET, address: Any = ("127.0.0.1", 0), backlog: int = 77) -> socket.socket:
+    """A bound, listening stream socket, as a .socket unit would have made it."""
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    MADE.append(sock)
+    if family != socket.AF_UNIX:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind(address)
+    sock.listen(backlog)
+    return sock
+
+
+def datagram(family: int = socket.AF_INET, address: Any = ("127.0.0.1", 0)) -> socket.socket:
+    """A bound datagram socket."""
+    sock = socket.socket(family, socket.SOCK_DGRAM)
+    MADE.append(sock)
+    sock.bind(address)
+    return sock
+
+
+def ask(sock_or_address: Any, data: bytes, family: int | None = None, timeout: float = 10.0) -> bytes:
+    """Connects, sends, ends its side, and reads to the end."""
+    if isinstance(sock_or_address, socket.socket):
+        family, address = sock_or_address.family, sock_or_address.getsockname()
+    else:
+        address = sock_or_address
+    with socket.socket(family or socket.AF_INET, socket.SOCK_STREAM) as client:
+        client.settimeout(timeout)
+        client.connect(address)
+        client.sendall(data)
+        client.shutdown(socket.SHUT_WR)
+        return b"".join(iter(lambda: client.recv(65536), b""))

@@ -1,0 +1,300 @@
+"""A booted systemd host that lives as long as a test, and what an operator does on it.
+
+`host.sh` makes the host; this keeps its standard input open, so the host goes when this process does, however it ends.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+__all__ = ["HOSTED", "Answer", "Host", "answer", "boot", "unavailable", "wait_until"]
+
+_HERE = Path(__file__).resolve().parent
+_CHECKOUT = _HERE.parent.parent
+HOSTED = _HERE / "hosted"
+"""The folder of the applications that the tests serve."""
+CLIENTS = _HERE / "clients"
+
+_ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "HOME": "/root", "SYSTEMD_PAGER": ""}
+_T = TypeVar("_T")
+
+
+class Answer(NamedTuple):
+    """What curl got: the status, 0 when there was none, and the body."""
+
+    status: int
+    body: str
+
+
+def unavailable() -> str | None:
+    """Why no host can be booted on this machine; None when one can."""
+    if os.geteuid() != 0:
+        return "booting a disposable host needs root"
+    if not Path("/lib/systemd/systemd").exists():
+        return "there is no systemd on this machine"
+    missing = [one for one in ("systemctl", "nsenter", "unshare", "curl", "socat", "ss") if shutil.which(one) is None]
+    if missing:
+        return f"not installed: {', '.join(missing)} (packaging/test-needs installs them)"
+    made = subprocess.run(
+        ["unshare", "--mount", "--pid", "--cgroup", "--uts", "--ipc", "--net", "--fork", "true"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if made.returncode != 0:
+        return f"no namespaces: {made.stderr.strip()}"
+    return None
+
+
+def wait_until(predicate: Callable[[], _T], timeout: float = 10.0, interval: float = 0.03) -> _T:
+    """Asks again and again until the answer is true.
+
+    Args:
+        predicate: The question.
+        timeout: How long at most, in seconds.
+        interval: The pause between two questions, in seconds.
+
+    Returns:
+        The first true answer.
+
+    Raises:
+        AssertionError: There was none in time; the message has the last one.
+    """
+    ends = time.monotonic() + timeout
+    while True:
+        answer = predicate()
+        if answer:
+            return answer
+        if time.monotonic() >= ends:
+            raise AssertionError(f"not within {timeout} s; the last answer was {answer!r}")
+        time.sleep(interval)
+
+
+def boot(enable: Sequence[str] = (), target: str = "basic.target") -> Host:
+    """Boots a host with appd installed.
+
+    Args:
+        enable: The units to enable before the boot.
+        target: The target to boot.
+
+    Returns:
+        The host, booted. The caller closes it.
+
+    Raises:
+        RuntimeError: It did not boot.
+    """
+    keep = [option for folder in _folders() for option in ("--keep", str(folder))]
+    process = subprocess.Popen(
+        [str(_HERE / "host.sh"), "--prepare", str(_HERE / "install.sh"), *keep, "/"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={
+            **_ENVIRONMENT,
+            "APPD_BIN": str(Path(sys.executable).parent),
+            "ENABLE": " ".join(enable),
+            "BOOT_UNIT": target,
+        },
+        # Ctrl-C ends the test, which closes the host in its own way.
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    init = process.stdout.readline().strip()
+    if not init:
+        _out, complaints = process.communicate()
+        raise RuntimeError(f"the host did not boot: {complaints}")
+    return Host(process, int(init))
+
+
+def _folders() -> list[Path]:
+    """What has to be visible inside: the checkout, the virtual environment, its Python."""
+    prefixes = {Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve()}
+    return [_CHECKOUT, *sorted(one for one in prefixes if one != Path("/usr") and not one.is_relative_to(_CHECKOUT))]
+
+
+class Host:
+    """The host, from outside.
+
+    Args:
+        process: The `host.sh` that holds it.
+        init: The process id of its process 1.
+    """
+
+    def __init__(self, process: subprocess.Popen[str], init: int) -> None:
+        self.init = init
+        self._process = process
+        self._enter = [
+            "nsenter",
+            f"--target={init}",
+            *("--pid", "--mount", "--net", "--cgroup", "--uts", "--ipc"),
+            "--wd=/",
+        ]
+        self._started: list[subprocess.Popen[str]] = []
+
+    def close(self) -> None:
+        """Ends the host and everything in it."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(20)
+        for stream in (self._process.stdout, self._process.stderr):
+            assert stream is not None
+            stream.close()
+        for one in self._started:
+            one.communicate()
+
+    def run(
+        self, *command: str | os.PathLike[str], check: bool = True, input: str = "", timeout: float = 40
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs a command in the host, as root.
+
+        Args:
+            command: The command and its arguments.
+            check: Whether it has to succeed.
+            input: Its standard input.
+            timeout: How long it may take, in seconds.
+        """
+        done = subprocess.run(
+            [*self._enter, *command],
+            input=input,
+            capture_output=True,
+            text=True,
+            errors="surrogateescape",
+            timeout=timeout,
+            env=_ENVIRONMENT,
+            check=False,
+        )
+        assert not check or done.returncode == 0, f"{command} exited with {done.returncode}: {done.stdout}{done.stderr}"
+        return done
+
+    def start(self, *command: str | os.PathLike[str]) -> subprocess.Popen[str]:
+        """Starts a command in the host and does not wait for it; it ends with the host at the latest."""
+        started = subprocess.Popen(
+            [*self._enter, *command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=_ENVIRONMENT,
+        )
+        self._started.append(started)
+        return started
+
+    def client(self, name: str, *arguments: str) -> Sequence[str]:
+        """The command of a Python program in `clients/`."""
+        return [sys.executable, str(CLIENTS / name), *arguments]
+
+    def path(self, path: str) -> Path:
+        """A file of the host as it is reached from outside."""
+        return Path(f"/proc/{self.init}/root{path}")
+
+    def write(self, path: str, text: str, mode: int = 0o644) -> None:
+        """Writes a file in the host, its folders too."""
+        inside = self.path(path)
+        inside.parent.mkdir(parents=True, exist_ok=True)
+        inside.write_text(text)
+        inside.chmod(mode)
+
+    def configure(self, text: str, name: str = "appd") -> None:
+        """Writes a configuration file; it finds the applications in `hosted/`."""
+        self.write(f"/etc/appd/{name}.conf", f"python-path {HOSTED}\n{text}")
+
+    def unit(self, name: str, text: str) -> None:
+        """Writes a unit and has systemd read it."""
+        self.write(f"/etc/systemd/system/{name}", text)
+        self.systemctl("daemon-reload")
+
+    def drop_in(self, unit: str, text: str) -> None:
+        """Writes what `systemctl edit` would and has systemd read it."""
+        self.unit(f"{unit}.d/override.conf", text)
+
+    def systemctl(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Runs systemctl."""
+        return self.run("systemctl", *arguments, check=check)
+
+    def show(self, unit: str, *properties: str) -> Mapping[str, str]:
+        """What `systemctl show` says of a unit."""
+        said = self.systemctl("show", unit, *(f"--property={one}" for one in properties)).stdout
+        return dict(line.split("=", 1) for line in said.splitlines() if "=" in line)
+
+    def property(self, unit: str, name: str) -> str:
+        """One property of a unit."""
+        return self.show(unit, name)[name]
+
+    def state(self, unit: str) -> str:
+        """active, inactive, activating, failed …"""
+        return self.property(unit, "ActiveState")
+
+    def main_pid(self, unit: str = "appd.service") -> int:
+        """The main process as the host numbers it; 0 without one."""
+        return int(self.property(unit, "MainPID"))
+
+    def journal(self, *matches: str) -> list[dict[str, Any]]:
+        """Entries of the journal, oldest first.
+
+        Args:
+            matches: Arguments of journalctl: `-u`, `UNIT`, `FIELD=VALUE`.
+
+        Returns:
+            Their fields: text, bytes where that is no text, a list where there are several.
+        """
+        self.run("journalctl", "--sync")
+        return self.journal_so_far(*matches)
+
+    def journal_so_far(self, *matches: str) -> list[dict[str, Any]]:
+        """The same without asking journald to write what it has received, which waits while journald is stopped."""
+        said = self.run("journalctl", "--no-pager", "--all", "-o", "json", *matches).stdout
+        return [{key: _field(value) for key, value in json.loads(line).items()} for line in said.splitlines()]
+
+    def get(self, url: str, *options: str, timeout: float = 30) -> Answer:
+        """Makes an HTTP request with curl, in the host.
+
+        Args:
+            url: The URL.
+            options: Further options of curl, like `--unix-socket PATH`.
+            timeout: How long it may take, in seconds.
+        """
+        done = self.run(*self.curl(url, *options, timeout=timeout), check=False, timeout=timeout + 10)
+        return answer(done.stdout)
+
+    def curl(self, url: str, *options: str, timeout: float = 30) -> Sequence[str]:
+        """The command that `get` runs, for `start`; `answer` reads what it prints."""
+        return [
+            "curl",
+            "--silent",
+            "--show-error",
+            *("--max-time", str(timeout)),
+            *("--write-out", "\n%{http_code}"),
+            *options,
+            url,
+        ]
+
+    def exchange(self, address: str, text: str, wait: float = 5) -> str:
+        """Sends text with socat, in the host, and gives what comes back.
+
+        Args:
+            address: As socat has it: `TCP:127.0.0.1:8080`, `UNIX-CONNECT:/path`.
+            text: What to send.
+            wait: How long to wait for an end of the answer, in seconds; datagrams have none.
+        """
+        return self.run("socat", f"-t{wait}", "-", address, input=text).stdout
+
+
+def answer(printed: str) -> Answer:
+    """Reads what the command of `Host.curl` has printed."""
+    body, _, status = printed.rpartition("\n")
+    return Answer(int(status) if status.isdigit() else 0, body)
+
+
+def _field(value: Any) -> Any:
+    if isinstance(value, list) and value and all(isinstance(one, int) for one in value):
+        return bytes(value)
+    return [_field(one) for one in value] if isinstance(value, list) else value

@@ -1,0 +1,18 @@
+#!/bin/sh
+# Installs appd into ROOT, the root of a host that is about to boot: where a package puts things.
+# APPD_BIN= is the folder of the appd and twistd to be installed, ENABLE= the units to start at boot.
+set -eu
+root=$1
+source=$(dirname "$(dirname "$(dirname "$(readlink -f "$0")")")")
+
+ln -sf "$APPD_BIN/appd" "$APPD_BIN/twistd" "$root/usr/bin/"
+mkdir -p "$root/usr/lib/systemd/system" "$root/usr/lib/sysusers.d" "$root/etc/appd" "$root/etc/systemd/journald.conf.d"
+cp "$source"/units/*.service "$source"/units/*.socket "$root/usr/lib/systemd/system/"
+cp "$source/units/appd.sysusers" "$root/usr/lib/sysusers.d/appd.conf"
+cp "$source/etc/appd.conf" "$root/etc/appd/appd.conf"
+systemd-sysusers --root="$root" appd.conf 2>/dev/null
+
+# journald's own limit would hide what appd does when very much is logged.
+printf '[Journal]\nStorage=volatile\nRateLimitIntervalSec=0\n' >"$root/etc/systemd/journald.conf.d/test.conf"
+# shellcheck disable=SC2086 # a list of units
+[ -z "${ENABLE:-}" ] || systemctl --quiet --root="$root" enable $ENABLE

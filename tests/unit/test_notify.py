@@ -1,0 +1,66 @@
+"""The words of sd_notify(3)."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from appd.notify import Notifier, compose, parse
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({}, ""),
+        ({"ready": True, "status": "fine"}, "READY=1\nSTATUS=fine"),
+        ({"reloading": True, "clock": lambda: 5_000_000}, "RELOADING=1\nMONOTONIC_USEC=5000"),
+        ({"stopping": True}, "STOPPING=1"),
+        ({"status": "two\nlines\tand  more"}, "STATUS=two lines and more"),
+        ({"status": "", "errno": 98}, "STATUS=\nERRNO=98"),
+        ({"watchdog": True}, "WATCHDOG=1"),
+        ({"extend_timeout": 1.5}, "EXTEND_TIMEOUT_USEC=1500000"),
+    ],
+)
+def test_compose(words, message):
+    """Each word in the spelling of the man page; nothing can smuggle in a line."""
+    assert compose(**words) == message
+
+
+def test_parse():
+    """What was composed reads back; what is no assignment is passed over; the last of several wins."""
+    assert parse(compose(ready=True, status="a=b").encode()) == {"READY": "1", "STATUS": "a=b"}
+    assert parse(b"X\nSTATUS=1\nSTATUS=\xff\n") == {"STATUS": "�"}
+
+
+def test_silent_without_a_manager():
+    """No NOTIFY_SOCKET: nothing is sent."""
+    sent: list[str] = []
+    Notifier({}, sent.append).tell(ready=True)
+    Notifier({"NOTIFY_SOCKET": "@x"}, sent.append).tell(ready=True)
+    assert sent == ["READY=1"]
+
+
+def test_a_manager_that_has_gone():
+    """A message that cannot be sent is no error."""
+
+    def refuse(_message: str) -> None:
+        raise ConnectionRefusedError
+
+    Notifier({"NOTIFY_SOCKET": "@x"}, refuse).tell(ready=True)
+
+
+@pytest.mark.parametrize(
+    ("environ", "interval"),
+    [
+        ({}, None),
+        ({"WATCHDOG_USEC": "2000000"}, 1.0),
+        ({"WATCHDOG_USEC": "2000000", "WATCHDOG_PID": str(os.getpid())}, 1.0),
+        ({"WATCHDOG_USEC": "2000000", "WATCHDOG_PID": "1"}, None),
+        ({"WATCHDOG_USEC": "0"}, None),
+        ({"WATCHDOG_USEC": "soon"}, None),
+    ],
+)
+def test_watchdog_interval(environ, interval):
+    """Half of WATCHDOG_USEC, for the process that is meant."""
+    assert Notifier(environ).watchdog_interval == interval
