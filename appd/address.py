@@ -30,6 +30,11 @@ _DATAGRAM_KINDS = frozenset({"udp", "unix-dgram"})
 # FileDescriptorName= allows printable ASCII without a colon, at most 255 characters: systemd.socket(5).
 _FD_NAME = re.compile(r"[\x21-\x39\x3b-\x7e]{1,255}\Z")
 _HOST_PORT = re.compile(r"(?:(?P<host>\[[^\[\]]*\]|[^\[\]:/\s]*):)?(?P<port>\d+)\Z")
+_PART = re.compile(r"(?:^|:)((?:[^:\\]|\\.)*)", re.S)
+_OPTION = re.compile(r"((?:[^=\\]|\\.)*)=(.*)\Z", re.S)
+_ESCAPED = re.compile(r"\\(.)", re.S)
+_LONE_BACKSLASH = re.compile(r"(?:^|[^\\])(?:\\\\)*\\\Z")
+_COUNT = re.compile(r"\d{1,9}\Z", re.A)
 # The longest path that fits sun_path with its final NUL: unix(7).
 _MAX_UNIX_PATH = 107
 
@@ -223,8 +228,8 @@ def _split(text: str) -> tuple[list[str], dict[str, str]]:
     """Splits Twisted's `a:b:c=d` with backslash escapes into positional parts and options."""
     positional: list[str] = []
     options: dict[str, str] = {}
-    for part in re.findall(r"(?:^|:)((?:[^:\\]|\\.)*)", text, re.S):
-        match = re.match(r"((?:[^=\\]|\\.)*)=(.*)\Z", part, re.S)
+    for part in _PART.findall(text):
+        match = _OPTION.match(part)
         if match is None:
             if options:
                 raise _Wrong(f"{part!r} comes after an option and is none")
@@ -233,13 +238,13 @@ def _split(text: str) -> tuple[list[str], dict[str, str]]:
             raise _Wrong(f"{key}= is there twice")
         else:
             options[key] = _unescape(match[2])
-    if re.search(r"(?:^|[^\\])(?:\\\\)*\\\Z", text):
+    if _LONE_BACKSLASH.search(text):
         raise _Wrong("it ends in a lone backslash")
     return positional if any(positional) or len(positional) > 1 else [], options
 
 
 def _unescape(text: str) -> str:
-    return re.sub(r"\\(.)", r"\1", text, flags=re.S)
+    return _ESCAPED.sub(r"\1", text) if "\\" in text else text
 
 
 def _escape(text: str) -> str:
@@ -253,7 +258,7 @@ def _only(options: dict[str, str], prefix: str, *allowed: str) -> None:
 
 
 def _port(text: str) -> int:
-    if not re.match(r"\d{1,9}\Z", text, re.A):
+    if not _COUNT.match(text):
         raise _Wrong(f"{text!r} is not a port number")
     if int(text) > 65535:
         raise _Wrong(f"port {text} is out of the range 0 to 65535")
@@ -263,7 +268,7 @@ def _port(text: str) -> int:
 def _count(options: dict[str, str], key: str, least: int = 0) -> int | None:
     if key not in options:
         return None
-    if not re.match(r"\d{1,9}\Z", options[key], re.A) or int(options[key]) < least:
+    if not _COUNT.match(options[key]) or int(options[key]) < least:
         raise _Wrong(f"{key}={options[key]} is not a number from {least} on")
     return int(options[key])
 

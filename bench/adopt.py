@@ -2,9 +2,9 @@
 
 usage: python bench/adopt.py [--sockets N] [--rounds N]
 
-Both sides get the same N listening sockets and end with N ports that read; each round runs both, one after the other, in a
-fresh process, in alternating order. Printed: median, minimum and maximum in microseconds a socket, and the ratio of the
-medians.
+Both sides get the same N listening sockets and end with N ports that read; each round runs both, one after the other,
+in a fresh process, in alternating order. Printed: median, minimum and maximum in microseconds a socket, and the ratio
+of the medians.
 """
 
 from __future__ import annotations

@@ -15,7 +15,8 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet import tcp
-from twisted.internet.interfaces import IHalfCloseableProtocol, ITCPTransport
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web import http
@@ -57,7 +58,8 @@ class Channel(http.HTTPChannel):
     def connectionMade(self) -> None:
         """Begins. A connection that was accepted while the drain began is drained too."""
         super().connectionMade()
-        if ITCPTransport.providedBy(self.transport):
+        # As later versions of Twisted do.
+        if isinstance(self.transport.getHost(), (IPv4Address, IPv6Address)):
             self.transport.setTcpNoDelay(True)
         self.factory.channels.add(self)
         if self.factory.draining:

@@ -10,7 +10,7 @@ from twisted.logger import Logger
 from twisted.web import http
 
 from appd.servers.http.accesslog import Answer, printable
-from appd.servers.http.fields import OF_THE_CONNECTION, is_token
+from appd.servers.http.fields import OF_THE_CONNECTION, is_token, is_value
 from appd.servers.http.mounts import Mount
 from appd.servers.http.routing import read_target, segments_of
 
@@ -108,13 +108,14 @@ class Request(http.Request):
             ValueError: It deserves a 400.
         """
         headers = self.requestHeaders
-        names = [name.decode("latin-1") for name, _values in headers.getAllRawHeaders()]
-        if self.clientproto not in (b"HTTP/1.1", b"HTTP/1.0") or not all(map(is_token, names)):
-            raise ValueError("an unknown version, or a field that has no name")
-        if not is_token(self.method.decode("latin-1")):
-            raise ValueError("the method is no token")
+        fields = [(name.decode("latin-1"), values) for name, values in headers.getAllRawHeaders()]
+        if self.clientproto not in (b"HTTP/1.1", b"HTTP/1.0") or not is_token(self.method.decode("latin-1")):
+            raise ValueError("an unknown version, or a method that is no token")
+        for name, values in fields:
+            if not is_token(name) or not all(is_value(one.decode("latin-1")) for one in values):
+                raise ValueError("a field that is none")
         target = read_target(self.method, self.uri, self.clientproto, headers.getRawHeaders(b"host", []))
-        for name in names:
+        for name, _values in fields:
             # X_Y would arrive at an application as X-Y does, and Proxy as HTTP_PROXY, which programs look at.
             if "_" in name or name.lower() == "proxy":
                 headers.removeHeader(name.encode("latin-1"))
