@@ -96,14 +96,13 @@ class Lifecycle(MultiService):
         """Starts every server; READY=1 follows when all listen.
 
         Raises:
-            AppdError: A server cannot listen; nothing is left listening, and the manager was told why.
+            AppdError: A server cannot listen; nothing is left listening.
         """
         self._threads.start()
         try:
             super().startService()
-        except AppdError as error:
+        except BaseException:
             self._threads.stop()
-            self.tell_failure(error)
             raise
         # Not before the reactor runs: who is told READY=1 may send a signal, and the handlers come with the reactor.
         self.group.listening.addCallbacks(
@@ -123,7 +122,6 @@ class Lifecycle(MultiService):
 
     def _listen_failed(self, failure: Any) -> None:
         error = failure.value if failure.check(AppdError) else AppdError(str(failure.value))
-        self.tell_failure(error)
         self._failed(error)
 
     def _is_ready(self) -> None:

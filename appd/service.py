@@ -68,6 +68,20 @@ class ServerService(Service):
         self._datagram = datagram
         self._ports: list[Any] = []
 
+    def privilegedStartService(self) -> None:
+        """Binds what appd binds itself: twistd calls this before it gives up root (--uid, --gid).
+
+        Raises:
+            AppdError: The host refuses; what was bound is closed again.
+        """
+        try:
+            for listener in self.listeners:
+                if not listener.inherited:
+                    listener.prepare()
+        except BaseException:
+            self._release()
+            raise
+
     def startService(self) -> None:
         """Listens on every address.
 

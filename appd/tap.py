@@ -6,6 +6,7 @@ its own (--logfile, --syslog, --logger), appd's takes its place: entries of the 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from twisted.application.service import IServiceMaker, MultiService
@@ -126,13 +127,25 @@ class _TwistdWorker(MultiService):
             SystemExit: One cannot listen.
         """
         self._reactor.callWhenRunning(self._take_signals)
+        self._signals.check()
+        self._or_exit(super().startService)
+
+    def privilegedStartService(self) -> None:
+        """Binds before twistd gives up root.
+
+        Raises:
+            SystemExit: The host refuses.
+        """
+        self._or_exit(super().privilegedStartService)
+
+    def _or_exit(self, step: Callable[[], object]) -> None:
         try:
-            self._signals.check()
-            super().startService()
+            step()
         except AppdError as error:
             from appd import worker
 
             worker.report(self._log, error)
+            self.lifecycle.tell_failure(error)
             self._log.close(5.0)
             raise SystemExit(error.exit_code) from None
 
@@ -151,6 +164,7 @@ class _TwistdWorker(MultiService):
         from appd import worker
 
         worker.report(self._log, error)
+        self.lifecycle.tell_failure(error)
         # twistd itself exits with 0 whatever happened in the reactor; systemd must see the failure.
         self._reactor.addSystemEventTrigger("after", "shutdown", self._exit, error.exit_code or EX_SOFTWARE)
         self.drain()

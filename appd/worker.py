@@ -259,6 +259,7 @@ class _Run:
 
     def _failed(self, error: AppdError) -> None:
         report(self._log, error)
+        self._lifecycle.tell_failure(error)
         self._exit_code = error.exit_code
         self._drain()
 

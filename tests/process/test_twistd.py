@@ -137,3 +137,39 @@ def test_hangup(twistd):
     running = twistd(ECHO, ("e", listening())).wait_ready()
     running.process.send_signal(signal.SIGHUP)
     assert "reload needs the supervisor" in running.wait_said("SIGHUP")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give it up")
+def test_uid_and_gid(twistd, tmp_path):
+    """--uid and --gid: ports below 1024 are bound before root is given up."""
+    for parent in (tmp_path, *tmp_path.parents):
+        if "pytest" in str(parent):
+            parent.chmod(0o755)
+    text = "<echo e>\n address 127.0.0.1:79\n</echo>\n"
+    running = twistd(text, before=("--uid", "65534", "--gid", "65534")).wait_ready()
+    status = Path(f"/proc/{running.process.pid}/status").read_text()
+    assert "Uid:\t65534\t65534\t65534" in status
+    assert ask(("127.0.0.1", 79), b"x") == b"x"
+    assert running.stop() == 0
+
+
+def test_logger(twistd, tmp_path):
+    """--logger: an observer of the user's own, by dotted name."""
+    (tmp_path / "mylog.py").write_text(
+        "from twisted.logger import textFileLogObserver\ndef observer():\n"
+        f"    return textFileLogObserver(open({str(tmp_path / 'mine')!r}, 'a'))\n"
+    )
+    environ = {"PYTHONPATH": str(tmp_path)}
+    twistd(ECHO, ("e", listening()), before=("--logger", "mylog.observer"), environ=environ).wait_ready()
+    wait_until(lambda: "Server started" in (tmp_path / "mine").read_text())
+
+
+@pytest.mark.parametrize("option", [("--profile", "p", "--profiler", "cprofile"), ("--no_save",)])
+def test_other_options(twistd, tmp_path, option):
+    """Profiling and --no_save leave a worker that serves and stops."""
+    before = [str(tmp_path / one) if one == "p" else one for one in option]
+    passed = listening()
+    running = twistd(ECHO, ("e", passed), before=before).wait_ready()
+    assert ask(passed, b"x") == b"x"
+    assert running.stop() == 0
+    assert "--profile" not in before or (tmp_path / "p").exists()

@@ -134,6 +134,22 @@ def test_not_there(tree: Path, path: str) -> None:
         read(tree, path)
 
 
+def test_special_files_are_not_even_opened(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Opening alone can block, or do something."""
+    opened: list[bytes] = []
+    real = os.open
+
+    def recording(path: bytes, *args: int, **keywords: int) -> int:
+        opened.append(path)
+        return real(path, *args, **keywords)
+
+    monkeypatch.setattr(files.os, "open", recording)
+    for path in ("/fifo", "/socket", "/device"):
+        with pytest.raises(FileNotFoundError):
+            read(tree, path)
+    assert set(opened) <= {os.fsencode(tree)}
+
+
 def test_the_root_itself(tree: Path) -> None:
     """The path of the mount without a slash, with an index file and without."""
     assert open_below(str(tree / "sub"), (), "index.html") is None
