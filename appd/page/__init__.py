@@ -38,11 +38,12 @@ def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> 
 
 
 def _facts(environ: dict[str, Any]) -> dict[str, object]:
-    under_systemd = "INVOCATION_ID" in os.environ
+    under_systemd = "NOTIFY_SOCKET" in os.environ
     return {
         "version": __version__,
         "manager": "systemd" if under_systemd else "a terminal",
         "stop": "systemctl stop appd.socket appd.service" if under_systemd else "Ctrl-C",
+        "socket": "bound by systemd, before the daemon started" if under_systemd else "bound by appd itself: --bind",
         "pid": os.getpid(),
         "thread": threading.current_thread().name,
         "client": environ.get("REMOTE_ADDR") or "a UNIX socket",

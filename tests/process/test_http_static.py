@@ -40,6 +40,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "empty").write_bytes(b"")
     (root / "large.bin").write_bytes(bytes(range(256)) * 20_000)
     (root / "x.tar.gz").write_bytes(b"gz")
+    (root / "x.tar.xz").write_bytes(b"xz")
+    (root / "data:text,x.css").write_bytes(b"css")
     (root / "strange.wxyz").write_bytes(b"<script>")
     (root / "with space.html").write_bytes(b"<p>")
     (root / "sub" / "index.html").write_bytes(b"index")
@@ -88,6 +90,8 @@ def test_a_file(port: int) -> None:
     ("name", "type_", "encoding"),
     [
         ("x.tar.gz", "application/x-tar", "gzip"),
+        ("x.tar.xz", "application/octet-stream", None),
+        ("data:text,x.css", "text/css", None),
         ("strange.wxyz", "application/octet-stream", None),
         ("with%20space.html", "text/html", None),
     ],

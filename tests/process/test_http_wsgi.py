@@ -8,79 +8,13 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from support.running import APPD, Running, wait_until
 
-APPLICATION = '''
-import json, sys, threading, time
-from wsgiref.validate import validator
-
-met = threading.Barrier(2)
-seen = {"produced": 0, "closed": 0, "called": 0}
-
-class Stream:
-    """A hundred megabytes, and a record of how far it got."""
-    def __iter__(self):
-        for _ in range(1600):
-            seen["produced"] += 65536
-            yield b"x" * 65536
-    def close(self):
-        seen["closed"] += 1
-
-def environ(environ, start_response):
-    body = environ["wsgi.input"].read(-1)
-    plain = {key: value for key, value in environ.items() if isinstance(value, (str, int, bool))}
-    start_response("200 OK", [("Content-Type", "application/json"), ("Server", "theirs"), ("Connection", "close")])
-    return [json.dumps({**plain, "body": body.decode("latin-1")}).encode()]
-
-def kinds(environ, start_response):
-    kind = environ["PATH_INFO"]
-    plain = [("Content-Type", "text/plain")]
-    if kind in ("/raise", "/fail"):
-        raise ValueError("the secret of the traceback")
-    if kind == "/exit":
-        sys.exit(3)
-    if kind == "/nothing":
-        return []
-    if kind == "/broken-stream":
-        def stream():
-            yield b"begun"
-            raise ValueError("in the stream")
-        start_response("200 OK", plain)
-        return stream()
-    if kind == "/short":
-        start_response("200 OK", [*plain, ("Content-Length", "10")])
-        return [b"short"]
-    if kind == "/long":
-        start_response("200 OK", [*plain, ("Content-Length", "5")])
-        return [b"short and more"]
-    if kind == "/empty":
-        start_response("204 No Content", [])
-        return []
-    if kind == "/generator":
-        start_response("200 OK", plain)
-        return iter([b"a", b"", b"b"])
-    if kind == "/meet":
-        met.wait(10)
-        start_response("200 OK", plain)
-        return [b"met"]
-    if kind == "/stream":
-        start_response("200 OK", plain)
-        return Stream()
-    if kind == "/seen":
-        start_response("200 OK", plain)
-        return [json.dumps(seen).encode()]
-    if kind == "/errors":
-        print("a complaint\\nof two lines", file=environ["wsgi.errors"])
-        start_response("200 OK", plain)
-        return [b"ok"]
-    start_response("404 Not Found", plain)
-    return [b"theirs"]
-
-checked = validator(environ)
-'''
+APPLICATIONS = Path(__file__).parents[1] / "golden" / "http"
 
 CONFIGURATION = """
 python-path {folder}
@@ -93,18 +27,18 @@ threads 4
   address systemd:name=six
   address systemd:name=unix
   <wsgi>
-    application hosted:checked
+    application applications:checked
   </wsgi>
   <wsgi>
     path /kinds
-    application hosted:kinds
+    application applications:kinds
     header X-Mount kinds
     header Content-Type text/x-mount
   </wsgi>
   <wsgi>
     path /a%20b/c
     host only.example
-    application hosted:checked
+    application applications:checked
   </wsgi>
 </http>
 """
@@ -154,8 +88,7 @@ class Server:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One appd for all tests of this file."""
     folder = tmp_path_factory.mktemp("wsgi")
-    (folder / "hosted.py").write_text(APPLICATION)
-    (folder / "appd.conf").write_text(CONFIGURATION.format(folder=folder))
+    (folder / "appd.conf").write_text(CONFIGURATION.format(folder=APPLICATIONS))
     sockets = {}
     kinds = {
         "web": (socket.AF_INET, ("127.0.0.1", 0)),
@@ -330,7 +263,6 @@ def test_a_client_that_has_closed_its_side_is_answered(server: Server) -> None:
         client.shutdown(socket.SHUT_WR)
         answer = b"".join(iter(lambda: client.recv(65536), b""))
     assert answer.count(b"HTTP/1.1 ") == 2
-    assert answer.count(b"Connection: close") == 1
 
 
 def test_calls_run_in_threads(server: Server) -> None:
@@ -359,7 +291,7 @@ def test_an_error_of_the_application(server: Server, kind: str) -> None:
     assert len(server.entries(HTTP_PATH=path)) == 2
     if kind == "raise":
         assert "ValueError: the secret of the traceback" in entry["MESSAGE"]
-        assert "hosted.py" in entry["MESSAGE"]
+        assert "applications.py" in entry["MESSAGE"]
         assert entry["EXCEPTION_TYPE"].endswith("ValueError")
 
 
@@ -417,51 +349,3 @@ def test_an_absolute_target(server: Server) -> None:
     found = json.loads(answer.partition(b"\r\n\r\n")[2])
     wanted = {"HTTP_HOST": "only.example:9", "SCRIPT_NAME": "/a b/c", "PATH_INFO": "", "QUERY_STRING": "q"}
     assert wanted.items() <= found.items()
-
-
-def test_options_of_the_server(server: Server) -> None:
-    """`OPTIONS *` is for us."""
-    answer = server.raw(b"OPTIONS * HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
-
-
-GARBAGE = [
-    b"\r\n\r\n\r\n",
-    b"garbage\r\n\r\n",
-    b"GET /\r\n\r\n",
-    b"GET / HTTP/2.0\r\n\r\n",
-    b"GET / HTTP/9\r\nHost: x\r\n\r\n",
-    b"GET / HTTP/1.1\r\n\r\n",
-    b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
-    b"GET / HTTP/1.1\r\nHost: a/b\r\n\r\n",
-    b"GET / HTTP/1.1\r\nHost: x\r\nno colon\r\n\r\n",
-    b"GET / HTTP/1.1\r\nHost: x\r\nBad Name: y\r\n\r\n",
-    b"GET / HTTP/1.1\r\nHost: x\r\nX: a\0b\r\n\r\n",
-    b"GET / HTTP/1.1\r\n folded: x\r\n\r\n",
-    b"GET /\x80\xff HTTP/1.1\r\nHost: x\r\n\r\n",
-    b"G(T / HTTP/1.1\r\nHost: x\r\n\r\n",
-    b"GET x HTTP/1.1\r\nHost: x\r\n\r\n",
-    b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
-    b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
-    b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-    b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n",
-    b"GET /" + b"x" * 100_000,
-    b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X: " + b"y" * 100_000,
-    b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 10_000,
-    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\r\n" * 3,
-    bytes(range(256)) * 4 + b"\r\n",
-    b"GET / HTTP/1.1\r\nHost: x\r\nX\x0b: a\r\n\r\n",
-]
-
-
-@pytest.mark.parametrize("garbage", GARBAGE, ids=range(len(GARBAGE)))
-def test_garbage(server: Server, garbage: bytes) -> None:
-    """400 and the end, once; not a word in the log."""
-    before = len(server.running.err)
-    answer = server.raw(garbage)
-    assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
-    assert answer.count(b"HTTP/") == 1
-    assert b"Server: appd\r\n" in answer
-    assert b"wisted" not in answer
-    server.environ("/")
-    assert len(server.running.err) == before

@@ -52,23 +52,40 @@ def _bootable() -> None:
     pytest.skip(reason)
 
 
+@pytest.fixture(scope="session")
+def _hosts(_bootable: None) -> Iterator[list[Host]]:
+    """Hosts that were begun and not yet closed; the last one waits for the next test."""
+    hosts: list[Host] = []
+    yield hosts
+    for one in hosts:
+        one.close()
+
+
 @pytest.fixture
 def boot_host(_bootable: None, request: pytest.FixtureRequest) -> Iterator[Callable[..., Host]]:
-    """Boots hosts; they end with the test."""
-    hosts: list[Host] = []
+    """Boots hosts as a test wants them; they end with it."""
     node: Any = request.node
-    node.hosts = hosts
+    node.hosts = hosts = []
 
     def make(**options: Any) -> Host:
         hosts.append(boot(**options))
         return hosts[-1]
 
     yield make
-    for host in hosts:
-        host.close()
+    for one in hosts:
+        one.close()
 
 
 @pytest.fixture
-def host(boot_host: Callable[..., Host]) -> Host:
+def host(_hosts: list[Host], request: pytest.FixtureRequest) -> Iterator[Host]:
     """A host with appd's units installed and nothing of it started."""
-    return boot_host()
+    node: Any = request.node
+    # The next one boots while this one is at work, and goes while the next one is.
+    *over, mine = _hosts or [boot()]
+    for one in over:
+        one.close()
+    _hosts[:] = [mine, boot()]
+    assert mine.init
+    node.hosts = [mine]
+    yield mine
+    mine.begin_to_close()

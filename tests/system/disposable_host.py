@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -79,17 +80,14 @@ def wait_until(predicate: Callable[[], _T], timeout: float = 10.0, interval: flo
 
 
 def boot(enable: Sequence[str] = (), target: str = "basic.target") -> Host:
-    """Boots a host with appd installed.
+    """Begins to boot a host with appd installed; whoever asks something of it waits until it is there.
 
     Args:
         enable: The units to enable before the boot.
         target: The target to boot.
 
     Returns:
-        The host, booted. The caller closes it.
-
-    Raises:
-        RuntimeError: It did not boot.
+        The host. The caller closes it.
     """
     keep = [option for folder in _folders() for option in ("--keep", str(folder))]
     process = subprocess.Popen(
@@ -107,12 +105,7 @@ def boot(enable: Sequence[str] = (), target: str = "basic.target") -> Host:
         # Ctrl-C ends the test, which closes the host in its own way.
         start_new_session=True,
     )
-    assert process.stdout is not None
-    init = process.stdout.readline().strip()
-    if not init:
-        _out, complaints = process.communicate()
-        raise RuntimeError(f"the host did not boot: {complaints}")
-    return Host(process, int(init))
+    return Host(process)
 
 
 def _folders() -> list[Path]:
@@ -126,24 +119,38 @@ class Host:
 
     Args:
         process: The `host.sh` that holds it.
-        init: The process id of its process 1.
     """
 
-    def __init__(self, process: subprocess.Popen[str], init: int) -> None:
-        self.init = init
+    def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
-        self._enter = [
-            "nsenter",
-            f"--target={init}",
-            *("--pid", "--mount", "--net", "--cgroup", "--uts", "--ipc"),
-            "--wd=/",
-        ]
         self._started: list[subprocess.Popen[str]] = []
 
-    def close(self) -> None:
-        """Ends the host and everything in it."""
+    @cached_property
+    def init(self) -> int:
+        """The process id of its process 1, when it has booted.
+
+        Raises:
+            RuntimeError: It did not boot.
+        """
+        assert self._process.stdout is not None
+        printed = self._process.stdout.readline().strip()
+        if not printed:
+            _out, complaints = self._process.communicate()
+            raise RuntimeError(f"the host did not boot: {complaints}")
+        return int(printed)
+
+    @property
+    def _enter(self) -> Sequence[str]:
+        return ["nsenter", f"--target={self.init}", "--pid", "--mount", "--net", "--cgroup", "--uts", "--ipc"]
+
+    def begin_to_close(self) -> None:
+        """Ends the host and everything in it; `close` waits for the end."""
         assert self._process.stdin is not None
         self._process.stdin.close()
+
+    def close(self) -> None:
+        """Ends the host and everything in it, and waits until nothing is left."""
+        self.begin_to_close()
         self._process.wait(20)
         for stream in (self._process.stdout, self._process.stderr):
             assert stream is not None

@@ -109,7 +109,7 @@ def test_killed_service_comes_back_without_a_client(host: Host) -> None:
 
 
 def test_client_waits_while_the_file_is_mended(host: Host) -> None:
-    """A bad file with a client in the queue for ten seconds: the socket stays, systemd tells why; mended, it answers."""
+    """A bad file and a client in the queue for ten seconds: the socket stays, and once it is mended he is answered."""
     host.configure(_SHOP.replace("shop:application", "shop:aplication"))
     host.systemctl("start", "appd.socket")
     client = host.start(*host.curl("http://127.0.0.1:8080/"))

@@ -14,8 +14,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet import tcp
-from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet import tcp, unix
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
@@ -59,7 +58,7 @@ class Channel(http.HTTPChannel):
         """Begins. A connection that was accepted while the drain began is drained too."""
         super().connectionMade()
         # As later versions of Twisted do.
-        if isinstance(self.transport.getHost(), (IPv4Address, IPv6Address)):
+        if isinstance(self.transport, tcp.Connection) and not isinstance(self.transport, unix.Server):
             self.transport.setTcpNoDelay(True)
         self.factory.channels.add(self)
         if self.factory.draining:

@@ -1,18 +1,19 @@
 """Static mounts on twisted.web: files with types, ranges and If-Modified-Since.
 
-twisted.web.static.File is not used to send: a file that shrinks meanwhile makes its producers spin, one that grows is
-sent beyond its Content-Length, a suffix range longer than the file raises, and If-Range does not count.
+Not by twisted.web.static: there a file that shrinks meanwhile makes the producers spin, one that grows is sent beyond
+its Content-Length, a suffix range longer than the file raises, If-Range does not count, and a name that nobody knows is
+HTML. In Twisted 26 its import warns, too.
 """
 
 from __future__ import annotations
 
 from contextlib import suppress
+from mimetypes import guess_type
 from typing import Any
 from urllib.parse import quote
 
 from twisted.internet.interfaces import IPullProducer
 from twisted.web import http
-from twisted.web.static import File, getTypeAndEncoding
 from zope.interface import implementer
 
 from appd.servers.http.files import OpenFile, open_below
@@ -23,6 +24,10 @@ __all__ = ["ServeFolder"]
 
 # What is read of a file at a time, in bytes; a smaller file is sent in one go. Twisted's transports buffer as much.
 _BLOCK = 65536
+# Whatever else it may be, a browser does not run it.
+_UNKNOWN = "application/octet-stream"
+# Of what Python knows, what clients undo: RFC 9110, 8.4.1, and RFC 7932.
+_CODINGS = frozenset({"gzip", "compress", "br"})
 
 
 class ServeFolder:
@@ -69,9 +74,7 @@ def _send(request: Any, found: OpenFile) -> None:
         found.file.close()
         request.finish()
         return
-    type_, encoding = getTypeAndEncoding(
-        found.name, File.contentTypes, File.contentEncodings, "application/octet-stream"
-    )
+    type_, encoding = _type_of(found.name)
     request.setHeader(b"Content-Type", type_.encode())
     if encoding:
         request.setHeader(b"Content-Encoding", encoding.encode())
@@ -95,6 +98,15 @@ def _send(request: Any, found: OpenFile) -> None:
         return
     found.file.seek(start)
     _Sender(request, found.file, length).start()
+
+
+def _type_of(name: str) -> tuple[str, str | None]:
+    """The type and the content coding of a file, by its name."""
+    # With a folder before it, no name looks like a URL.
+    type_, encoding = guess_type(f"./{name}")
+    if encoding is not None and encoding not in _CODINGS:
+        return _UNKNOWN, None
+    return type_ or _UNKNOWN, encoding
 
 
 def _is_known(request: Any, modified: float) -> bool:
@@ -134,10 +146,12 @@ class _Sender:
 
     def start(self) -> None:
         """Begins."""
-        if self._left <= _BLOCK:
-            self.resumeProducing()
-        else:
+        if self._left > _BLOCK:
             self._request.registerProducer(self, False)
+            return
+        # A read may give less than there is, and a file may have become shorter.
+        while not self._file.closed:
+            self.resumeProducing()
 
     def resumeProducing(self) -> None:
         """Sends a block. A file that has become too short ends the response early, and the connection with it."""

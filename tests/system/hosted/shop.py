@@ -51,7 +51,6 @@ def _talk() -> str:
     _log.warning("a low shelf")
     _log.error("an empty shelf", extra={"SHELF": "7"})
     Logger(namespace="shop.till").warn("no change for {sum}", sum=5)
-    warnings.warn("old teapots are deprecated", DeprecationWarning, stacklevel=1)
     warnings.warn("hot water", UserWarning, stacklevel=1)
     try:
         {}["teapot"]

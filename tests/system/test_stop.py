@@ -1,0 +1,203 @@
+"""Stop and restart: drained, bounded, with one signal, and without a connection lost."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+
+import pytest
+from system.disposable_host import Host, answer, wait_until
+
+_SHOP = """
+<http shop>
+  address systemd:name=http
+  <wsgi>
+    application shop:application
+  </wsgi>
+</http>
+"""
+_URL = "http://127.0.0.1:8080"
+
+
+def _begin_slow_request(host: Host, seconds: int) -> subprocess.Popen[str]:
+    """Starts a request and returns when the application has it."""
+    client = host.start(*host.curl(f"{_URL}/slow?seconds={seconds}"))
+    wait_until(lambda: "1 connection" in host.property("appd.service", "StatusText"))
+    return client
+
+
+def _stop(host: Host) -> float:
+    begun = time.monotonic()
+    host.systemctl("stop", "appd.service")
+    return time.monotonic() - begun
+
+
+def test_request_in_flight_is_answered_after_one_signal(host: Host) -> None:
+    """`systemctl stop` during a slow request: one SIGTERM, one "stopping", the answer in full, then the end."""
+    host.configure(_SHOP)
+    host.systemctl("start", "appd.service")
+    child = host.get(f"{_URL}/child?path=/var/lib/appd/signals").body
+    client = _begin_slow_request(host, 3)
+    took = _stop(host)
+    assert answer(client.communicate()[0]) == (200, "after 3 s")
+    assert took < 5
+    assert host.show("appd.service", "Result", "ExecMainStatus", "ExecMainCode") == {
+        "Result": "success",
+        "ExecMainStatus": "0",
+        "ExecMainCode": "1",
+    }
+    entries = host.journal("-u", "appd.service", "SYSLOG_IDENTIFIER=appd")
+    assert [one["MESSAGE"] for one in entries].count("stopping") == 1
+    assert host.path("/var/lib/appd/signals").read_text() == "", "KillMode=mixed signals the main process alone"
+    assert host.run("test", "-d", f"/proc/{child}", check=False).returncode != 0, "it is killed at the end"
+
+
+def test_status_counts_down_while_draining(host: Host) -> None:
+    """`systemctl status` says what a stop is waiting for."""
+    host.configure(_SHOP)
+    host.systemctl("start", "appd.service")
+    client = _begin_slow_request(host, 2)
+    host.systemctl("stop", "--no-block", "appd.service")
+    told = wait_until(lambda: (said := host.property("appd.service", "StatusText")).startswith("draining") and said)
+    assert told.startswith("draining, 1 connection left, ")
+    assert host.state("appd.service") == "deactivating"
+    assert answer(client.communicate()[0]).body == "after 2 s"
+
+
+def test_drain_timeout_bounds_the_stop(host: Host) -> None:
+    """A request that takes longer than drain-timeout is cut, and the stop is still a success."""
+    host.configure(f"drain-timeout 1s\n{_SHOP}")
+    host.systemctl("start", "appd.service")
+    client = _begin_slow_request(host, 60)
+    assert 0.9 <= _stop(host) < 4
+    assert answer(client.communicate()[0]).status == 0
+    assert host.property("appd.service", "Result") == "success"
+    assert [
+        one["MESSAGE"] for one in host.journal("-u", "appd.service", "PRIORITY=4") if "still open" in one["MESSAGE"]
+    ]
+
+
+def test_drain_longer_than_the_stop_timeout(host: Host) -> None:
+    """EXTEND_TIMEOUT_USEC=: a drain may take longer than TimeoutStopSec=."""
+    host.configure(_SHOP)
+    host.drop_in("appd.service", "[Service]\nTimeoutStopSec=2s\n")
+    host.systemctl("start", "appd.service")
+    client = _begin_slow_request(host, 5)
+    took = _stop(host)
+    assert answer(client.communicate()[0]) == (200, "after 5 s")
+    assert took > 3
+    assert host.property("appd.service", "Result") == "success"
+
+
+def test_idle_connections_do_not_delay_the_stop(host: Host) -> None:
+    """A kept-alive connection without a request, and one that has said nothing, end at once."""
+    host.configure(_SHOP)
+    host.systemctl("start", "appd.service")
+    silent = host.start("socat", "-", "TCP:127.0.0.1:8080")
+    kept = host.start("socat", "-", "TCP:127.0.0.1:8080")
+    assert kept.stdin is not None
+    assert kept.stdout is not None
+    kept.stdin.write("GET / HTTP/1.1\r\nHost: shop\r\n\r\n")
+    kept.stdin.flush()
+    assert kept.stdout.readline().startswith("HTTP/1.1 200")
+    wait_until(lambda: "2 connections" in host.property("appd.service", "StatusText"))
+    assert _stop(host) < 3
+    assert silent.wait(5) == 0
+    assert kept.wait(5) == 0
+
+
+def test_clients_wait_while_the_service_drains(host: Host) -> None:
+    """Who connects during the drain waits in the queue of the socket and gets the next service."""
+    host.configure(_SHOP)
+    host.systemctl("start", "appd.service")
+    first = host.main_pid()
+    slow = _begin_slow_request(host, 2)
+    host.systemctl("restart", "--no-block", "appd.service")
+    wait_until(lambda: host.state("appd.service") == "deactivating")
+    served_by = int(host.get(f"{_URL}/pid").body)
+    assert answer(slow.communicate()[0]).body == "after 2 s"
+    assert served_by == host.main_pid() != first
+
+
+@pytest.mark.parametrize("how", ["restart", "kill"])
+def test_restart_under_load_loses_no_connection(host: Host, how: str) -> None:
+    """New connections from 8 clients all the time: restarts, and a crash for those in the queue, refuse nobody."""
+    host.configure(_SHOP)
+    host.systemctl("start", "appd.service")
+    load = host.start(*host.client("load.py", "8", "127.0.0.1", "8080"))
+    time.sleep(0.3)
+    for _ in range(3):
+        if how == "restart":
+            host.systemctl("restart", "appd.service")
+        else:
+            killed = host.main_pid()
+            host.run("kill", "-KILL", str(killed))
+            wait_until(
+                lambda killed=killed: host.main_pid() not in (0, killed) and host.state("appd.service") == "active"
+            )
+        time.sleep(0.2)
+    said = json.loads(load.communicate()[0])
+    results = said["results"]
+    assert results.pop("ok") > 300
+    if how == "kill":
+        # What the killed process had accepted ends with it; nothing else may.
+        for cut in ("ConnectionResetError", "empty", "cut"):
+            results.pop(cut, None)
+    assert results == {}
+    assert said["longest"] < 5
+
+
+def test_stop_and_start_under_load_loses_no_connection(host: Host) -> None:
+    """`systemctl stop`, a pause, `systemctl start`: the sockets bring it back or it is started, nobody is refused."""
+    host.configure(_SHOP)
+    host.systemctl("start", "appd.service")
+    load = host.start(*host.client("load.py", "8", "127.0.0.1", "8080"))
+    time.sleep(0.3)
+    for _ in range(2):
+        host.systemctl("stop", "appd.service", check=False)
+        host.systemctl("start", "appd.service")
+        time.sleep(0.2)
+    results = json.loads(load.communicate()[0])["results"]
+    assert results.pop("ok") > 200
+    assert results == {}
+
+
+def test_stop_before_ready(host: Host) -> None:
+    """A stop while the application is being imported ends at once and is no failure."""
+    host.configure(_SHOP.replace("shop:application", "late:application"))
+    host.systemctl("start", "--no-block", "appd.service")
+    wait_until(lambda: host.main_pid() != 0)
+    time.sleep(0.3)
+    assert host.state("appd.service") == "activating"
+    assert _stop(host) < 1
+    assert host.show("appd.service", "ActiveState", "Result") == {"ActiveState": "inactive", "Result": "success"}
+
+
+def test_hung_reactor_is_killed_and_replaced(host: Host) -> None:
+    """WatchdogSec=: an application that blocks the reactor is killed, and the next service answers."""
+    host.configure("<server>\n  type chat:SleepyFactory\n  address systemd:name=http\n</server>\n")
+    host.drop_in("appd.service", "[Service]\nWatchdogSec=1s\n")
+    host.systemctl("start", "appd.service")
+    hung = host.main_pid()
+    time.sleep(1.5)
+    assert host.main_pid() == hung, "it says WATCHDOG=1 while it is well"
+    client = host.start("socat", "-", "TCP:127.0.0.1:8080")
+    assert client.stdin is not None
+    client.stdin.write("good night\n")
+    client.stdin.flush()
+    wait_until(lambda: host.main_pid() not in (0, hung) and host.state("appd.service") == "active")
+    assert host.property("appd.service", "NRestarts") == "1"
+    assert [one for one in host.journal("-u", "appd.service", "_PID=1") if "watchdog" in one["MESSAGE"].lower()]
+    assert host.exchange("TCP:127.0.0.1:8080", "", wait=0.3) == "awake\n"
+
+
+def test_reload_without_supervisor_is_told(host: Host) -> None:
+    """SIGHUP does not end the service: it says what to do in its place."""
+    host.configure(_SHOP)
+    host.systemctl("start", "appd.service")
+    pid = host.main_pid()
+    host.systemctl("kill", "--signal=HUP", "--kill-whom=main", "appd.service")
+    [entry] = wait_until(lambda: host.journal("-u", "appd.service", "SYSLOG_IDENTIFIER=appd", "PRIORITY=4"))
+    assert "systemctl restart" in entry["MESSAGE"]
+    assert host.main_pid() == pid
