@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Lifecycle", "application_threads"]
 
+_log = Logger(namespace="appd.lifecycle")
+
 # STATUS= follows the connections at most this often, in seconds: people read it.
 _STATUS_INTERVAL = 1.0
 # The manager is asked for this much more each second of a drain: enough for a few missed turns of the reactor.
@@ -64,8 +66,6 @@ class Lifecycle(MultiService):
     Attributes:
         ready: Whether READY=1 has been said.
     """
-
-    log = Logger(namespace="appd.lifecycle")
 
     def __init__(
         self,
@@ -129,7 +129,7 @@ class Lifecycle(MultiService):
             return
         self.ready = True
         self._notifier.tell(ready=True, status=self._status())
-        self.log.info("ready: {status}", status=self._status(), message_id="8d3f5a1c2b7e4f0f9a6d1c0e5b482f37")
+        _log.info("ready: {status}", status=self._status(), message_id="8d3f5a1c2b7e4f0f9a6d1c0e5b482f37")
         self._changed()
 
     def _status(self) -> str:
@@ -175,7 +175,7 @@ class Lifecycle(MultiService):
 
     def _begin_stop(self) -> defer.Deferred[Any]:
         self._notifier.tell(stopping=True, status="stopping")
-        self.log.info("stopping", message_id="b1f02d5c8e8b4a4fb6a3f4f3f0f3c9ae")
+        _log.info("stopping", message_id="b1f02d5c8e8b4a4fb6a3f4f3f0f3c9ae")
         if self._status_due is not None:
             self._status_due.cancel()
             self._status_due = None

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ServerGroup", "ServerService", "in_order"]
 
+# A Logger that is an attribute of a class would take the name of the class in place of this one.
+_log = Logger(namespace="appd.service")
+
 
 class ServerService(Service):
     """One server: its sockets, what serves on them, its open connections.
@@ -41,8 +44,6 @@ class ServerService(Service):
         connections: The open connections.
         listening: Fires when every address listens; fails with an `AppdError`.
     """
-
-    log = Logger(namespace="appd.service")
 
     def __init__(
         self,
@@ -119,7 +120,7 @@ class ServerService(Service):
     def _record(self) -> None:
         # The first three lines are zope.app.twisted's own record.
         host, port = self.listeners[0].host_and_port if self.listeners else ("localhost", 0)
-        self.log.info(
+        _log.info(
             "-- {appd_server} Server started.\n\tHostname: {host}\n\tPort: {port}\n\tAddress: {where}",
             appd_server=self.name,
             appd_type=self.type_name,
@@ -153,7 +154,7 @@ class ServerService(Service):
         super().stopService()
         aborted = self.connections.abort()
         if aborted:
-            self.log.warn(
+            _log.warn(
                 "{appd_server}: {count} connections were still open at the end of drain-timeout and are cut",
                 appd_server=self.name,
                 count=aborted,

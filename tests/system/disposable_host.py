@@ -284,15 +284,29 @@ class Host:
             url,
         ]
 
-    def exchange(self, address: str, text: str, wait: float = 5) -> str:
+    def exchange(self, address: str, text: str) -> str:
         """Sends text with socat, in the host, and gives what comes back.
 
         Args:
             address: As socat has it: `TCP:127.0.0.1:8080`, `UNIX-CONNECT:/path`.
             text: What to send.
-            wait: How long to wait for an end of the answer, in seconds; datagrams have none.
         """
-        return self.run("socat", f"-t{wait}", "-", address, input=text).stdout
+        return self.run("socat", "-t5", "-", address, input=text).stdout
+
+    def datagram(self, host: str, port: int, text: str, *own: str, wait: float = 5) -> str:
+        """Sends a datagram, from inside, and gives the answer.
+
+        Args:
+            host: A host, or the path of a UNIX socket.
+            port: A port, or 0.
+            text: What to send.
+            own: For a UNIX socket the path that the answer goes to, and its mode.
+            wait: How long to wait for an answer, in seconds.
+
+        Returns:
+            The answer; "" when none came.
+        """
+        return self.run(*self.client("datagram.py", str(wait), host, str(port), text, *own)).stdout
 
 
 def answer(printed: str) -> Answer:

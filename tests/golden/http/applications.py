@@ -1,10 +1,12 @@
 """Applications of all manners, for tests/process/test_http_wsgi.py."""
 
-import json, sys, threading, time
+import json
+import sys
+import threading
 from wsgiref.validate import validator
 
 met = threading.Barrier(2)
-seen = {"produced": 0, "closed": 0, "called": 0}
+seen = {"produced": 0, "closed": 0}
 
 
 class Stream:
@@ -20,6 +22,7 @@ class Stream:
 
 
 def environ(environ, start_response):
+    """Says what it was given."""
     body = environ["wsgi.input"].read(-1)
     plain = {key: value for key, value in environ.items() if isinstance(value, (str, int, bool))}
     start_response("200 OK", [("Content-Type", "application/json"), ("Server", "theirs"), ("Connection", "close")])
@@ -27,6 +30,7 @@ def environ(environ, start_response):
 
 
 def kinds(environ, start_response):
+    """Behaves as its path says."""
     kind = environ["PATH_INFO"]
     plain = [("Content-Type", "text/plain")]
     if kind in ("/raise", "/fail"):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import subprocess
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -35,6 +35,8 @@ def _pid() -> str:
 
 
 def _slow(seconds: str) -> str:
+    if folder := os.environ.get("STATE_DIRECTORY"):
+        Path(folder, "begun").touch()  # says that the request has arrived
     time.sleep(float(seconds))
     return f"after {seconds} s"
 
@@ -89,11 +91,6 @@ def _child(path: str) -> str:
     return str(started.pid)
 
 
-def _masked() -> str:
-    """The signals that this thread has blocked."""
-    return " ".join(sorted(signal.Signals(one).name for one in signal.pthread_sigmask(signal.SIG_BLOCK, [])))
-
-
 _PAGES: dict[str, Callable[..., str]] = {
     "": _greet,
     "pid": _pid,
@@ -103,5 +100,4 @@ _PAGES: dict[str, Callable[..., str]] = {
     "lengthy": _lengthy,
     "chatter": _chatter,
     "child": _child,
-    "masked": _masked,
 }
