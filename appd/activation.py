@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from appd.address import Address
 from appd.errors import ConfigurationError
+from appd.store import PREFIX
 
 __all__ = ["ClaimError", "Inheritance", "InheritedSocket", "inherit", "probe"]
 
@@ -250,7 +251,7 @@ class Inheritance:
 
     def unclaimed(self) -> tuple[InheritedSocket, ...]:
         """The descriptors that no server claimed."""
-        return tuple(one for one in self.sockets if one.fd not in self._claims)
+        return tuple(one for one in self.sockets if one.fd not in self._claims and not one.name.startswith(PREFIX))
 
     def _by_index(self, address: Address) -> tuple[InheritedSocket, ...]:
         assert address.index is not None

@@ -11,14 +11,13 @@ import atexit
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from appd import __version__
 from appd.address import Address, AddressError, parse
 from appd.errors import EX_OK, EX_SOFTWARE, EX_USAGE, AppdError
-
-if TYPE_CHECKING:
-    from appd.signals import StopSignals
+from appd.signals import StopSignals
+from appd.spawn import CHANNEL
 
 __all__ = ["main"]
 
@@ -65,8 +64,9 @@ def _parser() -> _Parser:
         help="make the socket that systemd:name=NAME means, when systemd passed none of that name; repeatable",
     )
     run.add_argument(
-        "--single", action="store_true", help="one worker alone, without the supervisor (what every run is for now)"
+        "--single", action="store_true", help="one worker alone, without the supervisor: no reload, one process"
     )
+    run.add_argument("--control", metavar="PATH", help="where the control socket goes")
     run.set_defaults(act=_run)
 
     check = commands.add_parser("check", help="say everything that is wrong with a configuration file")
@@ -82,6 +82,22 @@ def _parser() -> _Parser:
     explain.add_argument("file", metavar="FILE", help="the configuration file")
     explain.add_argument("--json", action="store_true", help="as JSON")
     explain.set_defaults(act=_explain)
+
+    for name, act, what in (
+        ("status", _status, "show generation, workers, servers and the last reload"),
+        ("reload", _reload, "read the file and the code anew, and return when that serves or the old was kept"),
+        ("log-level", _log_level, "change the level of the log at run time"),
+    ):
+        control = commands.add_parser(name, help=what)
+        which = control.add_mutually_exclusive_group()
+        which.add_argument("--socket", metavar="PATH", help="the control socket")
+        which.add_argument("--instance", metavar="NAME", help="the instance appd@NAME")
+        control.set_defaults(act=act)
+        if name == "status":
+            control.add_argument("--json", action="store_true", help="as JSON")
+        if name == "log-level":
+            control.add_argument("level", metavar="LEVEL", choices=["debug", "info", "warning", "error", "critical"])
+            control.add_argument("namespace", metavar="NAMESPACE", nargs="?", help="of one logger and those below it")
 
     version = commands.add_parser("version", help="print the version")
     version.set_defaults(act=_version)
@@ -121,10 +137,21 @@ def _complain(error: AppdError) -> None:
 
 
 def _run(options: argparse.Namespace, signals: StopSignals) -> int:
+    if not options.single and CHANNEL not in os.environ:
+        from appd.supervise import supervise
+
+        return supervise(lambda: _work(options, StopSignals()), signals, options.control)
+    return _work(options, signals)
+
+
+def _work(options: argparse.Namespace, signals: StopSignals) -> int:
+    """Runs one worker in this process and ends the process."""
     from appd import worker
     from appd.journal import Log
 
+    signals.raise_when_told()
     log = Log()
+    log.fields.update({key: os.environ[key] for key in ("APPD_GENERATION", "APPD_WORKER") if key in os.environ})
     log.start()
     try:
         code = worker.run(options.file, options.bind, log, signals)
@@ -164,6 +191,38 @@ def _explain(options: argparse.Namespace, _signals: StopSignals) -> int:
     from appd.explain import explain
 
     sys.stdout.write(explain(options.file, as_json=options.json))
+    return EX_OK
+
+
+def _call(options: argparse.Namespace, method: str, **parameters: Any) -> Any:
+    from appd import remote
+
+    return remote.call(remote.find_socket(options.socket, options.instance), method, parameters)
+
+
+def _status(options: argparse.Namespace, _signals: StopSignals) -> int:
+    report = _call(options, "Status")
+    if options.json:
+        import json
+
+        print(json.dumps(report, indent=2))
+    else:
+        from appd.remote import format_status
+
+        sys.stdout.write(format_status(report))
+    return EX_OK
+
+
+def _reload(options: argparse.Namespace, _signals: StopSignals) -> int:
+    answer = _call(options, "Reload")
+    print(f"generation {answer['generation']} serves")
+    return EX_OK
+
+
+def _log_level(options: argparse.Namespace, _signals: StopSignals) -> int:
+    _call(
+        options, "SetLogLevel", level=options.level, **({"namespace": options.namespace} if options.namespace else {})
+    )
     return EX_OK
 
 

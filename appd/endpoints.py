@@ -14,6 +14,7 @@ from appd.activation import ClaimError, Inheritance, InheritedSocket, describe
 from appd.address import Address
 from appd.binding import BindOptions, bind, path_identity, unlink_bound
 from appd.errors import HostError
+from appd.store import store_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -139,6 +140,39 @@ class InheritedListener(_SocketListener):
         return _split_where(self.socket.where)
 
 
+class KeptListener(_SocketListener):
+    """A socket that an earlier worker bound and the supervisor kept.
+
+    Args:
+        address: The address as the file has it.
+        kept: The descriptor.
+        bound: Where it is bound.
+    """
+
+    def __init__(self, address: Address, kept: InheritedSocket, bound: Address) -> None:
+        super().__init__(address, kept.kind, kept.family)
+        self._kept = kept
+        self._bound = bound
+        self.stored = kept.name
+
+    def prepare(self) -> None:
+        """The socket is there."""
+
+    def listen(self, reactor: Any, serves: Any, connections: Connections) -> Any:
+        return self._listen(self._kept.fd, reactor, serves, connections)
+
+    def release(self) -> None:
+        """The socket is the supervisor's."""
+
+    @property
+    def where(self) -> str:
+        return self._kept.where
+
+    @property
+    def host_and_port(self) -> tuple[str, int | str]:
+        return _bound_host_and_port(self._bound)
+
+
 class BoundListener(_SocketListener):
     """A socket that appd makes.
 
@@ -146,17 +180,21 @@ class BoundListener(_SocketListener):
         address: The address as the file has it.
         bound: Where to bind; another than `address` when that is the name of a named socket.
         options: How to bind.
+        server: The server it is for, which tells addresses of port 0 apart in the store.
 
     Resource handling: `prepare` makes the socket, `release` closes it and removes its path.
     """
 
-    def __init__(self, address: Address, bound: Address, options: BindOptions) -> None:
+    def __init__(self, address: Address, bound: Address, options: BindOptions, server: str = "") -> None:
         family = socket.AF_UNIX if bound.path else socket.AF_UNSPEC
         super().__init__(address, "datagram" if bound.is_datagram else "stream", family)
         self._bound = bound
         self._options = options
+        self.store_name = store_name(bound, server)
         self._socket: socket.socket | None = None
         self._identity: tuple[int, int] | None = None
+        self.stored = ""
+        """The name it has in the supervisor's store; "" without a supervisor. A stored socket outlives this process."""
 
     def prepare(self) -> None:
         if self._socket is None:
@@ -171,9 +209,16 @@ class BoundListener(_SocketListener):
 
     def release(self) -> None:
         if self._socket is not None:
-            unlink_bound(self._socket, self._identity)
+            if not self.stored:
+                unlink_bound(self._socket, self._identity)
             self._socket.close()
             self._socket = None
+
+    @property
+    def fd(self) -> int:
+        """The descriptor, once it is prepared."""
+        assert self._socket is not None
+        return self._socket.fileno()
 
     @property
     def where(self) -> str:
@@ -181,9 +226,7 @@ class BoundListener(_SocketListener):
 
     @property
     def host_and_port(self) -> tuple[str, int | str]:
-        if self._bound.path:
-            return "localhost", self._bound.path
-        return self._bound.host or "localhost", self._bound.port
+        return _bound_host_and_port(self._bound)
 
 
 class TwistedListener:
@@ -295,7 +338,7 @@ def resolve(
         _check_kind(address, "stream", kinds)
         return [TwistedListener(address)]
     if address.is_bound_by_appd:
-        return [_plan(address, address, kinds, BindOptions(backlog=backlog))]
+        return [_plan(address, address, kinds, BindOptions(backlog=backlog), inheritance, server)]
     substitute = named.get(address.name) if address.name else None
     passed = inheritance is not None and (address.name in inheritance.by_name or substitute is None)
     if passed:
@@ -309,17 +352,34 @@ def resolve(
             raise ClaimError(f"{address}: {substitute.origin} makes only {len(those)} of that name")
         those = (those[address.position],)
     options = substitute.options if substitute.options.backlog else substitute.options._replace(backlog=backlog)
-    return [_plan(address, one, kinds, options) for one in those]
+    return [_plan(address, one, kinds, options, inheritance, server) for one in those]
 
 
-def _plan(address: Address, bound: Address, kinds: frozenset[str], options: BindOptions) -> BoundListener:
+def _plan(
+    address: Address,
+    bound: Address,
+    kinds: frozenset[str],
+    options: BindOptions,
+    inheritance: Inheritance | None,
+    server: str,
+) -> Listener:
     _check_kind(address, "datagram" if bound.is_datagram else "stream", kinds)
-    return BoundListener(address, bound, options)
+    name = store_name(bound, server)
+    kept = inheritance.by_name.get(name) if inheritance is not None else None
+    if kept:
+        return KeptListener(address, kept[0], bound)
+    return BoundListener(address, bound, options, server)
 
 
 def _check_kind(address: Address, kind: str, kinds: frozenset[str]) -> None:
     if kind not in kinds:
         raise ClaimError(f"{address} is a {kind} address, but the server takes {' or '.join(sorted(kinds))} sockets")
+
+
+def _bound_host_and_port(bound: Address) -> tuple[str, int | str]:
+    if bound.path:
+        return "localhost", bound.path
+    return bound.host or "localhost", bound.port
 
 
 def _split_where(where: str) -> tuple[str, int | str]:

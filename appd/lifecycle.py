@@ -110,9 +110,17 @@ class Lifecycle(MultiService):
         )
         interval = self._notifier.watchdog_interval
         if interval is not None:
-            self._watchdog = LoopingCall(self._notifier.tell, watchdog=True)
-            self._watchdog.clock = self._reactor
-            self._watchdog.start(interval)
+            self.beat(interval)
+
+    def beat(self, interval: float) -> None:
+        """Says WATCHDOG=1 to a supervisor, from the reactor.
+
+        Args:
+            interval: How often, in seconds.
+        """
+        self._watchdog = LoopingCall(self._notifier.tell, watchdog=True)
+        self._watchdog.clock = self._reactor
+        self._watchdog.start(interval)
 
     def tell_failure(self, error: AppdError) -> None:
         """Tells the manager why there will be no READY=1."""
@@ -145,7 +153,7 @@ class Lifecycle(MultiService):
 
     def _tell_status(self) -> None:
         self._status_due = None
-        self._notifier.tell(status=self._status())
+        self._notifier.tell(status=self._status(), also={"X_APPD_CONNECTIONS": str(self.group.open_connections)})
 
     def _only_accepted(self) -> bool:
         listeners = [listener for server in self.group.servers for listener in server.listeners]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 __all__ = ["Notifier", "compose", "parse"]
@@ -25,6 +25,7 @@ def compose(
     errno: int | None = None,
     watchdog: bool = False,
     extend_timeout: float | None = None,
+    also: Mapping[str, str] | None = None,
     clock: Any = time.monotonic_ns,
 ) -> str:
     """Builds one message.
@@ -37,6 +38,7 @@ def compose(
         errno: ERRNO=, why it failed, an errno(3).
         watchdog: WATCHDOG=1: still alive.
         extend_timeout: EXTEND_TIMEOUT_USEC=: it takes at most so many seconds more.
+        also: Further assignments: FDSTORE=1 and FDNAME=, or what a worker tells its supervisor (X_APPD_…).
         clock: CLOCK_MONOTONIC in nanoseconds.
 
     Returns:
@@ -57,6 +59,7 @@ def compose(
         lines.append("WATCHDOG=1")
     if extend_timeout is not None:
         lines.append(f"EXTEND_TIMEOUT_USEC={int(extend_timeout * 1_000_000)}")
+    lines += [f"{key}={' '.join(value.split())}" for key, value in (also or {}).items()]
     return "\n".join(lines)
 
 
@@ -80,21 +83,29 @@ class Notifier:
         self.watchdog_interval = _watchdog_interval(environ)
         """How often to say WATCHDOG=1, in seconds; None when nobody waits for it."""
 
-    def tell(self, **words: Any) -> None:
-        """Sends one message; arguments as for `compose`. A manager that cannot be reached is no reason to stop."""
+    def tell(self, fds: Sequence[int] = (), **words: Any) -> None:
+        """Sends one message. A manager that cannot be reached is no reason to stop.
+
+        Args:
+            fds: Descriptors to pass with it, for FDSTORE=1; they stay the caller's.
+            words: As for `compose`.
+        """
         message = compose(**words)
         if self._wanted and message:
             try:
-                self._send(message)
+                self._send(message, fds)
             except OSError:
                 # The manager restarts, or has gone with its namespace; its time-outs tell it what it missed.
                 return
 
 
-def _sd_notify(message: str) -> None:
+def _sd_notify(message: str, fds: Sequence[int] = ()) -> None:
     from systemd import daemon
 
-    daemon.notify(message)
+    if fds:
+        daemon.notify(message, fds=list(fds))
+    else:
+        daemon.notify(message)
 
 
 def _watchdog_interval(environ: Mapping[str, str]) -> float | None:

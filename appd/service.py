@@ -236,7 +236,7 @@ class ServerGroup(MultiService):
     def __init__(self, services: Iterable[Any], reactor: Any, drain_timeout: float) -> None:
         super().__init__()
         self._reactor = reactor
-        self._drain_timeout = drain_timeout
+        self.drain_timeout = drain_timeout
         self.listening: defer.Deferred[None] = defer.Deferred()
         self.draining: Callable[[float, int], None] = lambda _left, _open: None
         self._drain: defer.Deferred[Any] | None = None
@@ -304,7 +304,7 @@ class ServerGroup(MultiService):
             self._drain.cancel()
 
     def _drained(self) -> defer.Deferred[Any]:
-        ends = self._reactor.seconds() + self._drain_timeout
+        ends = self._reactor.seconds() + self.drain_timeout
         drained = self._drain = defer.DeferredList([one.drain() for one in self.servers], consumeErrors=True)
         if drained.called:
             return drained

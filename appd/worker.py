@@ -7,7 +7,8 @@ imported here and after, never before the descriptors are taken over.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from appd.activation import Inheritance, inherit
@@ -16,6 +17,7 @@ from appd.config import Settings, load
 from appd.errors import EX_OK, EX_SOFTWARE, AppdError, ConfigurationError, Problem
 from appd.notify import Notifier
 from appd.signals import Stopped, StopSignals
+from appd.spawn import CHANNEL
 
 if TYPE_CHECKING:
     from appd.journal import Log
@@ -147,13 +149,46 @@ def report(log: Log, error: AppdError) -> None:
         log.write(f"{problem}\n{problem.traceback.rstrip()}" if problem.traceback else str(problem), _ERROR)
 
 
+def pass_up(built: Built, notifier: Notifier) -> list[str]:
+    """Has the supervisor keep the sockets that appd made.
+
+    Args:
+        built: The servers, their sockets prepared.
+        notifier: What tells the supervisor.
+
+    Returns:
+        The names in the store that this file uses.
+    """
+    from appd.endpoints import BoundListener
+
+    keeps: list[str] = []
+    for one in built.plan.servers:
+        for listener in one.listeners:
+            if isinstance(listener, BoundListener):
+                listener.stored = listener.store_name
+                notifier.tell(fds=[listener.fd], also={"FDSTORE": "1", "FDNAME": listener.stored})
+            stored = getattr(listener, "stored", "")
+            if stored:
+                keeps.append(stored)
+    return keeps
+
+
+def digest(settings: Settings) -> str:
+    """What tells a changed section from the same: a checksum of its type and values, those of its sections too."""
+    return f"{zlib.crc32(repr(settings).encode()):08x}"
+
+
 def configure_log(log: Log, settings: Settings) -> None:
     """Applies the `<log>` section."""
+    log.configure(*log_settings(settings))
+
+
+def log_settings(settings: Settings) -> tuple[str, str, dict[str, str]]:
+    """The format, the general level, and the levels of namespaces that a file asks for."""
     section = settings.log
     if section is None:
-        return
-    levels = section.levels.values["values"] if section.levels is not None else {}
-    log.configure(section.format, section.level, levels)
+        return "auto", "info", {}
+    return section.format, section.level, dict(section.levels.values["values"]) if section.levels is not None else {}
 
 
 def tell_warnings(log: Log, plan: Plan) -> None:
@@ -167,7 +202,7 @@ def run(
     binds: Mapping[str, Sequence[Address]],
     log: Log,
     signals: StopSignals,
-    environ: Mapping[str, str] = os.environ,
+    environ: MutableMapping[str, str] = os.environ,
 ) -> int:
     """Runs one worker until it is told to stop.
 
@@ -182,8 +217,9 @@ def run(
         The exit code, of sysexits(3).
     """
     notifier = Notifier(environ)
+    supervisor = environ.pop(CHANNEL, "")
     try:
-        return _Run(path, binds, log, signals, notifier).run()
+        return _Run(path, binds, log, signals, notifier, int(supervisor) if supervisor else None).run()
     except Stopped:
         notifier.tell(stopping=True, status="stopped before it served")
         return EX_OK
@@ -204,13 +240,17 @@ class _Run:
         log: Log,
         signals: StopSignals,
         notifier: Notifier,
+        supervisor: int | None,
     ) -> None:
+        self._supervisor = supervisor
         self._path = path
         self._binds = binds
         self._log = log
         self._signals = signals
         self._notifier = notifier
         self._exit_code = EX_OK
+        self._levels: dict[str, str] = {}
+        self._general = ""
         self._lifecycle: Lifecycle
 
     def run(self) -> int:
@@ -227,6 +267,7 @@ class _Run:
         self._log.install_stdlib()
         built = build(settings, inheritance, self._binds, reactor)
         tell_warnings(self._log, built.plan)
+        self._built = built
         self._lifecycle = compose(built, self._notifier, reactor, failed=self._failed, finished=lambda: self._drain())
         self._signals.check()
         return self._serve(reactor)
@@ -246,6 +287,50 @@ class _Run:
         if self._signals.received is not None:
             self._drain()
             return
+        if self._supervisor is None:
+            self._go()
+            return
+        from appd.channel import Channel
+
+        words: dict[str, Callable[..., None]] = {
+            "go": self._go,
+            "drain": self._drain_slowly,
+            "log-level": self._set_level,
+        }
+        Channel(self._supervisor, self._reactor, words, self._drain)
+        self._lifecycle.beat(self._built.settings.watchdog / 3)
+        self._tell_prepared()
+
+    def _tell_prepared(self) -> None:
+        """Binds what must be bound, passes it up, and says what the supervisor needs to know of the file."""
+        try:
+            self._lifecycle.privilegedStartService()
+        except AppdError as error:
+            self._failed(error)
+            return
+        keeps = pass_up(self._built, self._notifier)
+        facts = {
+            "X_APPD_WORKERS": str(self._built.settings.workers),
+            "X_APPD_WATCHDOG": str(self._built.settings.watchdog),
+            "X_APPD_KEEPS": " ".join(keeps),
+            "X_APPD_SERVERS": "|".join(f"{one.name}={digest(one.settings)}" for one in self._built.plan.servers),
+            "X_APPD_PREPARED": "1",
+        }
+        self._notifier.tell(also=facts)
+
+    def _set_level(self, level: str, namespace: str = "") -> None:
+        """The level of one namespace, or of all, until the next start."""
+        format_, general, levels = log_settings(self._built.settings)
+        self._levels = {**levels, **self._levels, namespace: level} if namespace else {}
+        self._general = self._general if namespace else level
+        self._log.configure(format_, self._general or general, self._levels or levels)
+
+    def _drain_slowly(self) -> None:
+        """After a reload: connections may go on for longer than at a stop."""
+        self._lifecycle.group.drain_timeout = self._built.settings.reload_drain_timeout
+        self._drain()
+
+    def _go(self) -> None:
         try:
             self._lifecycle.startService()
         except AppdError as error:

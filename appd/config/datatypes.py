@@ -85,6 +85,16 @@ def one_of(*words: str) -> Callable[[str], str]:
     return convert
 
 
+def workers(text: str) -> int:
+    """A number from 1 on, or `auto`: one for each processor that this process may use."""
+    if text.lower() == "auto":
+        return len(os.sched_getaffinity(0))
+    try:
+        return positive(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is neither auto nor a whole number from 1 on") from None
+
+
 log_format = one_of("auto", "journal", "text", "json")
 ipv6_only = one_of("default", "both", "ipv6-only")
 

@@ -36,15 +36,15 @@ def test_parse():
 def test_silent_without_a_manager():
     """No NOTIFY_SOCKET: nothing is sent."""
     sent: list[str] = []
-    Notifier({}, sent.append).tell(ready=True)
-    Notifier({"NOTIFY_SOCKET": "@x"}, sent.append).tell(ready=True)
+    Notifier({}, lambda message, fds: sent.append(message)).tell(ready=True)
+    Notifier({"NOTIFY_SOCKET": "@x"}, lambda message, fds: sent.append(message)).tell(ready=True)
     assert sent == ["READY=1"]
 
 
 def test_a_manager_that_has_gone():
     """A message that cannot be sent is no error."""
 
-    def refuse(_message: str) -> None:
+    def refuse(_message: str, _fds: object) -> None:
         raise ConnectionRefusedError
 
     Notifier({"NOTIFY_SOCKET": "@x"}, refuse).tell(ready=True)

@@ -1,0 +1,107 @@
+"""Generations of workers as plain records: who is there, and how far each has come.
+
+A worker is loading (reads the file, imports), prepared (could listen), starting (was told to go), serving, draining. A
+generation is as far as the slowest of its workers; it wants as many workers as its first one read in the file.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["DRAINING", "LOADING", "PREPARED", "SERVING", "STARTING", "Generation", "Worker"]
+
+LOADING, PREPARED, STARTING, SERVING, DRAINING = "loading", "prepared", "starting", "serving", "draining"
+
+# (state, word of the worker or of the supervisor) → state. Others are passed over: a worker's words may cross ours.
+TRANSITIONS = {
+    (LOADING, "PREPARED"): PREPARED,
+    (PREPARED, "go"): STARTING,
+    (STARTING, "READY"): SERVING,
+    (SERVING, "STOPPING"): DRAINING,
+    (STARTING, "STOPPING"): DRAINING,
+    (PREPARED, "STOPPING"): DRAINING,
+    (LOADING, "STOPPING"): DRAINING,
+}
+
+
+class Worker:
+    """One process.
+
+    Args:
+        pid: Its process ID.
+        number: Its place in the generation, from 1.
+        channel: The supervisor's end of its channel; closed when the process has gone.
+        now: Monotonic seconds.
+
+    Attributes:
+        state: How far it has come.
+        status: What it said last of itself.
+        connections: How many connections it has open.
+        dropped: How many log entries it has lost.
+        alive: When it last said WATCHDOG=1.
+        watchdog: How long it may be silent, in seconds; None before it said.
+    """
+
+    def __init__(self, pid: int, number: int, channel: Any, now: float) -> None:
+        self.pid = pid
+        self.number = number
+        self.channel = channel
+        self.started = now
+        self.state = LOADING
+        self.status = ""
+        self.errno = 0
+        self.connections = 0
+        self.dropped = 0
+        self.alive = now
+        self.watchdog: float | None = None
+        self.killed = False
+
+    def hears(self, word: str) -> bool:
+        """Moves on by a word. Returns whether it did."""
+        state = TRANSITIONS.get((self.state, word))
+        if state is None:
+            return False
+        self.state = state
+        return True
+
+    def tell(self, word: str) -> None:
+        """Sends a line down the channel; one that has gone hears nothing."""
+        try:
+            self.channel.send(f"{word}\n".encode())
+        except OSError:
+            return
+
+
+class Generation:
+    """The workers that serve one reading of the file.
+
+    Args:
+        number: From 1.
+
+    Attributes:
+        wanted: How many workers the file wants; None before the first worker has read it.
+        servers: Server name → what tells a changed one from the same, as the first worker said.
+        keeps: The names in the store that it uses.
+        draining: Whether it is on its way out.
+        failures: How often in a row a worker died, by number.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.workers: dict[int, Worker] = {}
+        self.wanted: int | None = None
+        self.servers: dict[str, str] = {}
+        self.keeps: frozenset[str] = frozenset()
+        self.draining = False
+        self.failures: dict[int, int] = {}
+
+    def all_in(self, *states: str) -> bool:
+        """Whether every wanted worker is there and in one of the states."""
+        if self.wanted is None or len(self.workers) < self.wanted:
+            return False
+        return all(one.state in states for one in self.workers.values())
+
+    @property
+    def connections(self) -> int:
+        """How many connections its workers have open."""
+        return sum(one.connections for one in self.workers.values())

@@ -1,0 +1,69 @@
+"""The supervisor's end of the workers' NOTIFY_SOCKET: sd_notify(3) messages with their senders and descriptors."""
+
+from __future__ import annotations
+
+import array
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from appd.notify import parse
+
+__all__ = ["Letter", "Mailbox"]
+
+_CREDENTIALS = struct.Struct("3i")
+_MOST_FDS = 64
+
+
+class Letter(NamedTuple):
+    """One message.
+
+    Attributes:
+        pid: Who sent it, as the kernel says.
+        words: Variable → value.
+        fds: The descriptors that came along; whoever takes the letter closes them.
+    """
+
+    pid: int
+    words: dict[str, str]
+    fds: list[int]
+
+
+class Mailbox:
+    """A datagram socket in a folder that nobody else may enter.
+
+    Args:
+        folder: The folder, of mode 0700.
+
+    Attributes:
+        path: What NOTIFY_SOCKET says.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.path = os.path.join(folder, "notify")
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        self.socket.bind(self.path)
+
+    def read(self) -> Iterator[Letter]:
+        """Everything that has come."""
+        space = socket.CMSG_SPACE(_CREDENTIALS.size) + socket.CMSG_SPACE(_MOST_FDS * 4)
+        while True:
+            try:
+                data, ancillary, _flags, _address = self.socket.recvmsg(65536, space, socket.MSG_CMSG_CLOEXEC)
+            except BlockingIOError:
+                return
+            pid, fds = 0, array.array("i")
+            for level, kind, value in ancillary:
+                if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
+                    pid = _CREDENTIALS.unpack(value[: _CREDENTIALS.size])[0]
+                elif level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                    fds.frombytes(value[: len(value) - len(value) % fds.itemsize])
+            yield Letter(pid, parse(data), list(fds))
+
+    def close(self) -> None:
+        """Closes the socket and removes its path."""
+        self.socket.close()
+        os.unlink(self.path)

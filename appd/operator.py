@@ -1,0 +1,272 @@
+"""The supervisor's side of the control socket: who may call what, and what becomes of it.
+
+A connection costs a descriptor and at most one message of memory; there are at most so many, each has so long to say
+something. None of them is ever waited for.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import struct
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from appd import __version__
+from appd.control import (
+    DESCRIPTION,
+    INTERFACE,
+    Call,
+    ControlError,
+    Framing,
+    decode_call,
+    encode_error,
+    encode_reply,
+)
+from appd.overview import report
+
+if TYPE_CHECKING:
+    from appd.poller import Poller
+    from appd.supervisor import Supervisor
+
+__all__ = ["Operator"]
+
+_MOST_CONNECTIONS = 64
+# How long a connection may say nothing, in seconds, while nothing is being done for it.
+_IDLE = 30.0
+_SO_PEERGROUPS = 59
+_LEVELS = ("debug", "info", "warning", "error", "critical")
+
+
+class Operator:
+    """Serves the control socket.
+
+    Args:
+        supervisor: What is controlled.
+        poller: The loop.
+        path: The path of the socket; an earlier one that nobody answers on is replaced.
+
+    Resource handling: `close` closes everything and removes the path.
+
+    Raises:
+        OSError: The socket cannot be made.
+    """
+
+    def __init__(self, supervisor: Supervisor, poller: Poller, path: str) -> None:
+        self._supervisor = supervisor
+        self._poller = poller
+        self._path = path
+        self._connections: set[_Connection] = set()
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        try:
+            if os.path.exists(path):
+                os.unlink(path)
+            self._listener.bind(path)
+            # Who may do what is decided by the peer's credentials, of which a group is one way in.
+            os.chmod(path, 0o660)
+            self._listener.listen(64)
+        except OSError:
+            self._listener.close()
+            raise
+        poller.register(self._listener.fileno(), self._accept)
+
+    def _accept(self) -> None:
+        try:
+            connection, _address = self._listener.accept()
+        except OSError:
+            return
+        if len(self._connections) >= _MOST_CONNECTIONS:
+            connection.close()
+            return
+        connection.setblocking(False)
+        self._connections.add(_Connection(connection, self._poller, self._called, self._connections.discard))
+
+    def _called(self, call: Call, connection: _Connection) -> None:
+        if not may_control(connection.socket):
+            connection.reply(encode_error("org.varlink.service.PermissionDenied", {}))
+            return
+        method = _METHODS.get(call.method)
+        if method is None:
+            name = call.method.rpartition(".")[0]
+            known = name in (INTERFACE, "org.varlink.service")
+            error, parameters = (
+                ("MethodNotFound", {"method": call.method}) if known else ("InterfaceNotFound", {"interface": name})
+            )
+            connection.reply(encode_error(f"org.varlink.service.{error}", parameters))
+            return
+        method(self, call, connection)
+
+    def _reload(self, _call: Call, connection: _Connection) -> None:
+        connection.busy = True
+
+        def verdict(code: int, reason: str) -> None:
+            connection.busy = False
+            if code:
+                connection.reply(encode_error("ReloadFailed", {"reason": reason, "exit": code}))
+            else:
+                serving = self._supervisor.serving
+                connection.reply(encode_reply({"generation": serving.number if serving is not None else 0}))
+
+        self._supervisor.reload(verdict)
+
+    def _status(self, _call: Call, connection: _Connection) -> None:
+        connection.reply(encode_reply(report(self._supervisor)))
+
+    def _log_level(self, call: Call, connection: _Connection) -> None:
+        level, namespace = call.parameters.get("level"), call.parameters.get("namespace") or ""
+        if level not in _LEVELS or not isinstance(namespace, str) or any(one.isspace() for one in namespace):
+            wrong = "level" if level not in _LEVELS else "namespace"
+            connection.reply(encode_error("org.varlink.service.InvalidParameter", {"parameter": wrong}))
+            return
+        self._supervisor.tell_workers(f"log-level {level} {namespace}".rstrip())
+        connection.reply(encode_reply({}))
+
+    def _info(self, _call: Call, connection: _Connection) -> None:
+        info = {
+            "vendor": "appd",
+            "product": "appd",
+            "version": __version__,
+            "url": "",
+            "interfaces": ["org.varlink.service", INTERFACE],
+        }
+        connection.reply(encode_reply(info))
+
+    def _describe(self, call: Call, connection: _Connection) -> None:
+        if call.parameters.get("interface") != INTERFACE:
+            connection.reply(
+                encode_error(
+                    "org.varlink.service.InterfaceNotFound", {"interface": str(call.parameters.get("interface"))}
+                )
+            )
+            return
+        connection.reply(encode_reply({"description": DESCRIPTION}))
+
+    def detach(self) -> None:
+        """In a forked child: forgets its descriptors without closing them."""
+        self._listener.detach()
+        for one in self._connections:
+            one.socket.detach()
+
+    def close(self) -> None:
+        """Closes every connection and removes the path."""
+        self._poller.unregister(self._listener.fileno())
+        self._listener.close()
+        for one in list(self._connections):
+            one.close()
+        try:
+            os.unlink(self._path)
+        except OSError:
+            return
+
+
+_METHODS: dict[str, Callable[[Operator, Call, Any], None]] = {
+    f"{INTERFACE}.Reload": Operator._reload,
+    f"{INTERFACE}.Status": Operator._status,
+    f"{INTERFACE}.SetLogLevel": Operator._log_level,
+    "org.varlink.service.GetInfo": Operator._info,
+    "org.varlink.service.GetInterfaceDescription": Operator._describe,
+}
+
+
+class _Connection:
+    """One client."""
+
+    def __init__(
+        self,
+        connection: socket.socket,
+        poller: Poller,
+        called: Callable[[Call, _Connection], None],
+        gone: Callable[[_Connection], None],
+    ) -> None:
+        self.socket = connection
+        self.busy = False
+        self._poller = poller
+        self._called = called
+        self._gone = gone
+        self._framing = Framing()
+        self._out = b""
+        self._waiting: list[bytes] = []
+        self._open = True
+        poller.register(connection.fileno(), self._ready)
+        self._cancel = poller.call_later(_IDLE, self._idle)
+
+    def _idle(self) -> None:
+        if self.busy:
+            self._cancel = self._poller.call_later(_IDLE, self._idle)
+        else:
+            self.close()
+
+    def _ready(self) -> None:
+        if self._out:
+            self._flush()
+            return
+        try:
+            data = self.socket.recv(65536)
+            messages = self._framing.feed(data)
+        except BlockingIOError:
+            return
+        except (OSError, ControlError):
+            self.close()
+            return
+        if not data:
+            # Who hangs up while a reload is under way gets no answer; the reload goes on.
+            self.close()
+            return
+        self._waiting += messages
+        self._next()
+
+    def _next(self) -> None:
+        while self._waiting and self._open and not self.busy and not self._out:
+            try:
+                call = decode_call(self._waiting.pop(0))
+            except ControlError:
+                self.close()
+                return
+            self._called(call, self)
+
+    def reply(self, data: bytes) -> None:
+        """Sends an answer, as fast as the client takes it."""
+        if self._open:
+            self._out += data
+            self._flush()
+
+    def _flush(self) -> None:
+        try:
+            sent = self.socket.send(self._out)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self.close()
+            return
+        self._out = self._out[sent:]
+        self._poller.unregister(self.socket.fileno())
+        self._poller.register(self.socket.fileno(), self._ready, select.POLLOUT if self._out else select.POLLIN)
+        if not self._out:
+            self._next()
+
+    def close(self) -> None:
+        """Ends the connection."""
+        if self._open:
+            self._open = False
+            self._cancel()
+            self._poller.unregister(self.socket.fileno())
+            self.socket.close()
+            self._gone(self)
+
+
+def may_control(connection: socket.socket) -> bool:
+    """Whether the peer is root, the same user, or a member of the group that this process runs as.
+
+    Under PrivateUsers= strangers appear as 65534, and the group is what tells an operator: unix(7), SO_PEERGROUPS.
+    """
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    _pid, uid, gid = struct.unpack("3i", credentials)
+    if uid in (0, os.geteuid()) or (gid == os.getegid() and gid != 65534):
+        return True
+    try:
+        raw = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, 65536 * 4)
+    except OSError:
+        return False
+    groups = struct.unpack(f"{len(raw) // 4}I", raw)
+    return os.getegid() in groups and os.getegid() != 65534

@@ -1,0 +1,108 @@
+"""`appd reload`, `status` and `log-level`: the other end of the control socket."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from appd.control import INTERFACE, Framing, control_path, decode_reply, encode_call
+from appd.errors import AppdError, HostError, UsageError
+
+__all__ = ["ReloadFailed", "call", "find_socket", "format_status"]
+
+# The folders of the shipped units, when nothing says which is meant.
+_SERVICE = "/run/appd/main/control"
+_INSTANCE = "/run/appd/i-{}/control"
+
+
+class ReloadFailed(AppdError):
+    """The generation before was kept."""
+
+    def __init__(self, reason: str, exit_code: int) -> None:
+        super().__init__(reason)
+        self.exit_code = exit_code
+
+
+def find_socket(path: str | None, instance: str | None, environ: Mapping[str, str] = os.environ) -> str:
+    """The control socket that is meant.
+
+    Args:
+        path: `--socket`.
+        instance: `--instance`.
+        environ: RUNTIME_DIRECTORY and XDG_RUNTIME_DIR.
+    """
+    if path is not None:
+        return path
+    if instance is not None:
+        return _INSTANCE.format(instance)
+    if environ.get("RUNTIME_DIRECTORY"):
+        return control_path(environ) or _SERVICE
+    own = control_path(environ)
+    return own if own is not None and os.path.exists(own) and not os.path.exists(_SERVICE) else _SERVICE
+
+
+def call(path: str, method: str, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Calls a method and waits for its answer, however long that takes.
+
+    Args:
+        path: The control socket.
+        method: Its name without the interface.
+        parameters: Its parameters.
+
+    Returns:
+        What it answers.
+
+    Raises:
+        HostError: Nobody is there, or access is denied.
+        ReloadFailed: The reload did not happen; its exit code is to be this process's.
+        UsageError: The parameters are wrong.
+    """
+    framing = Framing()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        try:
+            connection.connect(path)
+            connection.sendall(encode_call(f"{INTERFACE}.{method}", parameters))
+            messages: list[bytes] = []
+            while not messages:
+                data = connection.recv(65536)
+                if not data:
+                    raise HostError(f"{path}: the service hung up without an answer")
+                messages = framing.feed(data)
+        except OSError as error:
+            raise HostError(f"{path}: nobody is at the control socket: {error.strerror}", number=error.errno) from None
+    error_name, answer = decode_reply(messages[0])
+    if error_name is None:
+        return answer
+    if error_name == f"{INTERFACE}.ReloadFailed":
+        raise ReloadFailed(str(answer.get("reason")), int(answer.get("exit", 70)))
+    if error_name == "org.varlink.service.PermissionDenied":
+        raise HostError(f"{path}: permission denied: it takes root, the user of the service, or its group")
+    raise UsageError(f"{path}: {error_name} {dict(answer)}")
+
+
+def format_status(report: Mapping[str, Any]) -> str:
+    """Writes what Status answered for people.
+
+    Args:
+        report: The answer.
+    """
+    lines = [
+        f"appd {report['version']}, PID {report['pid']}: {report['status']}",
+        f"generation {report['generation']}, {report['restarts']} workers replaced, "
+        f"{report['dropped']} log entries dropped",
+    ]
+    reload = report.get("reload")
+    if reload:
+        at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(reload["at"]))
+        lines.append(f"last reload {at}: {'done' if not reload['exit'] else 'failed'}, {reload['reason']}")
+    lines += [f"servers: {', '.join(report['servers'])}", f"sockets: {', '.join(report['sockets']) or 'none'}", ""]
+    lines.append(f"{'WORKER':8}{'PID':>8}  {'GENERATION':>10}  {'STATE':10}{'AGE':>9}  {'CONNECTIONS':>11}  {'RSS':>8}")
+    lines += [
+        f"{one['number']:<8}{one['pid']:>8}  {one['generation']:>10}  {one['state']:10}{one['age']:>8.0f}s"
+        f"  {one['connections']:>11}  {one['rss'] // 1024:>5} KB"
+        for one in report["workers"]
+    ]
+    return "\n".join(lines) + "\n"

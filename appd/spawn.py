@@ -1,0 +1,120 @@
+"""A child process that finds what systemd would have given it.
+
+The first generation is forked and goes on in this process image: no second interpreter start. A later worker is forked
+and executed anew, because a fork that imports a changed module beside an old one in memory dies. Either way the child
+has the sockets on 3 and up, LISTEN_* and NOTIFY_SOCKET of its own, its end of the channel, and nothing else of the
+supervisor's.
+
+Only what is safe in a process without threads is done between fork(2) and execve(2).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import NoReturn
+
+__all__ = ["CHANNEL", "spawn"]
+
+# The variable that tells a process that it is a worker, and which descriptor its supervisor is behind.
+CHANNEL = "APPD_CHANNEL"
+
+_LISTEN_FDS_START = 3
+_PR_SET_PDEATHSIG = 1
+
+
+def spawn(
+    passed: Sequence[tuple[str, int]],
+    channel: int,
+    environ: Mapping[str, str],
+    go_on: Callable[[], int] | None,
+    detach: Callable[[], None],
+) -> int:
+    """Starts a worker.
+
+    Args:
+        passed: Name and descriptor of each socket, in the order of LISTEN_FDS.
+        channel: The worker's end of its channel.
+        environ: Variables to set, beside LISTEN_* and APPD_CHANNEL.
+        go_on: What the child does in this process image; its result is the exit code. None executes the program anew.
+        detach: Called in the child: makes the supervisor's objects forget their descriptors.
+
+    Returns:
+        The process ID.
+
+    Raises:
+        OSError: There can be no further process.
+    """
+    # No signal may meet the supervisor's handlers in the child.
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        pid = os.fork()
+        if pid == 0:
+            _child(passed, channel, environ, go_on, detach, blocked)
+        return pid
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
+def _child(
+    passed: Sequence[tuple[str, int]],
+    channel: int,
+    environ: Mapping[str, str],
+    go_on: Callable[[], int] | None,
+    detach: Callable[[], None],
+    mask: set[int | signal.Signals],
+) -> NoReturn:
+    code = 70
+    try:
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGCHLD):
+            signal.signal(number, signal.SIG_DFL)
+        detach()
+        _arrange([fd for _name, fd in passed], channel)
+        os.environ.update(environ)
+        for key in ("WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
+            if key not in environ:
+                os.environ.pop(key, None)
+        os.environ[CHANNEL] = str(_LISTEN_FDS_START + len(passed))
+        if passed:
+            os.environ["LISTEN_PID"] = str(os.getpid())
+            os.environ["LISTEN_FDS"] = str(len(passed))
+            os.environ["LISTEN_FDNAMES"] = ":".join(name for name, _fd in passed)
+        if go_on is None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+        os.set_inheritable(int(os.environ[CHANNEL]), False)
+        _end_with_parent()
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        code = go_on()
+    finally:
+        os._exit(code)
+
+
+def _arrange(sockets: Sequence[int], channel: int) -> None:
+    """Puts the sockets on 3 and up and the channel behind them, and closes everything else."""
+    wanted = [*sockets, channel]
+    end = _LISTEN_FDS_START + len(wanted)
+    high = [fcntl.fcntl(fd, fcntl.F_DUPFD, end) for fd in wanted]
+    for number, fd in enumerate(high, _LISTEN_FDS_START):
+        os.dup2(fd, number)
+    os.closerange(end, max(high) + 1)
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) >= end:
+            try:
+                os.close(int(name))
+            except OSError:
+                continue  # the listing's own
+
+
+def _end_with_parent() -> None:
+    """SIGTERM when the supervisor dies, whatever this process is doing then: prctl(2)."""
+    import ctypes
+
+    parent = os.getppid()
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGTERM)

@@ -1,0 +1,86 @@
+"""Sockets that appd bound itself, kept by the supervisor for every worker and generation.
+
+A worker that binds passes the descriptor up with FDSTORE=1, in sd_notify(3)'s own words; the supervisor hands it on to
+systemd's store, which keeps it over a restart where FileDescriptorStoreMax= allows. A name says which address it is.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from collections.abc import Iterable
+
+from appd.address import Address
+
+__all__ = ["PREFIX", "Store", "store_name"]
+
+PREFIX = "appd-"
+
+
+def store_name(address: Address, server: str) -> str:
+    """What a bound address is called in the store.
+
+    Args:
+        address: Where it is bound.
+        server: The server, which tells two addresses of port 0 apart.
+
+    Returns:
+        A FDNAME: printable, without a colon, which sd_pid_notify_with_fds(3) would refuse.
+    """
+    plain = address._replace(mode=None, backlog=None)
+    text = f"{server}={plain}" if address.kind in ("tcp", "udp") and address.port == 0 else str(plain)
+    return PREFIX + "".join(one if one.isalnum() or one in "./_-=@" else f"%{ord(one):02X}" for one in text)
+
+
+class Store:
+    """Name → descriptor.
+
+    Resource handling: owns its descriptors; `drop` and `close` close them and remove the path of a UNIX socket.
+    """
+
+    def __init__(self, kept: Iterable[tuple[str, int]] = ()) -> None:
+        self._kept = dict(kept)
+
+    def items(self) -> Iterable[tuple[str, int]]:
+        """Name and descriptor of each, in the order they came."""
+        return self._kept.items()
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._kept
+
+    def keep(self, name: str, fd: int) -> None:
+        """Takes over a descriptor; one of the same name is closed."""
+        earlier = self._kept.get(name)
+        if earlier is not None:
+            os.close(earlier)
+        self._kept[name] = fd
+
+    def drop_but(self, wanted: Iterable[str]) -> list[str]:
+        """Closes everything but some names. Returns what was closed."""
+        gone = [name for name in self._kept if name not in set(wanted)]
+        for name in gone:
+            _close(self._kept.pop(name))
+        return gone
+
+    def close(self, unlink: bool) -> None:
+        """Closes everything.
+
+        Args:
+            unlink: Whether the paths go too; not when systemd keeps the sockets.
+        """
+        for fd in self._kept.values():
+            _close(fd, unlink)
+        self._kept.clear()
+
+
+def _close(fd: int, unlink: bool = True) -> None:
+    sock = socket.socket(fileno=fd)
+    with sock:
+        path = sock.getsockname() if sock.family == socket.AF_UNIX else ""
+        if unlink and isinstance(path, str) and path.startswith("/"):
+            try:
+                if stat.S_ISSOCK(os.lstat(path).st_mode):
+                    os.unlink(path)
+            except OSError:
+                return

@@ -1,0 +1,82 @@
+"""`appd run`: the composition root of the supervisor."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+
+from appd.activation import inherit
+from appd.control import control_path
+from appd.directlog import DirectLog
+from appd.errors import AppdError, HostError
+from appd.notify import Notifier
+from appd.operator import Operator
+from appd.poller import Poller
+from appd.signals import Stopped, StopSignals
+from appd.supervisor import Supervisor
+
+__all__ = ["private_folder", "supervise"]
+
+
+def supervise(
+    work: Callable[[], int], signals: StopSignals, control: str | None, environ: Mapping[str, str] = os.environ
+) -> int:
+    """Runs the supervisor until the last worker has gone.
+
+    Args:
+        work: What a forked worker does; its result is the exit code.
+        signals: The ending signals, raising `Stopped` until the loop runs.
+        control: Where the control socket goes; None for the usual place.
+        environ: What systemd says.
+
+    Returns:
+        The exit code.
+    """
+    notifier = Notifier(environ)
+    log = DirectLog(environ)
+    folder = ""
+    try:
+        names = [(one.name or "unknown", one.fd) for one in inherit(environ).sockets]
+        folder = private_folder(environ)
+        signals.check()
+        poller = Poller()
+        supervisor = Supervisor(names, work, folder, log, notifier, poller)
+        operator = _operator(supervisor, poller, control or control_path(environ) or os.path.join(folder, "control"))
+        supervisor.forked.append(operator.detach)
+        try:
+            return supervisor.run()
+        finally:
+            operator.close()
+    except Stopped:
+        notifier.tell(stopping=True, status="stopped before it served")
+        return 0
+    except AppdError as error:
+        for problem in error.problems:
+            log.write(str(problem), 3)
+        notifier.tell(status=f"cannot start: {error.problems[0]}", errno=error.errno)
+        return error.exit_code
+    finally:
+        if folder:
+            os.rmdir(folder)
+        log.close()
+
+
+def _operator(supervisor: Supervisor, poller: Poller, path: str) -> Operator:
+    try:
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        return Operator(supervisor, poller, path)
+    except OSError as error:
+        raise HostError(f"control socket {path}: {error.strerror}", number=error.errno) from None
+
+
+def private_folder(environ: Mapping[str, str]) -> str:
+    """Makes a folder of mode 0700 for the sockets of this process; the caller removes it.
+
+    Args:
+        environ: RUNTIME_DIRECTORY (systemd.exec(5), the first of a list), else XDG_RUNTIME_DIR, else /tmp holds it.
+    """
+    runtime = environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
+    base = runtime or environ.get("XDG_RUNTIME_DIR") or "/tmp"
+    folder = os.path.join(base, f"appd-{os.getpid()}-{os.urandom(6).hex()}")
+    os.mkdir(folder, 0o700)
+    return folder
