@@ -21,7 +21,7 @@ from typing import NamedTuple
 from appd.address import Address
 from appd.errors import ConfigurationError
 
-__all__ = ["ClaimError", "Inheritance", "InheritedSocket", "inherit", "probe"]
+__all__ = ["ClaimError", "Inheritance", "InheritedSocket", "inherit", "probe", "takes"]
 
 _SO_PROTOCOL = getattr(socket, "SO_PROTOCOL", 38)
 _SO_DOMAIN = getattr(socket, "SO_DOMAIN", 39)
@@ -186,6 +186,15 @@ def describe(bound: object) -> str:
     return str(bound) or "unnamed"
 
 
+def takes(kinds: Iterable[str]) -> str:
+    """Names kinds of socket with the directives of systemd.socket(5) that make them.
+
+    Args:
+        kinds: Of `stream` and `datagram`.
+    """
+    return " or ".join(f"{kind} ({_DIRECTIVES[kind]})" for kind in sorted(kinds))
+
+
 class Inheritance:
     """The descriptors of this process, and which server has claimed each.
 
@@ -236,8 +245,9 @@ class Inheritance:
         for one in found:
             served = "stream" if one.kind == "connection" else one.kind
             if served not in kinds:
-                wanted = " or ".join(f"{kind} ({_DIRECTIVES[kind]})" for kind in sorted(kinds))
-                raise ClaimError(f"{one} is a {served} socket, but the server takes {wanted}: see the .socket unit")
+                raise ClaimError(
+                    f"{one} is a {served} socket, but the server takes {takes(kinds)}: see the .socket unit"
+                )
             owner = self._claims.get(one.fd)
             if owner is not None:
                 raise ClaimError(f"{one} is already served by {owner!r}")
