@@ -22,7 +22,7 @@ from appd.address import Address
 from appd.errors import ConfigurationError
 from appd.store import PREFIX
 
-__all__ = ["ClaimError", "Inheritance", "InheritedSocket", "inherit", "probe"]
+__all__ = ["ClaimError", "Inheritance", "InheritedSocket", "inherit", "probe", "takes"]
 
 _SO_PROTOCOL = getattr(socket, "SO_PROTOCOL", 38)
 _SO_DOMAIN = getattr(socket, "SO_DOMAIN", 39)
@@ -187,6 +187,15 @@ def describe(bound: object) -> str:
     return str(bound) or "unnamed"
 
 
+def takes(kinds: Iterable[str]) -> str:
+    """Names kinds of socket with the directives of systemd.socket(5) that make them.
+
+    Args:
+        kinds: Of `stream` and `datagram`.
+    """
+    return " or ".join(f"{kind} ({_DIRECTIVES[kind]})" for kind in sorted(kinds))
+
+
 class Inheritance:
     """The descriptors of this process, and which server has claimed each.
 
@@ -237,8 +246,9 @@ class Inheritance:
         for one in found:
             served = "stream" if one.kind == "connection" else one.kind
             if served not in kinds:
-                wanted = " or ".join(f"{kind} ({_DIRECTIVES[kind]})" for kind in sorted(kinds))
-                raise ClaimError(f"{one} is a {served} socket, but the server takes {wanted}: see the .socket unit")
+                raise ClaimError(
+                    f"{one} is a {served} socket, but the server takes {takes(kinds)}: see the .socket unit"
+                )
             owner = self._claims.get(one.fd)
             if owner is not None:
                 raise ClaimError(f"{one} is already served by {owner!r}")

@@ -122,12 +122,6 @@ class Lifecycle(MultiService):
         self._watchdog.clock = self._reactor
         self._watchdog.start(interval)
 
-    def tell_failure(self, error: AppdError) -> None:
-        """Tells the manager why there will be no READY=1."""
-        first = str(error.problems[0]) if error.problems else "unknown"
-        more = f" (and {len(error.problems) - 1} more)" if len(error.problems) > 1 else ""
-        self._notifier.tell(status=f"cannot start: {first}{more}", errno=error.errno)
-
     def _listen_failed(self, failure: Any) -> None:
         error = failure.value if failure.check(AppdError) else AppdError(str(failure.value))
         self._failed(error)

@@ -8,7 +8,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from appd.errors import AppdError
 
 __all__ = ["Notifier", "compose", "parse"]
 
@@ -97,6 +100,12 @@ class Notifier:
             except OSError:
                 # The manager restarts, or has gone with its namespace; its time-outs tell it what it missed.
                 return
+
+    def tell_failure(self, error: AppdError) -> None:
+        """Tells why there will be no READY=1: the first problem, and how many more there are."""
+        first = str(error.problems[0]) if error.problems else "unknown"
+        more = f" (and {len(error.problems) - 1} more, see the journal)" if len(error.problems) > 1 else ""
+        self.tell(status=f"cannot start: {first}{more}", errno=error.errno)
 
 
 def _sd_notify(message: str, fds: Sequence[int] = ()) -> None:

@@ -167,7 +167,11 @@ class _AdoptedUNIXDatagramPort(_AdoptedDatagramMixin, unix.DatagramPort):
         # A sender that has bound no name of its own cannot be answered.
         if address is None:
             return None
-        return super().write(datagram, address)
+        try:
+            return super().write(datagram, address)
+        except (ConnectionRefusedError, FileNotFoundError, PermissionError):
+            # It has gone, or lets nobody answer. A datagram may be lost; a line in the log for each would be a flood.
+            return None
 
     def connectionLost(self, reason: Any = None) -> None:
         _end_datagram_port(self, reason)

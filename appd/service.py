@@ -155,7 +155,7 @@ class ServerService(Service):
         aborted = self.connections.abort()
         if aborted:
             _log.warn(
-                "{appd_server}: {count} connections were still open at the end of drain-timeout and are cut",
+                "{appd_server}: connections that were still open when the drain ended and are cut: {count}",
                 appd_server=self.name,
                 count=aborted,
             )

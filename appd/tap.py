@@ -82,7 +82,7 @@ def makeService(options: Options) -> MultiService:
         service.lifecycle.setServiceParent(service)
     except AppdError as error:
         worker.report(log, error)
-        notifier.tell(status=f"cannot start: {error.problems[0]}", errno=error.errno)
+        notifier.tell_failure(error)
         log.close(5.0)
         raise SystemExit(error.exit_code) from None
     return service
@@ -145,7 +145,7 @@ class _TwistdWorker(MultiService):
             from appd import worker
 
             worker.report(self._log, error)
-            self.lifecycle.tell_failure(error)
+            Notifier().tell_failure(error)
             self._log.close(5.0)
             raise SystemExit(error.exit_code) from None
 
@@ -164,7 +164,7 @@ class _TwistdWorker(MultiService):
         from appd import worker
 
         worker.report(self._log, error)
-        self.lifecycle.tell_failure(error)
+        Notifier().tell_failure(error)
         # twistd itself exits with 0 whatever happened in the reactor; systemd must see the failure.
         self._reactor.addSystemEventTrigger("after", "shutdown", self._exit, error.exit_code or EX_SOFTWARE)
         self.drain()

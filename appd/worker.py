@@ -112,14 +112,15 @@ def _services(plan: Plan, db: Any, settings: Settings, reactor: Any, threads: An
 
 def _unserved(name: str, settings: Settings, service: Any) -> list[Problem]:
     """Sockets of a kind that the finished server does not serve; only `<server>` finds out this late."""
+    from appd.activation import takes
     from appd.service import ServerService
 
     if not isinstance(service, ServerService):
         return []
     return [
         settings.problem(
-            f"server {name!r}: {one.address} is a {one.kind} socket, "
-            f"but {service.type_name} takes {' or '.join(service.kinds)}",
+            f"server {name!r}: {one.address} is a {one.kind} socket, but {service.type_name} takes "
+            f"{takes(service.kinds)}: see the .socket unit",
             "address",
         )
         for one in service.listeners
@@ -225,8 +226,7 @@ def run(
         return EX_OK
     except AppdError as error:
         report(log, error)
-        first = error.problems[0] if error.problems else ""
-        notifier.tell(status=f"cannot start: {first}", errno=error.errno)
+        notifier.tell_failure(error)
         return error.exit_code
 
 
@@ -344,7 +344,7 @@ class _Run:
 
     def _failed(self, error: AppdError) -> None:
         report(self._log, error)
-        self._lifecycle.tell_failure(error)
+        self._notifier.tell_failure(error)
         self._exit_code = error.exit_code
         self._drain()
 

@@ -120,7 +120,9 @@ class Loader(ConfigLoader):  # type: ignore[misc]  # ZConfig has no types
         try:
             text = read_text(path)
         except ValueError as error:
-            raise ConfigurationError(Problem(str(error), place)) from None
+            wrong = ConfigurationError(Problem(str(error), place))
+            wrong.errno = getattr(error.__context__, "errno", None) or wrong.errno
+            raise wrong from None
         top = Matcher(self.schema, self.schema, None, place, self)
         self._parse(path, text, top, {})
         settings = top.finish()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import sys
+import threading
 from typing import TYPE_CHECKING
 
 from appd.journal.entry import CRITICAL, DEBUG, ERROR, INFO, NOTICE, WARNING, Entry, Value, is_field_name
@@ -46,7 +48,8 @@ class RecordHandler(logging.Handler):
         self._named: set[str] = set()
 
     def install(self, levels: Levels) -> None:
-        """Add this to the root logger and have warnings logged too.
+        """Add this to the root logger and have warnings logged too, and exceptions that nobody catches in a thread
+        or a finalizer: Python would print those line by line.
 
         Args:
             levels: The levels to set.
@@ -54,6 +57,8 @@ class RecordHandler(logging.Handler):
         self.apply(levels)
         logging.getLogger().addHandler(self)
         logging.captureWarnings(True)
+        threading.excepthook = _thread_failed
+        sys.unraisablehook = _cannot_be_raised
 
     def apply(self, levels: Levels) -> None:
         """Set the levels of loggers, so that unwanted records are not made.
@@ -97,6 +102,19 @@ class RecordHandler(logging.Handler):
         except Exception as error:
             entry = _unconvertible(record, error)
         self._log.put(entry)
+
+
+def _thread_failed(args: threading.ExceptHookArgs) -> None:
+    """`threading.excepthook`: a thread that ends by SystemExit just ends."""
+    if args.exc_value is not None and not isinstance(args.exc_value, SystemExit):
+        name = args.thread.name if args.thread is not None else "unknown"
+        logging.getLogger("threading").error("thread %s has failed", name, exc_info=args.exc_value)
+
+
+def _cannot_be_raised(args: sys.UnraisableHookArgs) -> None:
+    """`sys.unraisablehook`: an exception in a finalizer or a callback from C."""
+    text = args.err_msg or "an exception was ignored in"
+    logging.getLogger("sys").error("%s %r", text, args.object, exc_info=args.exc_value)
 
 
 def record_priority(level: int) -> int:

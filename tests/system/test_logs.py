@@ -94,6 +94,16 @@ def test_exception_is_one_entry(shop: Host) -> None:
     assert [one["HTTP_PATH"] for one in shop.journal("HTTP_STATUS=500")] == ["/fail"]
 
 
+def test_exception_in_a_thread_of_the_application_is_one_entry(shop: Host) -> None:
+    """Nobody catches it: an error with its traceback in one piece, and the service lives on."""
+    assert shop.get(f"{_URL}/thread").body == "begun"
+    [entry] = wait_until(lambda: shop.journal("EXCEPTION_TYPE=LookupError"))
+    assert entry["PRIORITY"] == "3"
+    assert "Traceback (most recent call last):" in entry["MESSAGE"]
+    assert entry["MESSAGE"].rstrip().endswith("LookupError: nothing on the shelf")
+    assert shop.get(f"{_URL}/").body == "hello"
+
+
 def test_what_applications_say_arrives_with_its_level(shop: Host) -> None:
     """print, logging, twisted.logger and warnings of an application, each one entry with priority and logger."""
     assert shop.get(f"{_URL}/talk").body == "talked"

@@ -189,7 +189,9 @@ def test_hung_reactor_is_killed_and_replaced(host: Host) -> None:
     wait_until(lambda: host.main_pid() not in (0, hung) and host.state("appd.service") == "active")
     assert host.property("appd.service", "NRestarts") == "1"
     assert [one for one in host.journal("-u", "appd.service", "_PID=1") if "watchdog" in one["MESSAGE"].lower()]
-    assert host.exchange("TCP:127.0.0.1:8080", "") == "awake\n"
+    fresh = host.start("socat", "-u", "TCP:127.0.0.1:8080", "-")
+    assert fresh.stdout is not None
+    assert fresh.stdout.readline() == "awake\n"
 
 
 def test_reload_without_supervisor_is_told(host: Host) -> None:

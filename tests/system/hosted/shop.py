@@ -6,6 +6,7 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable
@@ -61,6 +62,15 @@ def _talk() -> str:
     return "talked"
 
 
+def _search() -> None:
+    raise LookupError("nothing on the shelf")
+
+
+def _thread() -> str:
+    threading.Thread(target=_search).start()
+    return "begun"
+
+
 def _lengthy() -> str:
     _log.warning("begin %s end", "x" * 200_000)
     _log.warning("file %s", os.fsdecode(b"caf\xe9.txt"))
@@ -97,6 +107,7 @@ _PAGES: dict[str, Callable[..., str]] = {
     "slow": _slow,
     "fail": _fail,
     "talk": _talk,
+    "thread": _thread,
     "lengthy": _lengthy,
     "chatter": _chatter,
     "child": _child,
