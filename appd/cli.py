@@ -7,15 +7,15 @@ host refuses, 70 our fault, 78 a person must edit something.
 from __future__ import annotations
 
 import argparse
-import atexit
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from appd import __version__
 from appd.address import Address, AddressError, parse
-from appd.errors import EX_OK, EX_SOFTWARE, EX_USAGE, AppdError
+from appd.errors import EX_IOERR, EX_OK, EX_SOFTWARE, EX_USAGE, AppdError
 
 if TYPE_CHECKING:
     from appd.signals import StopSignals
@@ -108,8 +108,12 @@ def main(arguments: Sequence[str], signals: StopSignals) -> int:
         # Nobody reads any more; what Python still holds goes nowhere at the exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EX_OK
+    except OSError as error:
+        # Of ours only the writing of a listing can fail so; everything else has its own words.
+        print(f"appd: {error}", file=sys.stderr)
+        return EX_IOERR
     except KeyboardInterrupt:
-        return EX_OK
+        return 128 + signal.SIGINT
     return code
 
 
@@ -133,11 +137,7 @@ def _run(options: argparse.Namespace, signals: StopSignals) -> int:
         _keep_traceback(log)
         code = EX_SOFTWARE
     log.close(5.0)
-    # What hosted code registered for the exit still runs, but its threads that never return must not keep the process.
-    atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+    return code
 
 
 def _keep_traceback(log: Any) -> None:

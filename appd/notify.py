@@ -85,7 +85,8 @@ class Notifier:
 
     def tell(self, **words: Any) -> None:
         """Sends one message; arguments as for `compose`. A manager that cannot be reached is no reason to stop."""
-        message = compose(**words)
+        # A path in a message need not be UTF-8, and the message must be.
+        message = compose(**words).encode("utf-8", "backslashreplace").decode()
         if self._wanted and message:
             try:
                 self._send(message)

@@ -6,14 +6,17 @@ imported here and after, never before the descriptors are taken over.
 
 from __future__ import annotations
 
+import logging
 import os
+import signal
+import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from appd.activation import Inheritance, inherit
 from appd.address import Address
 from appd.config import Settings, load
-from appd.errors import EX_OK, EX_SOFTWARE, AppdError, ConfigurationError, Problem
+from appd.errors import EX_OK, AppdError, ConfigurationError, Problem
 from appd.notify import Notifier
 from appd.signals import Stopped, StopSignals
 
@@ -148,6 +151,19 @@ def report(log: Log, error: AppdError) -> None:
         log.write(f"{problem}\n{problem.traceback.rstrip()}" if problem.traceback else str(problem), _ERROR)
 
 
+def leave_forks_alone() -> None:
+    """A fork that hosted code makes has no writer thread and no reactor: it prints and dies as any process does."""
+    os.register_at_fork(after_in_child=_forked)
+
+
+def _forked() -> None:
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    signal.set_wakeup_fd(-1)
+    sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
+    logging.getLogger().handlers.clear()
+
+
 def configure_log(log: Log, settings: Settings) -> None:
     """Applies the `<log>` section."""
     section = settings.log
@@ -225,6 +241,7 @@ class _Run:
         globalLogBeginner.beginLoggingTo([self._log.observer()], redirectStandardIO=False)
         self._log.install_prints()
         self._log.install_stdlib()
+        leave_forks_alone()
         built = build(settings, inheritance, self._binds, reactor)
         tell_warnings(self._log, built.plan)
         self._lifecycle = compose(built, self._notifier, reactor, failed=self._failed, finished=lambda: self._drain())
@@ -250,12 +267,6 @@ class _Run:
             self._lifecycle.startService()
         except AppdError as error:
             self._failed(error)
-        except Exception:  # a foreign service may raise anything; the reactor would only log it and run on
-            from twisted.logger import Logger
-
-            Logger(namespace="appd.worker").failure("a server failed to start")
-            self._exit_code = EX_SOFTWARE
-            self._drain()
 
     def _failed(self, error: AppdError) -> None:
         report(self._log, error)
