@@ -1,10 +1,12 @@
-"""The first lines of appd: a stop is answered from here on, before anything that takes time is imported."""
+"""The first lines of appd and the last: a stop is answered from here on, and the end waits for nobody."""
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import NoReturn
 
+from appd.ending import leave
 from appd.signals import Stopped, StopSignals
 
 __all__ = ["main"]
@@ -16,12 +18,27 @@ def main() -> NoReturn:
     try:
         if sys.argv[1:2] == ["run"]:
             signals.raise_when_told()
+        _open_standard_streams()
         from appd import cli
 
         code = cli.main(sys.argv[1:], signals)
     except Stopped:
         code = 0
-    sys.exit(code)
+    except SystemExit as error:  # argparse's
+        code = error.code if isinstance(error.code, int) else 0
+    leave(code, signals)
+
+
+def _open_standard_streams() -> None:
+    """Closed ones become /dev/null: or a socket would land on their numbers, and get what is meant for people."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "w", closefd=False))
 
 
 if __name__ == "__main__":

@@ -7,17 +7,20 @@ host refuses, 70 our fault, 78 a person must edit something.
 from __future__ import annotations
 
 import argparse
-import atexit
 import os
+import signal
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from appd import __version__
 from appd.address import Address, AddressError, parse
-from appd.errors import EX_OK, EX_SOFTWARE, EX_USAGE, AppdError
-from appd.signals import StopSignals
+from appd.errors import EX_IOERR, EX_OK, EX_SOFTWARE, EX_USAGE, AppdError
+from appd.signals import Stopped, StopSignals
 from appd.spawn import CHANNEL
+
+if TYPE_CHECKING:
+    from appd.activation import Inheritance
 
 __all__ = ["main"]
 
@@ -124,8 +127,12 @@ def main(arguments: Sequence[str], signals: StopSignals) -> int:
         # Nobody reads any more; what Python still holds goes nowhere at the exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EX_OK
+    except OSError as error:
+        # Of ours only the writing of a listing can fail so; everything else has its own words.
+        print(f"appd: {error}", file=sys.stderr)
+        return EX_IOERR
     except KeyboardInterrupt:
-        return EX_OK
+        return 128 + signal.SIGINT
     return code
 
 
@@ -140,12 +147,12 @@ def _run(options: argparse.Namespace, signals: StopSignals) -> int:
     if not options.single and CHANNEL not in os.environ:
         from appd.supervise import supervise
 
-        return supervise(lambda: _work(options, StopSignals()), signals, options.control)
+        return supervise(lambda inheritance: _work(options, StopSignals(), inheritance), signals, options.control)
     return _work(options, signals)
 
 
-def _work(options: argparse.Namespace, signals: StopSignals) -> int:
-    """Runs one worker in this process and ends the process."""
+def _work(options: argparse.Namespace, signals: StopSignals, inheritance: Inheritance | None = None) -> int:
+    """Runs one worker in this process."""
     from appd import worker
     from appd.journal import Log
 
@@ -154,17 +161,15 @@ def _work(options: argparse.Namespace, signals: StopSignals) -> int:
     log.fields.update({key: os.environ[key] for key in ("APPD_GENERATION", "APPD_WORKER") if key in os.environ})
     log.start()
     try:
-        code = worker.run(options.file, options.bind, log, signals)
+        code = worker.run(options.file, options.bind, log, signals, inheritance)
+    except Stopped:
+        code = EX_OK
     except Exception as error:
         log.write(f"appd has failed, which is a fault of its own: {type(error).__name__}: {error}", 2)
         _keep_traceback(log)
         code = EX_SOFTWARE
     log.close(5.0)
-    # What hosted code registered for the exit still runs, but its threads that never return must not keep the process.
-    atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+    return code
 
 
 def _keep_traceback(log: Any) -> None:

@@ -6,6 +6,7 @@ generation is as far as the slowest of its workers; it wants as many workers as 
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 __all__ = ["DRAINING", "LOADING", "PREPARED", "SERVING", "STARTING", "Generation", "Worker"]
@@ -31,6 +32,7 @@ class Worker:
         pid: Its process ID.
         number: Its place in the generation, from 1.
         channel: The supervisor's end of its channel; closed when the process has gone.
+        stacks: A memfd that its stacks are written to when it is aborted; closed by `take_stacks`.
         now: Monotonic seconds.
 
     Attributes:
@@ -42,10 +44,11 @@ class Worker:
         watchdog: How long it may be silent, in seconds; None before it said.
     """
 
-    def __init__(self, pid: int, number: int, channel: Any, now: float) -> None:
+    def __init__(self, pid: int, number: int, channel: Any, stacks: int, now: float) -> None:
         self.pid = pid
         self.number = number
         self.channel = channel
+        self._stacks = stacks
         self.started = now
         self.state = LOADING
         self.status = ""
@@ -63,6 +66,13 @@ class Worker:
             return False
         self.state = state
         return True
+
+    def take_stacks(self) -> str:
+        """What faulthandler wrote when it died; "" when it did not die so. To be called once."""
+        try:
+            return os.pread(self._stacks, 1 << 20, 0).decode("utf-8", "replace").rstrip()
+        finally:
+            os.close(self._stacks)
 
     def tell(self, word: str) -> None:
         """Sends a line down the channel; one that has gone hears nothing."""

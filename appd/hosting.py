@@ -6,19 +6,24 @@ problem with the line of the file that names it, and its own traceback below tha
 
 from __future__ import annotations
 
+import functools
+import importlib
 import inspect
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping, MutableMapping
 from pathlib import Path
-from typing import Any, get_type_hints
+from types import UnionType
+from typing import Any, Union, get_origin, get_type_hints
 
+from appd.config.datatypes import switch
 from appd.config.settings import Settings
-from appd.errors import ConfigurationError, Problem
+from appd.errors import AppdError, ConfigurationError, Place, Problem
 from appd.signals import Stopped
 
-__all__ = ["apply_surroundings", "call", "load", "with_options"]
+__all__ = ["apply_surroundings", "call", "guard", "load", "missing_options", "with_options"]
 
 
 def apply_surroundings(
@@ -127,29 +132,42 @@ def call(what: str, hosted: Callable[[], Any], settings: Settings, attribute: st
     Raises:
         ConfigurationError: It raised, or called sys.exit().
     """
+    return guard(what, hosted, settings.where(attribute, number))
+
+
+def guard(what: str, hosted: Callable[[], Any], place: Place | None = None) -> Any:
+    """As `call`, for hosted code that no key of the file names.
+
+    Args:
+        what: What has failed when it fails, as the start of a line.
+        hosted: The call.
+        place: Where it was asked for.
+
+    Raises:
+        AppdError: It raised, or called sys.exit(); an AppdError of its own passes.
+    """
     try:
         return hosted()
-    except (ConfigurationError, Stopped):
+    except (AppdError, Stopped):
         raise
     except SystemExit as error:
         reason = f"it called sys.exit({error.code!r})"
         raised: BaseException = error
-    except Exception as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            raise  # a person's, not theirs
+        reason = (f"{type(error).__name__}: {error}".splitlines() or [""])[0]
         raised = error
-    raise ConfigurationError(
-        settings.problem(f"{what}: {reason}", attribute, number, _their_traceback(raised))
-    ) from None
+    raise ConfigurationError(Problem(f"{what}: {reason}", place, _their_traceback(raised))) from None
+
+
+# Whose frames are no part of a hosted traceback: appd's, and those of the import system.
+_OURS = (os.path.dirname(__file__) + os.sep, os.path.dirname(importlib.__file__) + os.sep, "<frozen importlib")
 
 
 def _their_traceback(error: BaseException) -> str:
     """The traceback without the frames of appd and of the import system, and nothing when no frame is theirs."""
-    frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith((os.path.dirname(__file__), "<frozen importlib"))
-        and "importlib" not in frame.filename
-    ]
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(_OURS)]
     if not frames and not isinstance(error, SyntaxError):
         return ""
     lines = ["Traceback (most recent call last):\n", *traceback.format_list(frames)] if frames else []
@@ -214,7 +232,14 @@ def missing_options(hosted: Callable[..., Any], arguments: Mapping[str, Any]) ->
 
 
 def _annotations(hosted: Any) -> dict[str, Any]:
-    target = hosted.__init__ if inspect.isclass(hosted) else hosted
+    if isinstance(hosted, functools.partial):
+        return _annotations(hosted.func)
+    if inspect.isclass(hosted):
+        target = hosted.__init__
+    elif inspect.isroutine(hosted):
+        target = hosted
+    else:
+        target = type(hosted).__call__
     try:
         return get_type_hints(target)
     except Exception:  # annotations are the hosted code's own, and may name what is not there
@@ -222,15 +247,14 @@ def _annotations(hosted: Any) -> dict[str, Any]:
 
 
 def _converted(annotation: Any, text: str) -> Any:
+    members = [one for one in getattr(annotation, "__args__", ()) if one is not type(None)]
+    if len(members) == 1 and get_origin(annotation) in (Union, UnionType):
+        annotation = members[0]
     if annotation is bool:
-        from appd.config.datatypes import switch
-
         return switch(text)
-    members = getattr(annotation, "__args__", ())
-    plain = next((one for one in members if one in _CONVERTERS), annotation) if type(None) in members else annotation
-    if plain not in _CONVERTERS:
+    if annotation not in _CONVERTERS:
         return text
     try:
-        return _CONVERTERS[plain](text)
+        return _CONVERTERS[annotation](text)
     except ValueError:
-        raise ValueError(f"{text!r} is not of type {plain.__name__}") from None
+        raise ValueError(f"{text!r} is not of type {annotation.__name__}") from None

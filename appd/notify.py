@@ -93,7 +93,8 @@ class Notifier:
             fds: Descriptors to pass with it, for FDSTORE=1; they stay the caller's.
             words: As for `compose`.
         """
-        message = compose(**words)
+        # A path in a message need not be UTF-8, and the message must be.
+        message = compose(**words).encode("utf-8", "backslashreplace").decode()
         if self._wanted and message:
             try:
                 self._send(message, fds)

@@ -7,12 +7,15 @@ started before another failed. Here a start that fails raises, and what did star
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import IService, MultiService, Service
 from twisted.internet import defer
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
+from appd import hosting
 from appd.endpoints import Listener
 from appd.errors import ConfigurationError, HostError, Problem
 from appd.interfaces import IDrainable
@@ -22,6 +25,9 @@ if TYPE_CHECKING:
     from twisted.internet.protocol import DatagramProtocol
 
 __all__ = ["ServerGroup", "ServerService", "in_order"]
+
+# How long services may take to stop when the drain has used up its time, in seconds.
+_LAST_MOMENT = 2.0
 
 # A Logger that is an attribute of a class would take the name of the class in place of this one.
 _log = Logger(namespace="appd.service")
@@ -38,6 +44,7 @@ class ServerService(Service):
         factory: The protocol factory for stream sockets.
         datagram: What makes a protocol for each datagram socket.
         description: What serves, for `appd explain`; the factory's class without one.
+        processes: `all` when it keeps nothing between connections and may run in every worker, else `one`.
 
     Attributes:
         kinds: The kinds of socket it serves, of `stream` and `datagram`.
@@ -54,11 +61,13 @@ class ServerService(Service):
         factory: Any = None,
         datagram: Callable[[], DatagramProtocol] | None = None,
         description: str = "",
+        processes: str = "one",
     ) -> None:
         self.name = name
         self.type_name = type_name
         self.listeners = listeners
         self.reactor = reactor
+        self.processes = processes
         self.factory = factory
         self.description = description or _qualified(factory if factory is not None else datagram)
         served = {"stream": factory, "datagram": datagram}
@@ -93,8 +102,7 @@ class ServerService(Service):
         later: list[defer.Deferred[Any]] = []
         try:
             for listener in self.listeners:
-                serves = self._datagram() if listener.kind == "datagram" and self._datagram else self.factory
-                port = listener.listen(self.reactor, serves, self.connections)
+                port = hosting.guard(f"server {self.name!r} cannot start", partial(self._listen, listener))
                 if isinstance(port, defer.Deferred):
                     later.append(port.addCallback(self._ports.append))
                 elif port is not None:
@@ -110,6 +118,11 @@ class ServerService(Service):
             )
         else:
             self._record()
+
+    def _listen(self, listener: Listener) -> Any:
+        # The factory's own startFactory is called in here, and may do anything.
+        serves = self._datagram() if listener.kind == "datagram" and self._datagram else self.factory
+        return listener.listen(self.reactor, serves, self.connections)
 
     def _listen_failed(self, failure: Any) -> None:
         error = failure.value.subFailure.value
@@ -135,6 +148,12 @@ class ServerService(Service):
         for port in self._ports:
             if hasattr(port, "stopReading") and port not in self._datagram_ports():
                 port.stopReading()
+
+    def resume_accepting(self) -> None:
+        """Takes connections again."""
+        for port in self._ports:
+            if hasattr(port, "startReading"):
+                port.startReading()
 
     def _datagram_ports(self) -> list[Any]:
         return [port for port in self._ports if hasattr(port, "protocol")]
@@ -168,7 +187,15 @@ class ServerService(Service):
 
     def _release(self) -> None:
         for listener in self.listeners:
-            listener.release()
+            try:
+                listener.release()
+            except OSError as error:
+                _log.warn(
+                    "{appd_server}: {where} is left behind: {error}",
+                    appd_server=self.name,
+                    where=listener.where,
+                    error=error,
+                )
 
 
 def in_order(servers: Sequence[tuple[str, Sequence[str], Problem]]) -> list[str]:
@@ -239,7 +266,8 @@ class ServerGroup(MultiService):
         self.drain_timeout = drain_timeout
         self.listening: defer.Deferred[None] = defer.Deferred()
         self.draining: Callable[[float, int], None] = lambda _left, _open: None
-        self._drain: defer.Deferred[Any] | None = None
+        self._waiting: defer.Deferred[Any] | None = None
+        self._at_once = False
         for one in services:
             IService(one).setServiceParent(self)
 
@@ -263,7 +291,7 @@ class ServerGroup(MultiService):
         started: list[Any] = []
         try:
             for one in self.services:
-                one.startService()
+                hosting.guard(f"service {one.name!r} cannot start", one.startService)
                 started.append(one)
         except BaseException:
             self._undo(started)
@@ -280,7 +308,7 @@ class ServerGroup(MultiService):
     def _undo(self, started: Sequence[Any]) -> None:
         self.running = 0
         for one in reversed(started):
-            one.stopService()
+            defer.maybeDeferred(one.stopService).addErrback(_stop_failed, one)
 
     @defer.inlineCallbacks
     def stopService(self) -> Any:
@@ -294,35 +322,49 @@ class ServerGroup(MultiService):
         Service.stopService(self)
         for one in self.servers:
             one.stop_accepting()
-        yield self._drained()
-        for one in reversed(list(self.services)):
-            yield defer.maybeDeferred(one.stopService)
+        ends = self._reactor.seconds() + self.drain_timeout
+        yield self._wait([_safely(one, one.drain) for one in self.servers], ends)
+        # What foreign services do at their end has what is left of the time, and a moment in any case.
+        ends = max(ends, self._reactor.seconds() + _LAST_MOMENT)
+        yield self._wait([_safely(one, one.stopService) for one in reversed(list(self.services))], ends)
 
     def leave_at_once(self) -> None:
-        """Ends the wait for open connections."""
-        if self._drain is not None and not self._drain.called:
-            self._drain.cancel()
+        """Ends every wait: for open connections, and for services that take their time."""
+        self._at_once = True
+        if self._waiting is not None and not self._waiting.called:
+            self._waiting.cancel()
 
-    def _drained(self) -> defer.Deferred[Any]:
-        ends = self._reactor.seconds() + self.drain_timeout
-        drained = self._drain = defer.DeferredList([one.drain() for one in self.servers], consumeErrors=True)
-        if drained.called:
-            return drained
+    def _wait(self, ending: list[defer.Deferred[Any]], ends: float) -> defer.Deferred[Any]:
+        """Waits for all of these until a time, and tells how it goes."""
+        waiting = self._waiting = defer.DeferredList(ending, consumeErrors=True)
+        if waiting.called:
+            return waiting
+        ticks: list[Any] = []
 
         def tell() -> None:
             left = max(0.0, ends - self._reactor.seconds())
             self.draining(left, self.open_connections)
-            if left <= 0:
-                drained.cancel()
+            if left <= 0 or self._at_once:
+                waiting.cancel()
             else:
-                self._tick = self._reactor.callLater(min(1.0, left), tell)
+                ticks.append(self._reactor.callLater(min(1.0, left), tell))
 
-        def done(result: Any) -> None:
-            if self._tick.active():
-                self._tick.cancel()
+        def done(_result: Any) -> None:
+            if ticks and ticks[-1].active():
+                ticks[-1].cancel()
 
-        self._tick = self._reactor.callLater(0, tell)
-        return drained.addBoth(done)
+        ticks.append(self._reactor.callLater(0, tell))
+        return waiting.addBoth(done)
+
+
+def _safely(service: Any, step: Callable[[], Any]) -> defer.Deferred[Any]:
+    """Has a service do something of its own; what it raises is logged and holds up nobody else."""
+    return defer.maybeDeferred(step).addErrback(_stop_failed, service)
+
+
+def _stop_failed(failure: Failure, service: Any) -> None:
+    if not failure.check(defer.CancelledError):
+        _log.failure("server {appd_server} has failed to stop cleanly", failure, appd_server=str(service.name))
 
 
 def _qualified(thing: Any) -> str:

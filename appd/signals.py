@@ -7,6 +7,7 @@ second one ends it.
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable
 from typing import Any
@@ -53,6 +54,15 @@ class StopSignals:
         self.received = number
         raise Stopped(0)
 
+    def exit_when_told(self, code: int) -> None:
+        """For the time after the reactor: an ending signal ends the process at once.
+
+        Args:
+            code: The exit code.
+        """
+        for number in _ENDING:
+            self._set_handler(number, lambda *_: os._exit(code))
+
     def call_when_told(
         self,
         call_from_thread: Callable[..., Any],
@@ -64,14 +74,16 @@ class StopSignals:
 
         Args:
             call_from_thread: The reactor's callFromThread, which is safe in a signal handler.
-            drain: Called for the first SIGTERM or SIGINT.
-            leave: Called for a later one, and for SIGQUIT.
+            drain: Called for each SIGTERM, SIGINT and SIGQUIT; to be asked again changes nothing.
+            leave: Called after it for a second one, and for SIGQUIT.
             reload: Called for SIGHUP.
         """
 
         def told(number: int, _frame: Any) -> None:
             again, self.received = self.received is not None, number
-            call_from_thread(leave if again or number == signal.SIGQUIT else drain)
+            call_from_thread(drain)
+            if again or number == signal.SIGQUIT:
+                call_from_thread(leave)
 
         for number in _ENDING:
             self._set_handler(number, told)

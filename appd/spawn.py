@@ -17,29 +17,33 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn
 
-__all__ = ["CHANNEL", "spawn"]
+__all__ = ["CHANNEL", "STACKS", "spawn"]
 
 # The variable that tells a process that it is a worker, and which descriptor its supervisor is behind.
 CHANNEL = "APPD_CHANNEL"
 
+# The variable that tells a worker where its stacks go when it is killed for not answering.
+STACKS = "APPD_STACKS"
+
 _LISTEN_FDS_START = 3
+_EX_SOFTWARE = 70
 _PR_SET_PDEATHSIG = 1
 
 
 def spawn(
     passed: Sequence[tuple[str, int]],
-    channel: int,
+    others: Sequence[tuple[str, int]],
     environ: Mapping[str, str],
-    go_on: Callable[[], int] | None,
+    go_on: Callable[[], object] | None,
     detach: Callable[[], None],
 ) -> int:
     """Starts a worker.
 
     Args:
         passed: Name and descriptor of each socket, in the order of LISTEN_FDS.
-        channel: The worker's end of its channel.
-        environ: Variables to set, beside LISTEN_* and APPD_CHANNEL.
-        go_on: What the child does in this process image; its result is the exit code. None executes the program anew.
+        others: Variable and descriptor of what else the child gets; the variable says its number.
+        environ: Variables to set, beside LISTEN_* and those.
+        go_on: What the child does in this process image, and does not return from. None executes the program anew.
         detach: Called in the child: makes the supervisor's objects forget their descriptors.
 
     Returns:
@@ -53,7 +57,7 @@ def spawn(
     try:
         pid = os.fork()
         if pid == 0:
-            _child(passed, channel, environ, go_on, detach, blocked)
+            _child(passed, others, environ, go_on, detach, blocked)
         return pid
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
@@ -61,24 +65,24 @@ def spawn(
 
 def _child(
     passed: Sequence[tuple[str, int]],
-    channel: int,
+    others: Sequence[tuple[str, int]],
     environ: Mapping[str, str],
-    go_on: Callable[[], int] | None,
+    go_on: Callable[[], object] | None,
     detach: Callable[[], None],
     mask: set[int | signal.Signals],
 ) -> NoReturn:
-    code = 70
     try:
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
         detach()
-        _arrange([fd for _name, fd in passed], channel)
+        _arrange([fd for _name, fd in (*passed, *others)])
         os.environ.update(environ)
         for key in ("WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
             if key not in environ:
                 os.environ.pop(key, None)
-        os.environ[CHANNEL] = str(_LISTEN_FDS_START + len(passed))
+        numbers = [_LISTEN_FDS_START + len(passed) + number for number in range(len(others))]
+        os.environ.update({key: str(number) for (key, _fd), number in zip(others, numbers, strict=True)})
         if passed:
             os.environ["LISTEN_PID"] = str(os.getpid())
             os.environ["LISTEN_FDS"] = str(len(passed))
@@ -86,22 +90,21 @@ def _child(
         if go_on is None:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
-        os.set_inheritable(int(os.environ[CHANNEL]), False)
+        for fd in numbers:
+            os.set_inheritable(fd, False)
         _end_with_parent()
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        code = go_on()
+        go_on()
     finally:
-        os._exit(code)
+        os._exit(_EX_SOFTWARE)
 
 
-def _arrange(sockets: Sequence[int], channel: int) -> None:
-    """Puts the sockets on 3 and up and the channel behind them, and closes everything else."""
-    wanted = [*sockets, channel]
+def _arrange(wanted: Sequence[int]) -> None:
+    """Puts descriptors on 3 and up, and closes everything else."""
     end = _LISTEN_FDS_START + len(wanted)
     high = [fcntl.fcntl(fd, fcntl.F_DUPFD, end) for fd in wanted]
-    for number, fd in enumerate(high, _LISTEN_FDS_START):
-        os.dup2(fd, number)
-    os.closerange(end, max(high) + 1)
+    for place, fd in enumerate(high, _LISTEN_FDS_START):
+        os.dup2(fd, place)
     for name in os.listdir("/proc/self/fd"):
         if int(name) >= end:
             try:

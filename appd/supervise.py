@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 
-from appd.activation import inherit
+from appd.activation import Inheritance, inherit
 from appd.control import control_path
 from appd.directlog import DirectLog
+from appd.ending import leave
 from appd.errors import AppdError, HostError
 from appd.notify import Notifier
 from appd.operator import Operator
@@ -19,12 +20,15 @@ __all__ = ["private_folder", "supervise"]
 
 
 def supervise(
-    work: Callable[[], int], signals: StopSignals, control: str | None, environ: Mapping[str, str] = os.environ
+    work: Callable[[Inheritance | None], int],
+    signals: StopSignals,
+    control: str | None,
+    environ: Mapping[str, str] = os.environ,
 ) -> int:
     """Runs the supervisor until the last worker has gone.
 
     Args:
-        work: What a forked worker does; its result is the exit code.
+        work: What a worker does, forked or alone with the descriptors that were passed; its result is the exit code.
         signals: The ending signals, raising `Stopped` until the loop runs.
         control: Where the control socket goes; None for the usual place.
         environ: What systemd says.
@@ -36,11 +40,15 @@ def supervise(
     log = DirectLog(environ)
     folder = ""
     try:
-        names = [(one.name or "unknown", one.fd) for one in inherit(environ).sockets]
+        inheritance = inherit(environ)
+        if any(one.kind == "connection" for one in inheritance.sockets):
+            # Accept=yes: one connection, one process, which leaves with it.
+            return work(inheritance)
+        names = [(one.name or "unknown", one.fd) for one in inheritance.sockets]
         folder = private_folder(environ)
         signals.check()
         poller = Poller()
-        supervisor = Supervisor(names, work, folder, log, notifier, poller)
+        supervisor = Supervisor(names, lambda: leave(work(None), StopSignals()), folder, log, notifier, poller)
         operator = _operator(supervisor, poller, control or control_path(environ) or os.path.join(folder, "control"))
         supervisor.forked.append(operator.detach)
         try:

@@ -27,7 +27,7 @@ from appd.mailbox import Letter, Mailbox
 from appd.notify import Notifier
 from appd.overview import changes, summary
 from appd.poller import Poller, describe_exit
-from appd.spawn import spawn
+from appd.spawn import CHANNEL, STACKS, spawn
 from appd.store import PREFIX, Store
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Supervisor:
 
     Args:
         inherited: Name and descriptor of what systemd passed, in its order.
-        work: What a forked worker does; its result is the exit code.
+        work: What a forked worker does, and does not return from.
         folder: A folder of mode 0700 for the workers' NOTIFY_SOCKET.
         log: The log.
         notifier: What tells systemd.
@@ -71,7 +71,7 @@ class Supervisor:
     def __init__(
         self,
         inherited: Sequence[tuple[str, int]],
-        work: Callable[[], int],
+        work: Callable[[], object],
         folder: str,
         log: DirectLog,
         notifier: Notifier,
@@ -119,8 +119,9 @@ class Supervisor:
             self.poller.turn()
         self._mailbox.close()
         self.poller.close()
-        # Under a manager the store may be kept over a restart, and with it the path that clients know.
-        self.store.close(unlink="NOTIFY_SOCKET" not in os.environ)
+        # Where systemd keeps the store over a restart, the path stays too, which clients know. It says so from 254 on;
+        # the shipped unit says it for earlier ones.
+        self.store.close(unlink=not os.environ.get("FDSTORE", "").strip("0"))
         return self._exit_code
 
     def stop(self) -> None:
@@ -180,9 +181,11 @@ class Supervisor:
             for forget in self.forked:
                 forget()
 
-        pid = spawn(passed, theirs.fileno(), environ, self._work if forked else None, detach)
+        stacks = os.memfd_create("stacks", os.MFD_CLOEXEC)
+        others = ((CHANNEL, theirs.fileno()), (STACKS, stacks))
+        pid = spawn(passed, others, environ, self._work if forked else None, detach)
         theirs.close()
-        generation.workers[number] = Worker(pid, number, ours, self.poller.clock())
+        generation.workers[number] = Worker(pid, number, ours, stacks, self.poller.clock())
 
     def _advance(self, generation: Generation) -> None:
         """Does what is next for a generation on its way in, or for a replacement."""
@@ -197,6 +200,9 @@ class Supervisor:
             if number not in generation.workers:
                 self._spawn(generation, number)
         if generation.all_in(PREPARED):
+            if self.serving is not None:
+                # What runs in one process only must not run in two.
+                self._first(self.serving, "pause")
             for worker in generation.workers.values():
                 worker.hears("go")
                 worker.tell("go")
@@ -336,6 +342,9 @@ class Supervisor:
     def _gone(self, generation: Generation, worker: Worker, status: int) -> None:
         del generation.workers[worker.number]
         worker.channel.close()
+        stacks = worker.take_stacks()
+        if stacks:
+            self.log.write(f"worker {worker.number} {describe_exit(status)}, its stacks:\n{stacks}", 3)
         if not generation.workers and generation in self.draining:
             self.draining.remove(generation)
         if generation.draining or self.stopping:
@@ -357,8 +366,15 @@ class Supervisor:
         if self.serving is None:
             self._give_up(code, reason, errno)
             return
+        self._first(self.serving, "resume")
         self._tell_ready()
         self._answer(code, reason)
+
+    @staticmethod
+    def _first(generation: Generation, word: str) -> None:
+        """Tells the worker that has what runs in one process only."""
+        if 1 in generation.workers:
+            generation.workers[1].tell(word)
 
     def _give_up(self, code: int, reason: str, errno: int) -> None:
         """Nothing serves and nothing can: systemd is told why, and decides."""

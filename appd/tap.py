@@ -90,7 +90,8 @@ def makeService(options: Options) -> MultiService:
 
 def _keeps_twistd_log(options: Options) -> bool:
     parent: Any = options.parent or {}
-    return bool(parent.get("logfile") or parent.get("syslog") or parent.get("logger"))
+    # In the background there is no standard error, and a thread does not survive the fork into it.
+    return not parent.get("nodaemon") or bool(parent.get("logfile") or parent.get("syslog") or parent.get("logger"))
 
 
 class _TwistdWorker(MultiService):

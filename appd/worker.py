@@ -6,7 +6,11 @@ imported here and after, never before the descriptors are taken over.
 
 from __future__ import annotations
 
+import faulthandler
+import logging
 import os
+import signal
+import sys
 import zlib
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,10 +18,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from appd.activation import Inheritance, inherit
 from appd.address import Address
 from appd.config import Settings, load
-from appd.errors import EX_OK, EX_SOFTWARE, AppdError, ConfigurationError, Problem
+from appd.errors import EX_OK, AppdError, ConfigurationError, Problem
 from appd.notify import Notifier
 from appd.signals import Stopped, StopSignals
-from appd.spawn import CHANNEL
+from appd.spawn import CHANNEL, STACKS
 
 if TYPE_CHECKING:
     from appd.journal import Log
@@ -140,7 +144,9 @@ def compose(built: Built, notifier: Notifier, reactor: Any, **callbacks: Any) ->
     from appd.lifecycle import Lifecycle
     from appd.service import ServerGroup
 
-    group = ServerGroup(built.services.values(), reactor, built.settings.drain_timeout)
+    number = int(os.environ.get("APPD_WORKER", "1"))
+    services = [one for one in built.services.values() if number == 1 or getattr(one, "processes", "one") == "all"]
+    group = ServerGroup(services, reactor, built.settings.drain_timeout)
     return Lifecycle(group, built.threads, notifier, reactor, **callbacks)
 
 
@@ -179,6 +185,19 @@ def digest(settings: Settings) -> str:
     return f"{zlib.crc32(repr(settings).encode()):08x}"
 
 
+def leave_forks_alone() -> None:
+    """A fork that hosted code makes has no writer thread and no reactor: it prints and dies as any process does."""
+    os.register_at_fork(after_in_child=_forked)
+
+
+def _forked() -> None:
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    signal.set_wakeup_fd(-1)
+    sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
+    logging.getLogger().handlers.clear()
+
+
 def configure_log(log: Log, settings: Settings) -> None:
     """Applies the `<log>` section."""
     log.configure(*log_settings(settings))
@@ -203,6 +222,7 @@ def run(
     binds: Mapping[str, Sequence[Address]],
     log: Log,
     signals: StopSignals,
+    inheritance: Inheritance | None = None,
     environ: MutableMapping[str, str] = os.environ,
 ) -> int:
     """Runs one worker until it is told to stop.
@@ -212,15 +232,20 @@ def run(
         binds: Name → addresses of `--bind`.
         log: The log, started; the caller closes it.
         signals: The ending signals, raising `Stopped` already.
+        inheritance: What systemd passed; without it it is looked up in the environment.
         environ: What systemd says.
 
     Returns:
         The exit code, of sysexits(3).
     """
     notifier = Notifier(environ)
-    supervisor = environ.pop(CHANNEL, "")
+    supervisor, stacks = environ.pop(CHANNEL, ""), environ.pop(STACKS, "")
+    # A worker that is aborted for not answering says where it was: to its supervisor, or to standard error.
+    if stacks:
+        os.set_inheritable(int(stacks), False)
+    faulthandler.enable(int(stacks) if stacks else 2)
     try:
-        return _Run(path, binds, log, signals, notifier, int(supervisor) if supervisor else None).run()
+        return _Run(path, binds, log, signals, notifier, int(supervisor) if supervisor else None).run(inheritance)
     except Stopped:
         notifier.tell(stopping=True, status="stopped before it served")
         return EX_OK
@@ -253,8 +278,8 @@ class _Run:
         self._general = ""
         self._lifecycle: Lifecycle
 
-    def run(self) -> int:
-        inheritance = inherit()
+    def run(self, inheritance: Inheritance | None) -> int:
+        inheritance = inheritance or inherit()
         settings = load(self._path)
         configure_log(self._log, settings)
         self._signals.check()
@@ -265,6 +290,7 @@ class _Run:
         globalLogBeginner.beginLoggingTo([self._log.observer()], redirectStandardIO=False)
         self._log.install_prints()
         self._log.install_stdlib()
+        leave_forks_alone()
         built = build(settings, inheritance, self._binds, reactor)
         tell_warnings(self._log, built.plan)
         self._built = built
@@ -291,15 +317,24 @@ class _Run:
             self._go()
             return
         from appd.channel import Channel
+        from appd.service import ServerService
 
         words: dict[str, Callable[..., None]] = {
             "go": self._go,
             "drain": self._drain_slowly,
             "log-level": self._set_level,
+            "pause": lambda: self._for_ones(ServerService.stop_accepting),
+            "resume": lambda: self._for_ones(ServerService.resume_accepting),
         }
         Channel(self._supervisor, self._reactor, words, self._drain)
         self._lifecycle.beat(self._built.settings.watchdog / 3)
         self._tell_prepared()
+
+    def _for_ones(self, step: Callable[[Any], None]) -> None:
+        """Does something with the servers that run in one process only."""
+        for server in self._lifecycle.group.servers:
+            if server.processes == "one":
+                step(server)
 
     def _tell_prepared(self) -> None:
         """Binds what must be bound, passes it up, and says what the supervisor needs to know of the file."""
@@ -335,12 +370,6 @@ class _Run:
             self._lifecycle.startService()
         except AppdError as error:
             self._failed(error)
-        except Exception:  # a foreign service may raise anything; the reactor would only log it and run on
-            from twisted.logger import Logger
-
-            Logger(namespace="appd.worker").failure("a server failed to start")
-            self._exit_code = EX_SOFTWARE
-            self._drain()
 
     def _failed(self, error: AppdError) -> None:
         report(self._log, error)

@@ -96,6 +96,7 @@ def workers(text: str) -> int:
 
 
 log_format = one_of("auto", "journal", "text", "json")
+processes = one_of("one", "all")
 ipv6_only = one_of("default", "both", "ipv6-only")
 
 

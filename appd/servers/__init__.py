@@ -32,6 +32,7 @@ class ServerType:
         datagram: Called in the same way, once for each datagram socket; returns a DatagramProtocol. None when datagrams
             are not served.
         name: What `appd explain` and the log call it; the name of the factory without one.
+        processes: `all` when its servers keep nothing between connections, so that each worker may run one; else `one`.
     """
 
     def __init__(
@@ -42,12 +43,14 @@ class ServerType:
         *,
         datagram: Callable[..., Any] | None = None,
         name: str = "",
+        processes: str = "one",
     ) -> None:
         self._factory = factory
         self._datagram = datagram
         self._default_port = defaultPort
         self._default_ip = defaultIP
         self._name = name or getattr(factory or datagram, "__name__", "server")
+        self._processes = processes
         served = {"stream": factory, "datagram": datagram}
         self.kinds = frozenset(kind for kind, made_by in served.items() if made_by is not None)
 
@@ -79,6 +82,7 @@ class ServerType:
             reactor,
             self._factory(*arguments) if self._factory is not None else None,
             (lambda: datagram(*arguments)) if datagram is not None else None,
+            processes=(section.settings.processes if section is not None else None) or self._processes,
         )
 
     def _listener(self, ip: str | None, port: int | None, backlog: int, address: Address | str | None) -> Listener:

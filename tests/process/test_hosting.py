@@ -8,6 +8,7 @@ import sys
 import venv
 from pathlib import Path
 
+import pytest
 from support.running import APPD, ask, listening
 
 ECHO = "<echo e>\n  address systemd:name=e\n</echo>\n"
@@ -81,6 +82,21 @@ class SaysFactory(Factory):
     protocol = Says
     def __init__(self, motd, number: int = 0, share: float = 0.5, on: bool = False, where: "Path | None" = None):
         self.given = (motd, number, share, on, where)
+
+import functools
+
+def plain(word: str, on: "bool | None" = None, number: int = 1):
+    factory = Factory.forProtocol(Says)
+    factory.given = (word, on, number)
+    return factory
+
+partial = functools.partial(plain, word="x")
+
+class Instance:
+    def __call__(self, number: int):
+        return plain("instance", None, number)
+
+instance = Instance()
 
 def free(**options):
     factory = Factory.forProtocol(Says)
@@ -211,3 +227,35 @@ def test_example_configuration_serves_its_page(start):
     port = int(line.split("127.0.0.1:")[1].split()[0])
     answer = ask(("127.0.0.1", port), b"GET / HTTP/1.1\r\nHost: example\r\nConnection: close\r\n\r\n")
     assert b"200 OK" in answer and b"appd works." in answer and b"$" not in answer
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "given"),
+    [
+        ("plain", "  word w\n  on off\n", b"('w', False, 1)"),
+        ("partial", "  number 5\n", b"('x', None, 5)"),
+        ("instance", "  number 6\n", b"('instance', None, 6)"),
+    ],
+)
+def test_options_of_every_callable(start, tmp_path, name, options, given):
+    """Functions, partials and callable instances: their annotations convert, `bool | None` too."""
+    passed = listening()
+    start(server(tmp_path, f"mine:{name}", options), ("s", passed)).wait_ready()
+    assert ask(passed, b"") == given
+
+
+def test_exceptions_of_every_kind_at_import(start, tmp_path):
+    """KeyboardInterrupt and other BaseExceptions of hosted code are problems, not silence."""
+    for raised in "KeyboardInterrupt", "GeneratorExit":
+        (tmp_path / "hosted.py").write_text(f"raise {raised}\n")
+        running = start(f"python-path {tmp_path}\napplication-object hosted:make\n{ECHO}", ("e", listening()))
+        assert running.wait_exit() == 78
+        assert f"hosted:make cannot be imported: {raised}" in running.errors
+
+
+def test_tracebacks_of_packages_with_names_like_ours(start, tmp_path):
+    """A package called appd_shop is not appd."""
+    (tmp_path / "appd_shop_importlib.py").write_text("def inner():\n    raise RuntimeError('theirs')\ninner()\n")
+    running = start(f"python-path {tmp_path}\napplication-object appd_shop_importlib:make\n{ECHO}", ("e", listening()))
+    assert running.wait_exit() == 78
+    assert "appd_shop_importlib.py" in running.errors and "in inner" in running.errors

@@ -259,3 +259,111 @@ def test_order_of_starting(start):
     running.wait_said("ready:")
     started = [line.split()[1] for line in running.err if "Server started" in line]
     assert started == ["two", "three", "one"]
+
+
+@pytest.mark.parametrize("first", [signal.SIGQUIT, signal.SIGTERM])
+def test_told_twice_in_one_moment(slow, first):
+    """SIGQUIT alone, or two signals at once: it leaves, and does not wait for the open connection."""
+    running, passed = slow()
+    running.wait_ready()
+    with socket.create_connection(passed.getsockname(), timeout=10) as client:
+        client.sendall(b"one")
+        client.recv(10)
+        began = time.monotonic()
+        running.process.send_signal(first)
+        if first == signal.SIGTERM:
+            # Another one: the kernel makes one of two that are alike.
+            running.process.send_signal(signal.SIGINT)
+        assert running.wait_exit() == 0
+        assert time.monotonic() - began < 10
+
+
+START_FACTORY = """
+import sys
+from twisted.internet.protocol import Factory, Protocol
+
+class Exits(Factory):
+    protocol = Protocol
+    def startFactory(self):
+        sys.exit(3)
+
+class Raises(Exits):
+    def startFactory(self):
+        raise RuntimeError("no database")
+
+class Drains(Factory):
+    protocol = Protocol
+
+def drains():
+    from zope.interface import directlyProvides
+    from appd.interfaces import IDrainable
+    factory = Drains()
+    def drain():
+        raise RuntimeError("cannot drain")
+    factory.drain = drain
+    directlyProvides(factory, IDrainable)
+    return factory
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("Exits", "it called sys.exit(3)"), ("Raises", "RuntimeError: no database")]
+)
+def test_factories_that_do_not_start(start, tmp_path, name, reason):
+    """startFactory of a hosted factory raises or exits: 78, our line, their traceback, the manager told."""
+    (tmp_path / "theirs.py").write_text(START_FACTORY)
+    text = f"python-path {tmp_path}\n<server s>\n type theirs:{name}\n address systemd:name=s\n</server>\n"
+    running = start(text, ("s", listening()))
+    assert running.wait_exit() == 78
+    assert f"server 's' cannot start: {reason}" in running.errors
+    assert "theirs.py" in running.errors and "/appd/" not in running.errors.replace(str(tmp_path), "")
+    assert any("cannot start" in one.get("STATUS", "") for one in running.manager.read_all())
+
+
+def test_a_factory_that_fails_to_drain(start, tmp_path):
+    """It is logged, and the others drain all the same."""
+    (tmp_path / "theirs.py").write_text(START_FACTORY + SLOW_PROTOCOL)
+    text = (
+        f"python-path {tmp_path}\n<server bad>\n type theirs:drains\n address systemd:name=b\n</server>\n"
+        "<server good>\n type theirs:factory\n address systemd:name=g\n</server>\n"
+    )
+    passed = listening()
+    running = start(text, ("b", listening()), ("g", passed)).wait_ready()
+    with socket.create_connection(passed.getsockname(), timeout=10) as client:
+        client.sendall(b"one")
+        assert client.recv(10) == b"one"
+        running.process.send_signal(signal.SIGTERM)
+        running.wait_said("cannot drain")
+        client.sendall(b"two")
+        assert client.recv(10) == b"two"
+    assert running.wait_exit() == 0
+
+
+def test_exit_functions_of_hosted_code_are_bounded(start, tmp_path):
+    """An atexit handler that never ends is cut by the next signal."""
+    (tmp_path / "theirs.py").write_text(
+        "import atexit, time\natexit.register(lambda: (print('at exit', flush=True), time.sleep(600)))\ndef make():\n    pass\n"
+    )
+    running = start(f"python-path {tmp_path}\napplication-object theirs:make\n{ECHO}", ("e", listening())).wait_ready()
+    running.process.send_signal(signal.SIGTERM)
+    running.wait_said("Main loop terminated")
+    time.sleep(0.3)
+    began = time.monotonic()
+    assert running.stop() == 0
+    assert time.monotonic() - began < 10
+
+
+def test_a_child_of_hosted_code(start, tmp_path):
+    """multiprocessing's fork prints and dies by SIGTERM as any process does."""
+    (tmp_path / "theirs.py").write_text(
+        "import multiprocessing, time\n"
+        "def child():\n    print('from the child', flush=True)\n    time.sleep(600)\n"
+        "def make():\n"
+        "    process = multiprocessing.get_context('fork').Process(target=child)\n    process.start()\n"
+        "    time.sleep(0.5)\n    process.terminate()\n    process.join(5)\n    print('child ended', process.exitcode)\n"
+    )
+    running = start(f"python-path {tmp_path}\napplication-object theirs:make\n{ECHO}", ("e", listening())).wait_ready()
+    running.wait_said("child ended -15")
+    assert running.process.stdout is not None
+    running.stop()
+    assert "from the child" in running.process.stdout.read().decode()

@@ -99,6 +99,7 @@ def test_daemon(tmp_path):
     finally:
         os.kill(int((tmp_path / "pid").read_text()), signal.SIGTERM)
     wait_until(lambda: not (tmp_path / "pid").exists())
+    assert "Server started" in (tmp_path / "log").read_text()
 
 
 def test_bind(twistd):

@@ -218,3 +218,51 @@ def test_server_type_keeps_the_contract():
     assert [str(one.address) for one in server_type.create("E", None, address="/run/x.sock").listeners] == [
         "/run/x.sock"
     ]
+
+
+class Odd(Service):
+    """A foreign service whose end is what the test says."""
+
+    def __init__(self, end: Any) -> None:
+        self.name = "odd"
+        self.end = end
+
+    def stopService(self) -> Any:
+        return self.end()
+
+
+def test_a_service_that_never_ends_is_not_waited_for():
+    """What foreign services do at their end has the rest of drain-timeout, and two seconds in any case."""
+    clock = Clock()
+    group = ServerGroup([Odd(defer.Deferred), server("s", listener := FakeListener(), clock=clock)], clock, 1)
+    group.startService()
+    stopping = group.stopService()
+    clock.pump([0.0, 1.0, 1.0, 0.0])
+    assert stopping.called and not listener.port.open and not clock.getDelayedCalls()
+
+
+def test_leaving_at_once_waits_for_nobody():
+    """`leave_at_once` before and during the stop ends each of its waits."""
+    clock = Clock()
+    group = ServerGroup([Odd(defer.Deferred)], clock, 100)
+    group.startService()
+    group.leave_at_once()
+    stopping = group.stopService()
+    clock.pump([0.0, 0.0])
+    assert stopping.called
+
+
+def test_a_service_that_fails_to_stop_holds_up_nobody():
+    """It is logged; the others stop."""
+    from twisted.logger import capturedLogs
+
+    def fail() -> None:
+        raise RuntimeError("no")
+
+    clock = Clock()
+    group = ServerGroup([server("s", listener := FakeListener(), clock=clock), Odd(fail)], clock, 1)
+    group.startService()
+    with capturedLogs() as events:
+        assert group.stopService().called
+    assert not listener.port.open
+    assert ["no" in str(event["log_failure"].value) for event in events if "log_failure" in event] == [True]

@@ -71,4 +71,4 @@ class _EchoDatagrams(DatagramProtocol):
 
 
 # Port 7 is RFC 862's.
-server_type = ServerType(_EchoFactory, 7, datagram=_EchoDatagrams, name="echo")
+server_type = ServerType(_EchoFactory, 7, datagram=_EchoDatagrams, name="echo", processes="all")

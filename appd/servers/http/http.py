@@ -71,7 +71,15 @@ def serve_application(name: str, db: Any, section: Section) -> ServerService:
 def _service(name: str, site: Site, section: Section) -> ServerService:
     factory = SiteFactory(name, site, section.host)
     description = f"twisted.web: {', '.join(one.text for one in site.mounts)}"
-    return ServerService(name, "http", section.listeners, section.host.reactor, factory, description=description)
+    return ServerService(
+        name,
+        "http",
+        section.listeners,
+        section.host.reactor,
+        factory,
+        description=description,
+        processes=section.settings.processes or "all",
+    )
 
 
 def _over(name: str, application: Any) -> SiteFactory:

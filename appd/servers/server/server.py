@@ -104,7 +104,13 @@ def _from_factory(name: str, section: Section) -> ServerService:
             )
         )
     return ServerService(
-        name, settings.type, section.listeners, section.host.reactor, factory, description=settings.type
+        name,
+        settings.type,
+        section.listeners,
+        section.host.reactor,
+        factory,
+        description=settings.type,
+        processes=settings.processes or "one",
     )
 
 
