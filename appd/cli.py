@@ -17,7 +17,7 @@ from appd import __version__
 from appd.address import Address, AddressError, parse
 from appd.errors import EX_IOERR, EX_OK, EX_SOFTWARE, EX_USAGE, AppdError
 from appd.signals import Stopped, StopSignals
-from appd.spawn import CHANNEL
+from appd.supervisor.spawn import CHANNEL
 
 if TYPE_CHECKING:
     from appd.activation import Inheritance
@@ -145,7 +145,7 @@ def _complain(error: AppdError) -> None:
 
 def _run(options: argparse.Namespace, signals: StopSignals) -> int:
     if not options.single and CHANNEL not in os.environ:
-        from appd.supervise import supervise
+        from appd.supervisor.root import supervise
 
         return supervise(lambda inheritance: _work(options, StopSignals(), inheritance), signals, options.control)
     return _work(options, signals)

@@ -155,7 +155,7 @@ class Lifecycle(MultiService):
 
     def _draining(self, left: float, connections: int) -> None:
         status = f"draining, {connections} connection{'s' * (connections != 1)} left, {left:.0f} s to go"
-        self._notifier.tell(status=status, extend_timeout=_EXTENSION)
+        self._notifier.tell(status=status, extend_timeout=_EXTENSION, also={"X_APPD_CONNECTIONS": str(connections)})
 
     def stopService(self) -> defer.Deferred[None]:
         """Drains and stops.

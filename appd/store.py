@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from appd.address import Address
 
@@ -49,6 +49,25 @@ class Store:
     def __contains__(self, name: object) -> bool:
         return name in self._kept
 
+    def __getitem__(self, name: str) -> int:
+        return self._kept[name]
+
+    def take(self, words: Mapping[str, str], fds: list[int]) -> str | None:
+        """Takes over the descriptor of a message with FDSTORE=1.
+
+        Args:
+            words: The words of the message.
+            fds: Its descriptors; what is taken is removed.
+
+        Returns:
+            The name, None when it is no socket of appd's.
+        """
+        name = words.get("FDNAME", "")
+        if not fds or words.get("FDSTORE") != "1" or not name.startswith(PREFIX):
+            return None
+        self.keep(name, fds.pop())
+        return name
+
     def keep(self, name: str, fd: int) -> None:
         """Takes over a descriptor; one of the same name is closed."""
         earlier = self._kept.get(name)
@@ -63,14 +82,15 @@ class Store:
             _close(self._kept.pop(name))
         return gone
 
-    def close(self, unlink: bool) -> None:
-        """Closes everything.
+    def close(self, environ: Mapping[str, str]) -> None:
+        """Closes everything. Where systemd keeps the sockets over a restart, the paths stay, which clients know.
 
         Args:
-            unlink: Whether the paths go too; not when systemd keeps the sockets.
+            environ: FDSTORE= says how many systemd keeps; it does so from 254 on, the shipped unit for earlier ones.
         """
+        keeps = environ.get("FDSTORE", "0") not in ("", "0")
         for fd in self._kept.values():
-            _close(fd, unlink)
+            _close(fd, unlink=not keeps)
         self._kept.clear()
 
 

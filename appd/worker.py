@@ -21,7 +21,7 @@ from appd.config import Settings, load
 from appd.errors import EX_OK, AppdError, ConfigurationError, Problem
 from appd.notify import Notifier
 from appd.signals import Stopped, StopSignals
-from appd.spawn import CHANNEL, STACKS
+from appd.supervisor.spawn import CHANNEL, STACKS
 
 if TYPE_CHECKING:
     from appd.journal import Log

@@ -52,6 +52,12 @@ def serialize(entry: Entry, fields: Mapping[str, Value]) -> bytes:
     return b"".join(parts)
 
 
+_SIOCOUTQ = 0x5411
+# A process waits at its end at most a quarter of a second for journald, in such steps (seconds).
+_SETTLE_STEP = 0.005
+_SETTLE_STEPS = 50
+
+
 class JournalSocket:
     """The way to journald.
 
@@ -86,6 +92,25 @@ class JournalSocket:
                 self.close()
         self._socket = self._connect()
         return self._transmit(self._socket, data, patience)
+
+    def settle(self) -> None:
+        """Wait a moment until journald has taken what was sent.
+
+        journald looks up the unit of a sender in /proc when it takes an entry: those of a process that has gone by then
+        belong to no unit, and `journalctl -u` does not show them.
+        """
+        import fcntl
+        import time
+
+        if self._socket is None:
+            return
+        for _ in range(_SETTLE_STEPS):
+            # unix(7), SIOCOUTQ: what the receiver has not taken yet.
+            waiting = fcntl.ioctl(self._socket.fileno(), _SIOCOUTQ, b"\0\0\0\0")
+            if waiting == b"\0\0\0\0":
+                break
+            time.sleep(_SETTLE_STEP)
+        time.sleep(_SETTLE_STEP)
 
     def close(self) -> None:
         """Close the socket; a later `send` opens a new one."""

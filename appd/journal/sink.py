@@ -86,6 +86,7 @@ class JournalSink:
 
     def close(self) -> None:
         """See `Sink`."""
+        self._journal.settle()
         self._journal.close()
         self._fallback.close()
 

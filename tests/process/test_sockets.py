@@ -339,7 +339,7 @@ def test_status_follows_the_connections(start):
     """STATUS= counts what is open."""
     passed = listening()
     running = start(ECHO.format("e"), ("e", passed)).wait_ready()
-    assert running.manager.messages[-1]["STATUS"] == "serving 1 server, 0 connections"
+    assert running.manager.messages[-1]["STATUS"] == "serving 1 server, 1 worker, 0 connections"
     with socket.create_connection(passed.getsockname()) as client:
         client.sendall(b"x")
         client.recv(1)

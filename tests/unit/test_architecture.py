@@ -15,7 +15,9 @@ PACKAGE = Path(__file__).parents[2] / "appd"
 LAYERS = [
     {"errors", "signals"},
     {"address"},
-    {"activation", "binding", "journal", "notify", "units"},
+    {"control", "ending", "journal", "notify", "store", "units"},
+    {"activation", "binding"},
+    {"supervisor"},
     {"interfaces"},
     {"registry"},
     {"config"},
@@ -26,9 +28,9 @@ LAYERS = [
     {"servers"},
     {"servers.echo", "servers.http", "page"},
     {"servers.server"},
-    {"lifecycle", "plan"},
+    {"channel", "lifecycle", "plan"},
     {"worker"},
-    {"check", "explain", "tap", "typelist"},
+    {"check", "explain", "remote", "tap", "typelist"},
     {"cli"},
     {"__main__"},
 ]
@@ -118,7 +120,7 @@ def test_half_of_the_modules_are_under_200_lines():
 def test_only_the_command_line_exits():
     """sys.argv, sys.exit and os._exit belong to cli, __main__, the signals that end, and twistd's plugin."""
     for path in modules():
-        if unit(path) in ("cli", "__main__", "signals", "tap"):
+        if unit(path) in ("cli", "__main__", "ending", "signals", "supervisor", "tap"):
             continue
         attributes = {
             ast.unparse(node) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)
@@ -130,6 +132,18 @@ def test_only_the_command_line_exits():
 def test_the_start_does_not_import_twisted(name):
     """What runs before the descriptors are taken over."""
     code = f"import sys, appd.{name}; print([m for m in sys.modules if m.split('.')[0] in ('twisted', 'OpenSSL', 'asyncio')])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_supervisor_imports_neither_twisted_nor_zconfig():
+    """Nor does it start a thread: it forks."""
+    names = [f"appd.supervisor.{path.stem}" for path in sorted((PACKAGE / "supervisor").glob("*.py"))]
+    code = (
+        f"import importlib, sys, threading\nfor name in {names!r}:\n    importlib.import_module(name.removesuffix('.__init__'))\n"
+        "print([m for m in sys.modules if m.split('.')[0] in ('twisted', 'ZConfig', 'zope', 'OpenSSL', 'asyncio')])\n"
+        "assert threading.active_count() == 1\n"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -7,11 +7,16 @@ generation is as far as the slowest of its workers; it wants as many workers as 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["DRAINING", "LOADING", "PREPARED", "SERVING", "STARTING", "Generation", "Worker"]
+__all__ = ["DRAINING", "LOADING", "PREPARED", "SERVING", "STARTING", "Generation", "Worker", "send_signal"]
 
-LOADING, PREPARED, STARTING, SERVING, DRAINING = "loading", "prepared", "starting", "serving", "draining"
+LOADING = "loading"
+PREPARED = "prepared"
+STARTING = "starting"
+SERVING = "serving"
+DRAINING = "draining"
 
 # (state, word of the worker or of the supervisor) → state. Others are passed over: a worker's words may cross ours.
 TRANSITIONS = {
@@ -23,6 +28,19 @@ TRANSITIONS = {
     (PREPARED, "STOPPING"): DRAINING,
     (LOADING, "STOPPING"): DRAINING,
 }
+
+
+# Pauses before a worker that died again is replaced, in seconds.
+_PATIENCE = (0.0, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
+# A worker that has lived so long, in seconds, died for the first time again.
+_SETTLED = 60.0
+
+
+def send_signal(workers: Iterable[Worker], number: int) -> None:
+    """Sends a signal to each; those that have been waited for are passed over."""
+    for worker in workers:
+        if not worker.gone:
+            os.kill(worker.pid, number)
 
 
 class Worker:
@@ -58,6 +76,7 @@ class Worker:
         self.alive = now
         self.watchdog: float | None = None
         self.killed = False
+        self.gone = False
 
     def hears(self, word: str) -> bool:
         """Moves on by a word. Returns whether it did."""
@@ -68,7 +87,8 @@ class Worker:
         return True
 
     def take_stacks(self) -> str:
-        """What faulthandler wrote when it died; "" when it did not die so. To be called once."""
+        """What faulthandler wrote when it died; "" when it did not die so. To be called once, when it has gone."""
+        self.gone = True
         try:
             return os.pread(self._stacks, 1 << 20, 0).decode("utf-8", "replace").rstrip()
         finally:
@@ -110,6 +130,17 @@ class Generation:
         if self.wanted is None or len(self.workers) < self.wanted:
             return False
         return all(one.state in states for one in self.workers.values())
+
+    def patience(self, worker: Worker, now: float) -> float:
+        """How long to wait before a worker that died is replaced, in seconds: not at all the first time.
+
+        Args:
+            worker: The one that died.
+            now: Monotonic seconds.
+        """
+        failures = 0 if now - worker.started > _SETTLED else self.failures.get(worker.number, 0)
+        self.failures[worker.number] = failures + 1
+        return _PATIENCE[min(failures, len(_PATIENCE) - 1)]
 
     @property
     def connections(self) -> int:

@@ -18,20 +18,21 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from appd.errors import EX_OK, EX_SOFTWARE
-from appd.generation import PREPARED, SERVING, Generation, Worker
-from appd.mailbox import Letter, Mailbox
 from appd.notify import Notifier
-from appd.overview import changes, summary
-from appd.poller import Poller, describe_exit
-from appd.spawn import CHANNEL, STACKS, spawn
 from appd.store import PREFIX, Store
+from appd.supervisor.generation import PREPARED, SERVING, Generation, Worker, send_signal
+from appd.supervisor.mailbox import Mailbox
+from appd.supervisor.overview import changes, summary
+from appd.supervisor.poller import Poller, describe_exit
+from appd.supervisor.spawn import CHANNEL, STACKS, spawn
 
 if TYPE_CHECKING:
-    from appd.directlog import DirectLog
+    from appd.supervisor.directlog import DirectLog
 
 __all__ = ["EX_SUPERSEDED", "Supervisor"]
 
@@ -39,10 +40,6 @@ EX_SUPERSEDED = 75
 
 # Draining generations beyond so many end the drain of the oldest.
 _MOST_DRAINING = 2
-# Pauses before a worker that died again is replaced, in seconds.
-_PATIENCE = (0.0, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
-# A worker that has lived so long, in seconds, died for the first time again.
-_SETTLED = 60.0
 _EINVAL = 22
 _TICK = 1.0
 
@@ -119,9 +116,7 @@ class Supervisor:
             self.poller.turn()
         self._mailbox.close()
         self.poller.close()
-        # Where systemd keeps the store over a restart, the path stays too, which clients know. It says so from 254 on;
-        # the shipped unit says it for earlier ones.
-        self.store.close(unlink=not os.environ.get("FDSTORE", "").strip("0"))
+        self.store.close(os.environ)
         return self._exit_code
 
     def stop(self) -> None:
@@ -132,18 +127,12 @@ class Supervisor:
         self.stopping = True
         self._notifier.tell(stopping=True, status="stopping")
         self._answer(EX_SUPERSEDED, "the service is being stopped")
-        self._signal(self.workers(), signal.SIGTERM)
+        send_signal(self.workers(), signal.SIGTERM)
 
     def _leave(self) -> None:
         if not self.stopping:
             self.stop()
-        self._signal(self.workers(), signal.SIGQUIT)
-
-    @staticmethod
-    def _signal(workers: Iterable[Worker], number: int) -> None:
-        # None has been waited for, so no PID can be another's by now.
-        for worker in workers:
-            os.kill(worker.pid, number)
+        send_signal(self.workers(), signal.SIGQUIT)
 
     def generations(self) -> list[Generation]:
         """Every generation that has workers."""
@@ -226,7 +215,7 @@ class Supervisor:
             worker.tell("drain")
         for oldest in self.draining[:-_MOST_DRAINING]:
             self.log.write(f"generation {oldest.number} still drains, and two later ones do: it ends at once", 4)
-            self._signal(oldest.workers.values(), signal.SIGQUIT)
+            send_signal(oldest.workers.values(), signal.SIGQUIT)
 
     # Reload.
 
@@ -256,7 +245,7 @@ class Supervisor:
         self.draining.append(generation)
         if self.coming is generation:
             self.coming = None
-        self._signal(generation.workers.values(), signal.SIGKILL)
+        send_signal(generation.workers.values(), signal.SIGKILL)
 
     def _answer(self, code: int, reason: str) -> None:
         """The outcome of a reload, for whoever asked and for the journal."""
@@ -275,20 +264,13 @@ class Supervisor:
     def _read_letters(self) -> None:
         for letter in self._mailbox.read():
             found = [(g, w) for g in self.generations() for w in g.workers.values() if w.pid == letter.pid]
-            if found:
-                self._keep(letter)
+            name = self.store.take(letter.words, letter.fds) if found else None
+            if name is not None:  # and on to systemd's store
+                self._notifier.tell(fds=[self.store[name]], also={"FDSTORE": "1", "FDNAME": name})
             for fd in letter.fds:
                 os.close(fd)
             for generation, worker in found:
                 self._heard(generation, worker, letter.words)
-
-    def _keep(self, letter: Letter) -> None:
-        """Takes a socket that a worker has bound, and hands it on to systemd's store."""
-        name = letter.words.get("FDNAME", "")
-        if letter.fds and letter.words.get("FDSTORE") == "1" and name.startswith(PREFIX):
-            fd = letter.fds.pop()
-            self.store.keep(name, fd)
-            self._notifier.tell(fds=[fd], also={"FDSTORE": "1", "FDNAME": name})
 
     def _heard(self, generation: Generation, worker: Worker, words: dict[str, str]) -> None:
         worker.status = words.get("STATUS", worker.status)
@@ -380,13 +362,10 @@ class Supervisor:
         """Nothing serves and nothing can: systemd is told why, and decides."""
         self._notifier.tell(status=f"cannot start: {reason}", errno=errno or _EINVAL)
         self._exit_code, self.stopping = code, True
-        self._signal(self.workers(), signal.SIGKILL)
+        send_signal(self.workers(), signal.SIGKILL)
 
     def _replace(self, generation: Generation, worker: Worker, how: str, code: int) -> None:
-        lived = self.poller.clock() - worker.started
-        failures = 0 if lived > _SETTLED else generation.failures.get(worker.number, 0)
-        generation.failures[worker.number] = failures + 1
-        pause = _PATIENCE[min(failures, len(_PATIENCE) - 1)]
+        pause = generation.patience(worker, self.poller.clock())
         self.restarts += 1
         soon = f" in {pause:.0f} s" if pause else ""
         self.log.write(f"worker {worker.number} {how}; it is replaced{soon}", 3, APPD_WORKER=str(worker.number))
@@ -400,16 +379,14 @@ class Supervisor:
 
         self.poller.call_later(pause, again)
 
-    # Time.
-
     def _tick(self) -> None:
         now = self.poller.clock()
         for worker in self.workers():
             if worker.watchdog and now - worker.alive > worker.watchdog and not worker.killed:
                 worker.killed = True
                 self.log.write(f"worker {worker.number} has not answered for {worker.watchdog:.0f} s: it is killed", 3)
-                os.kill(worker.pid, signal.SIGABRT)
-                self.poller.call_later(2.0, lambda pid=worker.pid: _kill(pid))  # type: ignore[misc]
+                send_signal([worker], signal.SIGABRT)
+                self.poller.call_later(2.0, partial(send_signal, [worker], signal.SIGKILL))
         if self.coming is not None and not self.stopping:
             # A start or reload that takes its time is kept alive; its workers say when they hang.
             self._notifier.tell(extend_timeout=5.0)
@@ -421,10 +398,3 @@ class Supervisor:
 
 # What a worker says → the word of its state table.
 _WORDS = (("X_APPD_PREPARED", "PREPARED"), ("READY", "READY"), ("STOPPING", "STOPPING"))
-
-
-def _kill(pid: int) -> None:
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return

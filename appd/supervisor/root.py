@@ -7,14 +7,14 @@ from collections.abc import Callable, Mapping
 
 from appd.activation import Inheritance, inherit
 from appd.control import control_path
-from appd.directlog import DirectLog
 from appd.ending import leave
 from appd.errors import AppdError, HostError
 from appd.notify import Notifier
-from appd.operator import Operator
-from appd.poller import Poller
 from appd.signals import Stopped, StopSignals
-from appd.supervisor import Supervisor
+from appd.supervisor.directlog import DirectLog
+from appd.supervisor.operator import Operator
+from appd.supervisor.poller import Poller
+from appd.supervisor.supervisor import Supervisor
 
 __all__ = ["private_folder", "supervise"]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from appd import __version__
 
 if TYPE_CHECKING:
-    from appd.supervisor import Supervisor
+    from appd.supervisor.supervisor import Supervisor
 
 __all__ = ["changes", "report", "summary"]
 

@@ -24,11 +24,11 @@ from appd.control import (
     encode_error,
     encode_reply,
 )
-from appd.overview import report
+from appd.supervisor.overview import report
 
 if TYPE_CHECKING:
-    from appd.poller import Poller
-    from appd.supervisor import Supervisor
+    from appd.supervisor.poller import Poller
+    from appd.supervisor.supervisor import Supervisor
 
 __all__ = ["Operator"]
 
