@@ -8,15 +8,15 @@ on treated as an inherited one.
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from appd.activation import ClaimError, Inheritance, InheritedSocket, describe
-from appd.address import Address
-from appd.binding import BindOptions, bind, path_identity, unlink_bound
-from appd.errors import HostError
+from appd.address import ALLOWED_FORMS, PREFIXES, Address
+from appd.binding import BindOptions, NamedSocket, bind, path_identity, unlink_bound
+from appd.errors import ConfigurationError, HostError, Place, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from twisted.internet.defer import Deferred
 
@@ -59,7 +59,11 @@ class Listener(Protocol):
         """
 
     def release(self) -> None:
-        """Closes what `prepare` made. An inherited socket stays as it is."""
+        """Closes what `prepare` made. An inherited socket stays as it is.
+
+        Raises:
+            OSError: The path of a UNIX socket is left behind; the socket is closed all the same.
+        """
 
     @property
     def where(self) -> str:
@@ -68,20 +72,6 @@ class Listener(Protocol):
     @property
     def host_and_port(self) -> tuple[str, int | str]:
         """For the start-up record: the host as configured, and the port (the path of a UNIX socket)."""
-
-
-class NamedSocket(NamedTuple):
-    """A socket that a name stands for when systemd passed none of that name.
-
-    Attributes:
-        addresses: Where to bind; several share the name.
-        options: What `<socket>` says beyond the address.
-        origin: Who said so, for people.
-    """
-
-    addresses: tuple[Address, ...]
-    options: BindOptions = BindOptions()
-    origin: str = "--bind"
 
 
 class _SocketListener:
@@ -146,21 +136,32 @@ class BoundListener(_SocketListener):
         address: The address as the file has it.
         bound: Where to bind; another than `address` when that is the name of a named socket.
         options: How to bind.
+        server: The name of the server, for messages; "" when nobody asked for it in a file.
+        place: Where a person mends what is wrong with it.
 
     Resource handling: `prepare` makes the socket, `release` closes it and removes its path.
     """
 
-    def __init__(self, address: Address, bound: Address, options: BindOptions) -> None:
+    def __init__(
+        self, address: Address, bound: Address, options: BindOptions, *, server: str = "", place: Place | None = None
+    ) -> None:
         family = socket.AF_UNIX if bound.path else socket.AF_UNSPEC
         super().__init__(address, "datagram" if bound.is_datagram else "stream", family)
         self._bound = bound
         self._options = options
+        self._server = server
+        self._place = place
         self._socket: socket.socket | None = None
         self._identity: tuple[int, int] | None = None
 
     def prepare(self) -> None:
         if self._socket is None:
-            self._socket = bind(self._bound, self._options)
+            try:
+                self._socket = bind(self._bound, self._options)
+            except HostError as error:
+                raise HostError(*_located(error.problems, self._server, self._place), number=error.errno) from None
+            except ConfigurationError as error:
+                raise ConfigurationError(*_located(error.problems, self._server, self._place)) from None
             self._identity = path_identity(self._socket)
             self.family = self._socket.family
 
@@ -171,9 +172,11 @@ class BoundListener(_SocketListener):
 
     def release(self) -> None:
         if self._socket is not None:
-            unlink_bound(self._socket, self._identity)
+            left_behind = unlink_bound(self._socket, self._identity)
             self._socket.close()
             self._socket = None
+            if left_behind is not None:
+                raise left_behind
 
     @property
     def where(self) -> str:
@@ -187,13 +190,21 @@ class BoundListener(_SocketListener):
 
 
 class TwistedListener:
-    """A description that Twisted binds, like `ssl:…` or that of an endpoint plugin."""
+    """A description that Twisted binds, like `ssl:…` or that of an endpoint plugin.
+
+    Args:
+        address: The address as the file has it.
+        server: The name of the server, for messages.
+        place: Where the address was written.
+    """
 
     kind = "stream"
     inherited = False
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, *, server: str = "", place: Place | None = None) -> None:
         self.address = address
+        self._server = server
+        self._place = place
         self._port: Any = None
 
     def prepare(self) -> None:
@@ -223,7 +234,9 @@ class TwistedListener:
         try:
             listening: Deferred[Any] = serverFromString(reactor, self.address.text).listen(CountingFactory(serves))
         except Exception as error:  # a plugin's parser may raise anything
-            raise HostError(f"{self.address}: Twisted cannot listen there: {error}") from error
+            reason = Problem(f"{self.address}: Twisted cannot listen there: {error}")
+            number = getattr(getattr(error, "socketError", error), "errno", None)
+            raise HostError(*_located((reason,), self._server, self._place), number=number) from error
 
         def keep(port: Any) -> Any:
             self._port = port
@@ -277,6 +290,7 @@ def resolve(
     inheritance: Inheritance | None,
     named: Mapping[str, NamedSocket],
     backlog: int | None = None,
+    place: Place | None = None,
 ) -> Sequence[Listener]:
     """Finds or plans the sockets that an address means.
 
@@ -287,15 +301,18 @@ def resolve(
         inheritance: What systemd passed; None when that is not known (`appd check`).
         named: Name → socket to make when nothing of that name was inherited.
         backlog: The queue of listen(2), for sockets that appd makes.
+        place: Where the address was written, for what the host refuses later.
 
     Raises:
         ClaimError: The address means nothing that the server can serve.
     """
     if address.kind == "twisted":
         _check_kind(address, "stream", kinds)
-        return [TwistedListener(address)]
+        _check_description(address)
+        return [TwistedListener(address, server=server, place=place)]
     if address.is_bound_by_appd:
-        return [_plan(address, address, kinds, BindOptions(backlog=backlog))]
+        _check_kind(address, "datagram" if address.is_datagram else "stream", kinds)
+        return [BoundListener(address, address, BindOptions(backlog=backlog), server=server, place=place)]
     substitute = named.get(address.name) if address.name else None
     passed = inheritance is not None and (address.name in inheritance.by_name or substitute is None)
     if passed:
@@ -303,23 +320,72 @@ def resolve(
         return [InheritedListener(address, one) for one in inheritance.claim(address, server, kinds)]
     if substitute is None:
         return [UnboundName(address)]
-    those = substitute.addresses
-    if address.position is not None:
-        if address.position >= len(those):
-            raise ClaimError(f"{address}: {substitute.origin} makes only {len(those)} of that name")
-        those = (those[address.position],)
     options = substitute.options if substitute.options.backlog else substitute.options._replace(backlog=backlog)
-    return [_plan(address, one, kinds, options) for one in those]
+    places = substitute.places or (place,) * len(substitute.addresses)
+    made: list[Listener] = []
+    for one, there in _wanted(address, substitute, places):
+        _check_kind(address, "datagram" if one.is_datagram else "stream", kinds)
+        made.append(BoundListener(address, one, options, server=server, place=there))
+    return made
 
 
-def _plan(address: Address, bound: Address, kinds: frozenset[str], options: BindOptions) -> BoundListener:
-    _check_kind(address, "datagram" if bound.is_datagram else "stream", kinds)
-    return BoundListener(address, bound, options)
+def _wanted(
+    address: Address, substitute: NamedSocket, places: Iterable[Place | None]
+) -> Sequence[tuple[Address, Place | None]]:
+    """Those of a named socket's addresses that an address means."""
+    those = list(zip(substitute.addresses, places, strict=True))
+    if address.position is None:
+        return those
+    if address.position >= len(those):
+        raise ClaimError(f"{address}: {substitute.origin} makes only {len(those)} of that name")
+    return [those[address.position]]
 
 
 def _check_kind(address: Address, kind: str, kinds: frozenset[str]) -> None:
     if kind not in kinds:
         raise ClaimError(f"{address} is a {kind} address, but the server takes {' or '.join(sorted(kinds))} sockets")
+
+
+# Where systemd puts credentials: whoever is not that service does not see them, systemd.exec(5).
+_CREDENTIALS = "/run/credentials/"
+# What serverFromString knows without a plugin.
+_NATIVE = frozenset({"ssl", "tcp", "unix"})
+
+
+def _check_description(address: Address) -> None:
+    """Has Twisted read a description; that makes an endpoint, and opens nothing.
+
+    Raises:
+        ClaimError: Nobody knows the prefix, or what follows it is wrong.
+    """
+    from twisted.internet import endpoints, interfaces, reactor
+    from twisted.plugin import getPlugins
+
+    prefix = address.text.partition(":")[0]
+    plugins = {str(one.prefix).lower() for one in getPlugins(interfaces.IStreamServerEndpointStringParser)}
+    if prefix not in _NATIVE and prefix.lower() not in plugins:
+        import difflib
+
+        known = plugins | _NATIVE
+        near = difflib.get_close_matches(prefix.lower(), sorted(known | PREFIXES))
+        hint = f": did you mean {' or '.join(f'{one}:' for one in near)}?" if near else ""
+        raise ClaimError(
+            f"{address}: no kind of address begins with {prefix!r}{hint} (allowed: {ALLOWED_FORMS}; "
+            f"Twisted's: {', '.join(f'{one}:' for one in sorted(known - PREFIXES))})"
+        )
+    try:
+        endpoints.serverFromString(reactor, address.text)
+    except Exception as error:  # a plugin's parser may raise anything
+        if isinstance(error, PermissionError) or str(getattr(error, "filename", "")).startswith(_CREDENTIALS):
+            return  # `appd check` is not the service; where it is, listening says the same
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise ClaimError(f"{address}: Twisted cannot read it: {reason}") from None
+
+
+def _located(problems: Iterable[Problem], server: str, place: Place | None) -> list[Problem]:
+    """Says of which server and where; what knows its place keeps it."""
+    whose = f"server {server!r}: " if server else ""
+    return [one._replace(message=f"{whose}{one.message}", place=one.place or place) for one in problems]
 
 
 def _split_where(where: str) -> tuple[str, int | str]:

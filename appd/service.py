@@ -86,7 +86,7 @@ class ServerService(Service):
                 if not listener.inherited:
                     listener.prepare()
         except BaseException:
-            self._release()
+            self.release()
             raise
 
     def startService(self) -> None:
@@ -106,7 +106,7 @@ class ServerService(Service):
                     self._ports.append(port)
         except BaseException:
             self._close_ports()
-            self._release()
+            self.release()
             self.running = 0
             raise
         if later:
@@ -170,13 +170,14 @@ class ServerService(Service):
                 count=aborted,
             )
         closed = self._close_ports()
-        return closed.addBoth(lambda _done: self._release())
+        return closed.addBoth(lambda _done: self.release())
 
     def _close_ports(self) -> defer.Deferred[Any]:
         ports, self._ports = self._ports, []
         return defer.DeferredList([defer.maybeDeferred(port.stopListening) for port in ports], consumeErrors=True)
 
-    def _release(self) -> None:
+    def release(self) -> None:
+        """Closes what was bound; an inherited socket stays as it is."""
         for listener in self.listeners:
             try:
                 listener.release()
@@ -271,6 +272,19 @@ class ServerGroup(MultiService):
     def open_connections(self) -> int:
         """How many connections are open."""
         return sum(len(one.connections) for one in self.servers)
+
+    def privilegedStartService(self) -> None:
+        """Binds for every server, before twistd gives up root.
+
+        Raises:
+            AppdError: The host refuses; nothing is left bound.
+        """
+        try:
+            super().privilegedStartService()
+        except BaseException:
+            for one in self.servers:
+                one.release()
+            raise
 
     def startService(self) -> None:
         """Starts every server.
