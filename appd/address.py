@@ -10,9 +10,10 @@ backslash escapes `:`, `=` and itself. Nothing here opens a socket or resolves a
 from __future__ import annotations
 
 import re
+import socket
 from typing import NamedTuple
 
-__all__ = ["ALLOWED_FORMS", "Address", "AddressError", "parse"]
+__all__ = ["ALLOWED_FORMS", "PREFIXES", "Address", "AddressError", "parse"]
 
 ALLOWED_FORMS = (
     "systemd:name=NAME, systemd:name=NAME:position=N, systemd:index=N, 8080, 127.0.0.1:8080, [::1]:8080, "
@@ -222,6 +223,8 @@ _READERS = {
     "unix": _unix,
     "unix-dgram": _unix,
 }
+# The prefixes of the long forms, without their colon.
+PREFIXES = frozenset(_READERS)
 
 
 def _split(text: str) -> tuple[list[str], dict[str, str]]:
@@ -282,7 +285,7 @@ def _mode(text: str) -> int:
 def _host(text: str) -> str:
     if text.startswith("["):
         text = text[1:-1]
-        if ":" not in text or not re.match(r"[0-9A-Fa-f:.]+(%[\w.-]+)?\Z", text, re.A):
+        if not re.match(r"[0-9A-Fa-f:.]+(%[\w.-]+)?\Z", text, re.A) or not _is_ipv6(text.partition("%")[0]):
             raise _Wrong(f"[{text}] is not an IPv6 address")
         return text.lower()
     if text == "*":
@@ -293,7 +296,19 @@ def _host(text: str) -> str:
         raise _Wrong(f"{text!r} is not a host name or IP address")
     if re.match(r"[\d.]+\Z", text) and not _is_ipv4(text):
         raise _Wrong(f"{text!r} is not an IPv4 address")
+    name = text.removesuffix(".")
+    # RFC 1035, 2.3.4: 255 octets on the wire are 253 characters here.
+    if text and (len(name) > 253 or not all(0 < len(label) < 64 for label in name.split("."))):
+        raise _Wrong(f"{text!r} is not a host name: 1 to 63 characters between dots, at most 253 together")
     return text.lower()
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        socket.inet_pton(socket.AF_INET6, text)
+    except OSError:
+        return False
+    return True
 
 
 def _is_ipv4(text: str) -> bool:
@@ -302,6 +317,8 @@ def _is_ipv4(text: str) -> bool:
 
 
 def _path(text: str) -> str:
+    if not text:
+        raise _Wrong("the path is empty")
     if text[0] not in "/@":
         raise _Wrong(f"the path {text!r} is not absolute (and no @name of the abstract namespace)")
     if text[0] == "@" and len(text) == 1:

@@ -1,7 +1,8 @@
 """Sockets that appd makes itself, when no .socket unit did.
 
-They come out as systemd would make them: bound, listening, non-blocking, with the mode of the path set before anybody
-can connect. A path that a dead process left behind is removed first; one that somebody answers on is in use.
+They come out as systemd would make them: bound, listening, non-blocking. A UNIX path is at no time open to more than
+its mode says. A path that a dead process left behind is removed first; one that somebody answers on is in use. When
+making a socket fails, nothing of it is left.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from appd.address import Address
-from appd.errors import ConfigurationError, HostError
+from appd.errors import ConfigurationError, HostError, Place
 
-__all__ = ["BindOptions", "bind", "path_identity", "unlink_bound"]
+__all__ = ["BindOptions", "NamedSocket", "bind", "group_id", "path_identity", "unlink_bound", "user_id"]
 
 # systemd's own default for Backlog=; the kernel caps it at net.core.somaxconn.
 _DEFAULT_BACKLOG = 4096
@@ -42,6 +43,22 @@ class BindOptions(NamedTuple):
     reuse_port: bool = False
 
 
+class NamedSocket(NamedTuple):
+    """A socket that a name stands for when systemd passed none of that name.
+
+    Attributes:
+        addresses: Where to bind; several share the name.
+        options: What `<socket>` says beyond the address.
+        origin: Who said so, for people.
+        places: Where each address was written; nothing when that is not in the file.
+    """
+
+    addresses: tuple[Address, ...]
+    options: BindOptions = BindOptions()
+    origin: str = "--bind"
+    places: tuple[Place, ...] = ()
+
+
 def bind(
     address: Address, options: BindOptions = BindOptions(), environ: Mapping[str, str] = os.environ
 ) -> socket.socket:
@@ -57,21 +74,17 @@ def bind(
 
     Raises:
         HostError: The address is in use or not this host's, or permission is missing.
-        ConfigurationError: It would be a socket that nobody outside the unit can reach.
+        ConfigurationError: It would be a socket that nobody outside the unit can reach, or its owner is unknown.
     """
     if address.path:
         return _bind_unix(address, options)
     family, target = _resolve(address)
-    if (
-        "INVOCATION_ID" in environ
-        and not _is_loopback(target[0])
-        and [name for _, name in socket.if_nameindex()] == ["lo"]
-    ):
+    if "INVOCATION_ID" in environ and not _is_loopback(target[0]) and _is_private_network(address):
         raise ConfigurationError(
             f"{address}: nobody could reach it, this network namespace has only lo (PrivateNetwork= of the unit): "
             "pass the socket by a .socket unit, or remove PrivateNetwork="
         )
-    type_ = socket.SOCK_DGRAM if address.is_datagram else socket.SOCK_STREAM
+    type_ = _type_of(address)
     try:
         sock = socket.socket(family, type_)
     except OSError as error:
@@ -102,37 +115,107 @@ def path_identity(sock: socket.socket) -> tuple[int, int] | None:
     return (status.st_dev, status.st_ino) if stat.S_ISSOCK(status.st_mode) else None
 
 
-def unlink_bound(sock: socket.socket, identity: tuple[int, int] | None) -> None:
+def unlink_bound(sock: socket.socket, identity: tuple[int, int] | None) -> OSError | None:
     """Removes the path of a UNIX socket that appd made, unless another has taken its place.
 
     Args:
         sock: The socket; the caller closes it.
         identity: What `path_identity` said right after `bind`.
+
+    Returns:
+        Why the path is still there, for the log; None when nothing of this socket is.
     """
-    if identity is not None and path_identity(sock) == identity:
+    if identity is None or path_identity(sock) != identity:
+        return None
+    try:
         os.unlink(sock.getsockname())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return error
+    return None
+
+
+def user_id(user: str) -> int:
+    """The number of a user.
+
+    Args:
+        user: A name of passwd(5), or a number.
+
+    Raises:
+        ValueError: There is none.
+    """
+    import pwd
+
+    try:
+        return _number(user) if user.isdecimal() else pwd.getpwnam(user).pw_uid
+    except (KeyError, ValueError):
+        raise ValueError(f"there is no user {user!r}") from None
+
+
+def group_id(group: str) -> int:
+    """The number of a group.
+
+    Args:
+        group: A name of group(5), or a number.
+
+    Raises:
+        ValueError: There is none.
+    """
+    import grp
+
+    try:
+        return _number(group) if group.isdecimal() else grp.getgrnam(group).gr_gid
+    except (KeyError, ValueError):
+        raise ValueError(f"there is no group {group!r}") from None
+
+
+def _number(text: str) -> int:
+    # (uid_t) -1 means "leave it" for chown(2).
+    if not text.isascii() or len(text) > 10 or int(text) >= 2**32 - 1:
+        raise ValueError(text)
+    return int(text)
 
 
 def _bind_unix(address: Address, options: BindOptions) -> socket.socket:
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM if address.is_datagram else socket.SOCK_STREAM)
     try:
-        abstract = address.path.startswith("@")
-        if not abstract:
-            _remove_stale(address)
-        sock.bind("\0" + address.path[1:] if abstract else address.path)
-        if not abstract:
-            mode = address.mode if address.mode is not None else options.mode
-            if mode is not None:
-                os.chmod(address.path, mode)
-            if options.user is not None or options.group is not None:
-                os.chown(address.path, _user_id(address, options.user), _group_id(address, options.group))
-        return _finish(sock, address, options)
+        owner = user_id(options.user) if options.user is not None else -1
+        group = group_id(options.group) if options.group is not None else -1
+    except ValueError as error:
+        raise ConfigurationError(f"{address}: {error}") from None
+    try:
+        sock = socket.socket(socket.AF_UNIX, _type_of(address))
     except OSError as error:
-        sock.close()
         raise _refused(address, error) from None
-    except BaseException:
+    try:
+        if address.path.startswith("@"):
+            sock.bind("\0" + address.path[1:])
+        else:
+            _remove_stale(address)
+            _bind_path(sock, address, address.mode if address.mode is not None else options.mode, owner, group)
+        return _finish(sock, address, options)
+    except BaseException as error:
+        unlink_bound(sock, path_identity(sock))
         sock.close()
+        if isinstance(error, OSError):
+            raise _refused(address, error) from None
         raise
+
+
+def _bind_path(sock: socket.socket, address: Address, mode: int | None, owner: int, group: int) -> None:
+    """Binds so that the path is never open to more than it will be; -1 leaves the owner or group as it is."""
+    path = address.path
+    if mode is not None:
+        # Linux makes the path with the mode of the socket's own inode less the umask. A datagram socket takes what is
+        # sent from bind(2) on. The umask itself would do as well, but hosted code may have threads that make files.
+        os.fchmod(sock.fileno(), mode if owner == group == -1 else mode & 0o700)
+    sock.bind(path)
+    if group != -1:
+        os.chown(path, -1, group)
+    if mode is not None:
+        os.chmod(path, mode)
+    if owner != -1:  # last: who is no longer the owner may not change the mode
+        os.chown(path, owner, -1)
 
 
 def _finish(sock: socket.socket, address: Address, options: BindOptions) -> socket.socket:
@@ -150,7 +233,7 @@ def _remove_stale(address: Address) -> None:
         return
     if not stat.S_ISSOCK(status.st_mode):
         raise HostError(f"{address}: the path exists and is no socket; appd does not remove it")
-    probe = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM if address.is_datagram else socket.SOCK_STREAM)
+    probe = socket.socket(socket.AF_UNIX, _type_of(address))
     probe.setblocking(False)
     try:
         probe.connect(address.path)
@@ -176,36 +259,31 @@ def _resolve(address: Address) -> tuple[int, tuple[str, int]]:
         found = socket.getaddrinfo(
             address.host,
             address.port,
-            type=socket.SOCK_DGRAM if address.is_datagram else socket.SOCK_STREAM,
+            type=_type_of(address),
             flags=socket.AI_PASSIVE,
         )
     except OSError as error:
         raise HostError(f"{address}: the host name cannot be resolved: {error.strerror}") from None
+    except UnicodeError as error:  # Python's own encoding of names, before the resolver is asked
+        raise HostError(f"{address}: the host name cannot be resolved: {error}") from None
     # A name like localhost has two addresses; the IPv4 one is what clients without IPv6 try.
     family, _type, _protocol, _name, target = min(found, key=lambda one: one[0] != socket.AF_INET)
     return family, target  # type: ignore[return-value]  # IPv6 has two more members, which bind takes as well
+
+
+def _type_of(address: Address) -> socket.SocketKind:
+    return socket.SOCK_DGRAM if address.is_datagram else socket.SOCK_STREAM
 
 
 def _is_loopback(host: str) -> bool:
     return host.startswith("127.") or host == "::1"
 
 
-def _user_id(address: Address, user: str | None) -> int:
-    import pwd
-
+def _is_private_network(address: Address) -> bool:
     try:
-        return -1 if user is None else int(user) if user.isdigit() else pwd.getpwnam(user).pw_uid
-    except KeyError:
-        raise ConfigurationError(f"{address}: there is no user {user!r}") from None
-
-
-def _group_id(address: Address, group: str | None) -> int:
-    import grp
-
-    try:
-        return -1 if group is None else int(group) if group.isdigit() else grp.getgrnam(group).gr_gid
-    except KeyError:
-        raise ConfigurationError(f"{address}: there is no group {group!r}") from None
+        return [name for _, name in socket.if_nameindex()] == ["lo"]
+    except OSError as error:
+        raise _refused(address, error) from None
 
 
 _HINTS = {

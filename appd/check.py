@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+import sys
+from collections.abc import Iterable, Mapping
 from typing import TextIO
 
 from appd import units as unit_files
 from appd.config import load
 from appd.errors import EX_OK, ConfigurationError, Problem
-from appd.plan import Plan
+from appd.plan import Plan, PlannedServer
 
 __all__ = ["check", "disagreements"]
 
@@ -27,13 +29,21 @@ def check(path: str, unit_folder: str | None, out: TextIO) -> int:
     Raises:
         ConfigurationError: Every problem at once.
     """
-    settings = load(path)
-    from twisted.internet import reactor
-
     from appd.worker import build
 
-    built = build(settings, None, {}, reactor)
-    problems = disagreements(built.plan, unit_files.read_folder(unit_folder)) if unit_folder is not None else []
+    # Hosted code is imported: no bytecode beside it, and what it prints is no part of the verdict.
+    sys.dont_write_bytecode = True
+    with contextlib.redirect_stdout(sys.stderr):
+        settings = load(path)
+        # Before working-directory is applied: the folder is meant from where the command was given.
+        units = unit_files.read_folder(unit_folder) if unit_folder is not None else None
+        from twisted.internet import reactor
+
+        built = build(settings, None, {}, reactor)
+    from appd.service import ServerService
+
+    serves = {name: one.kinds for name, one in built.services.items() if isinstance(one, ServerService)}
+    problems = disagreements(built.plan, units, serves) if units is not None else []
     if problems:
         raise ConfigurationError(*problems)
     for warning in built.plan.warnings:
@@ -43,12 +53,15 @@ def check(path: str, unit_folder: str | None, out: TextIO) -> int:
     return EX_OK
 
 
-def disagreements(plan: Plan, units: Iterable[unit_files.SocketUnit]) -> list[Problem]:
+def disagreements(
+    plan: Plan, units: Iterable[unit_files.SocketUnit], serves: Mapping[str, Iterable[str]]
+) -> list[Problem]:
     """Where the file and the .socket units say different things.
 
     Args:
         plan: The servers and their addresses.
         units: The .socket units.
+        serves: Server name → what the finished server serves, of `stream` and `datagram`; its type decides without.
 
     Returns:
         A problem for each name that no unit passes, each socket of a kind that its server does not take, and each unit
@@ -57,37 +70,66 @@ def disagreements(plan: Plan, units: Iterable[unit_files.SocketUnit]) -> list[Pr
     units = list(units)
     problems: list[Problem] = []
     wanted: set[str] = set()
+    # What is claimed by its index may be any socket: which descriptor comes first is not in the units.
+    by_index: dict[int, frozenset[str]] = {}
     for server in plan.servers:
-        settings, kinds = server.settings, server.server_type.kinds
-        for number, address in enumerate(settings.address):
-            if address.kind != "systemd" or not address.name:
-                continue
-            wanted.add(address.name)
-            found = unit_files.sockets_of(address, units)
-            if not found:
-                names = ", ".join(sorted({unit.fd_name for unit in units})) or "nothing"
-                problems.append(
-                    settings.problem(
-                        f"{address}: no .socket unit has such a socket (FileDescriptorName=), they pass {names}",
-                        "address",
-                        number,
-                    )
-                )
-            problems += [
-                settings.problem(
-                    f"{address}: {unit.name} passes a {kind} socket ({text}), "
-                    f"but server {server.name!r} takes {' or '.join(sorted(kinds))}",
-                    "address",
-                    number,
-                )
-                for unit, kind, text in found
-                if kind not in kinds
-            ]
-    by_index = any(address.index is not None for server in plan.servers for address in server.settings.address)
-    if not by_index:
-        problems += [
-            Problem(f"{unit.name} passes {unit.fd_name!r}, which no server claims")
-            for unit in units
-            if unit.fd_name not in wanted
-        ]
+        kinds = frozenset(serves.get(server.name, server.server_type.kinds))
+        for number, address in enumerate(server.settings.address):
+            if address.index is not None:
+                by_index[address.index] = kinds
+            elif address.kind == "systemd":
+                wanted.add(address.name)
+                problems += _of_address(server, kinds, number, units)
+    unclaimed = [unit for unit in units if unit.fd_name not in wanted]
+    return problems + _unclaimed(unclaimed, list(by_index.values()))
+
+
+def _of_address(
+    server: PlannedServer, kinds: frozenset[str], number: int, units: list[unit_files.SocketUnit]
+) -> list[Problem]:
+    """What the units say against one `systemd:name=` address."""
+    settings = server.settings
+    address = settings.address[number]
+    found = unit_files.sockets_of(address, units)
+    if not found:
+        names = ", ".join(sorted({unit.fd_name for unit in units})) or "nothing"
+        message = f"{address}: no .socket unit has such a socket (FileDescriptorName=), they pass {names}"
+        return [settings.problem(message, "address", number)]
+    takes = f"but server {server.name!r} takes {' or '.join(sorted(kinds))}"
+    problems: list[Problem] = []
+    for unit, kind, text in found:
+        if _served(kind) in kinds:
+            continue
+        passes = f"a {kind} socket ({text})"
+        if kind == "connection":
+            passes = f"accepted connections ({text}) to instances of {unit.service}, as Accept=yes has it"
+        problems.append(settings.problem(f"{address}: {unit.name} passes {passes}, {takes}", "address", number))
     return problems
+
+
+def _unclaimed(units: list[unit_files.SocketUnit], by_index: list[frozenset[str]]) -> list[Problem]:
+    """The units whose sockets nobody claims, as far as addresses with index= leave that certain.
+
+    Args:
+        units: The units that no name claims.
+        by_index: For each index that is claimed, what its server serves.
+    """
+    problems: list[Problem] = []
+    open_question: list[unit_files.SocketUnit] = []
+    for unit in units:
+        passed = {_served("connection" if unit.accept else kind) for kind, _text in unit.listen}
+        if any(passed & kinds for kinds in by_index):
+            open_question.append(unit)
+        else:
+            problems.append(Problem(f"{unit.name} passes {unit.fd_name!r}, which no server claims"))
+    count = sum(len(unit.listen) for unit in open_question)
+    if count > len(by_index):
+        names = ", ".join(unit.name for unit in open_question)
+        than = f"more than the file has index= addresses ({len(by_index)})"
+        problems.append(Problem(f"{names}: {count} sockets that no name claims, {than}"))
+    return problems
+
+
+def _served(kind: str) -> str:
+    """Whoever serves streams takes a connection too."""
+    return "stream" if kind == "connection" else kind

@@ -1,4 +1,4 @@
-"""Addresses + inherited sockets → listeners: things that can listen, in one way, wherever their socket comes from.
+"""Addresses + inherited sockets → listeners.
 
 An address of kind `systemd` becomes one listener for each descriptor that it means. When nobody passed that name, a
 socket of that name from `--bind` or a `<socket>` section is made instead. A socket that appd binds itself is from then
@@ -7,310 +7,19 @@ on treated as an inherited one.
 
 from __future__ import annotations
 
-import socket
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING
 
-from appd.activation import ClaimError, Inheritance, InheritedSocket, describe
-from appd.address import Address
-from appd.binding import BindOptions, bind, path_identity, unlink_bound
-from appd.errors import HostError
+from appd.activation import ClaimError, Inheritance
+from appd.address import ALLOWED_FORMS, PREFIXES, Address
+from appd.binding import BindOptions, NamedSocket
+from appd.errors import Place
+from appd.listeners import BoundListener, InheritedListener, KeptListener, Listener, TwistedListener, UnboundName
 from appd.store import store_name
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from twisted.internet.defer import Deferred
-
-    from appd.ports import Connections
-
-__all__ = ["BoundListener", "InheritedListener", "Listener", "NamedSocket", "TwistedListener", "UnboundName", "resolve"]
-
-
-class Listener(Protocol):
-    """One socket of a server.
-
-    Attributes:
-        address: The address as the file has it.
-        kind: `stream`, `datagram`, `connection`, or `` when nobody knows yet.
-        inherited: Whether it came from systemd.
-    """
-
-    address: Address
-    kind: str
-    inherited: bool
-
-    def prepare(self) -> None:
-        """Makes the socket, when it is not there yet.
-
-        Raises:
-            HostError: The host refuses.
-            ConfigurationError: It would be a socket that nobody can reach.
-        """
-
-    def listen(self, reactor: Any, serves: Any, connections: Connections) -> Any:
-        """Begins to serve.
-
-        Args:
-            reactor: The reactor.
-            serves: A protocol factory for a stream, a DatagramProtocol for a datagram socket.
-            connections: The record of open connections.
-
-        Returns:
-            An IListeningPort, None for a `connection`, or a Deferred of a port.
-        """
-
-    def release(self) -> None:
-        """Closes what `prepare` made. An inherited socket stays as it is."""
-
-    @property
-    def where(self) -> str:
-        """The address that the kernel says it has."""
-
-    @property
-    def host_and_port(self) -> tuple[str, int | str]:
-        """For the start-up record: the host as configured, and the port (the path of a UNIX socket)."""
-
-
-class NamedSocket(NamedTuple):
-    """A socket that a name stands for when systemd passed none of that name.
-
-    Attributes:
-        addresses: Where to bind; several share the name.
-        options: What `<socket>` says beyond the address.
-        origin: Who said so, for people.
-    """
-
-    addresses: tuple[Address, ...]
-    options: BindOptions = BindOptions()
-    origin: str = "--bind"
-
-
-class _SocketListener:
-    """A listener on a descriptor."""
-
-    inherited = False
-
-    def __init__(self, address: Address, kind: str, family: int) -> None:
-        self.address = address
-        self.kind = kind
-        self.family = family
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.address} {self.kind}>"
-
-    def _listen(self, fd: int, reactor: Any, serves: Any, connections: Connections) -> Any:
-        from appd import ports
-
-        if self.kind == "datagram":
-            return ports.adopt_datagram(reactor, fd, self.family, serves)
-        if self.kind == "connection":
-            return ports.adopt_connection(reactor, fd, self.family, serves, connections)
-        return ports.adopt_stream(reactor, fd, self.family, serves, connections)
-
-
-class InheritedListener(_SocketListener):
-    """A descriptor that systemd passed.
-
-    Args:
-        address: The address that means it.
-        inherited_socket: The descriptor.
-    """
-
-    inherited = True
-
-    def __init__(self, address: Address, inherited_socket: InheritedSocket) -> None:
-        super().__init__(address, inherited_socket.kind, inherited_socket.family)
-        self.socket = inherited_socket
-
-    def prepare(self) -> None:
-        """The socket is there."""
-
-    def listen(self, reactor: Any, serves: Any, connections: Connections) -> Any:
-        return self._listen(self.socket.fd, reactor, serves, connections)
-
-    def release(self) -> None:
-        """The socket is systemd's."""
-
-    @property
-    def where(self) -> str:
-        return self.socket.where
-
-    @property
-    def host_and_port(self) -> tuple[str, int | str]:
-        return _split_where(self.socket.where)
-
-
-class KeptListener(_SocketListener):
-    """A socket that an earlier worker bound and the supervisor kept.
-
-    Args:
-        address: The address as the file has it.
-        kept: The descriptor.
-        bound: Where it is bound.
-    """
-
-    def __init__(self, address: Address, kept: InheritedSocket, bound: Address) -> None:
-        super().__init__(address, kept.kind, kept.family)
-        self._kept = kept
-        self._bound = bound
-        self.stored = kept.name
-
-    def prepare(self) -> None:
-        """The socket is there."""
-
-    def listen(self, reactor: Any, serves: Any, connections: Connections) -> Any:
-        return self._listen(self._kept.fd, reactor, serves, connections)
-
-    def release(self) -> None:
-        """The socket is the supervisor's."""
-
-    @property
-    def where(self) -> str:
-        return self._kept.where
-
-    @property
-    def host_and_port(self) -> tuple[str, int | str]:
-        return _bound_host_and_port(self._bound)
-
-
-class BoundListener(_SocketListener):
-    """A socket that appd makes.
-
-    Args:
-        address: The address as the file has it.
-        bound: Where to bind; another than `address` when that is the name of a named socket.
-        options: How to bind.
-        server: The server it is for, which tells addresses of port 0 apart in the store.
-
-    Resource handling: `prepare` makes the socket, `release` closes it and removes its path.
-    """
-
-    def __init__(self, address: Address, bound: Address, options: BindOptions, server: str = "") -> None:
-        family = socket.AF_UNIX if bound.path else socket.AF_UNSPEC
-        super().__init__(address, "datagram" if bound.is_datagram else "stream", family)
-        self._bound = bound
-        self._options = options
-        self.store_name = store_name(bound, server)
-        self._socket: socket.socket | None = None
-        self._identity: tuple[int, int] | None = None
-        self.stored = ""
-        """The name it has in the supervisor's store; "" without a supervisor. A stored socket outlives this process."""
-
-    def prepare(self) -> None:
-        if self._socket is None:
-            self._socket = bind(self._bound, self._options)
-            self._identity = path_identity(self._socket)
-            self.family = self._socket.family
-
-    def listen(self, reactor: Any, serves: Any, connections: Connections) -> Any:
-        self.prepare()
-        assert self._socket is not None
-        return self._listen(self._socket.fileno(), reactor, serves, connections)
-
-    def release(self) -> None:
-        if self._socket is not None:
-            if not self.stored:
-                unlink_bound(self._socket, self._identity)
-            self._socket.close()
-            self._socket = None
-
-    @property
-    def fd(self) -> int:
-        """The descriptor, once it is prepared."""
-        assert self._socket is not None
-        return self._socket.fileno()
-
-    @property
-    def where(self) -> str:
-        return describe(self._socket.getsockname()) if self._socket is not None else str(self._bound)
-
-    @property
-    def host_and_port(self) -> tuple[str, int | str]:
-        return _bound_host_and_port(self._bound)
-
-
-class TwistedListener:
-    """A description that Twisted binds, like `ssl:…` or that of an endpoint plugin."""
-
-    kind = "stream"
-    inherited = False
-
-    def __init__(self, address: Address) -> None:
-        self.address = address
-        self._port: Any = None
-
-    def prepare(self) -> None:
-        """Twisted binds when it listens."""
-
-    def listen(self, reactor: Any, serves: Any, connections: Connections) -> Deferred[Any]:
-        from twisted.internet.endpoints import serverFromString
-        from twisted.internet.protocol import Protocol as TwistedProtocol
-        from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
-
-        class Counted(ProtocolWrapper):
-            def makeConnection(self, transport: Any) -> None:
-                connections.add(self)
-                super().makeConnection(transport)
-
-            def connectionLost(self, reason: Any = TwistedProtocol) -> None:
-                super().connectionLost(reason)
-                connections.discard(self)
-
-            def abortConnection(self) -> None:
-                transport: Any = self.transport
-                transport.abortConnection()
-
-        class CountingFactory(WrappingFactory):
-            protocol = Counted
-
-        try:
-            listening: Deferred[Any] = serverFromString(reactor, self.address.text).listen(CountingFactory(serves))
-        except Exception as error:  # a plugin's parser may raise anything
-            raise HostError(f"{self.address}: Twisted cannot listen there: {error}") from error
-
-        def keep(port: Any) -> Any:
-            self._port = port
-            return port
-
-        return listening.addCallback(keep)
-
-    def release(self) -> None:
-        """Twisted closes it with the port."""
-
-    @property
-    def where(self) -> str:
-        return str(self._port.getHost()) if self._port is not None else self.address.text
-
-    @property
-    def host_and_port(self) -> tuple[str, int | str]:
-        return "localhost", self.address.text
-
-
-class UnboundName:
-    """A name that systemd will pass: what `check` has in place of the socket. It cannot listen."""
-
-    kind = ""
-    inherited = True
-
-    def __init__(self, address: Address) -> None:
-        self.address = address
-
-    def prepare(self) -> None:
-        raise ClaimError(f"{self.address} was not passed")
-
-    def listen(self, reactor: Any, serves: Any, connections: Connections) -> Any:
-        raise ClaimError(f"{self.address} was not passed")
-
-    def release(self) -> None:
-        """There is nothing."""
-
-    @property
-    def where(self) -> str:
-        return "passed by systemd"
-
-    @property
-    def host_and_port(self) -> tuple[str, int | str]:
-        return "localhost", str(self.address)
+__all__ = ["NamedSocket", "resolve"]
 
 
 def resolve(
@@ -320,6 +29,7 @@ def resolve(
     inheritance: Inheritance | None,
     named: Mapping[str, NamedSocket],
     backlog: int | None = None,
+    place: Place | None = None,
 ) -> Sequence[Listener]:
     """Finds or plans the sockets that an address means.
 
@@ -330,15 +40,17 @@ def resolve(
         inheritance: What systemd passed; None when that is not known (`appd check`).
         named: Name → socket to make when nothing of that name was inherited.
         backlog: The queue of listen(2), for sockets that appd makes.
+        place: Where the address was written, for what the host refuses later.
 
     Raises:
         ClaimError: The address means nothing that the server can serve.
     """
     if address.kind == "twisted":
         _check_kind(address, "stream", kinds)
-        return [TwistedListener(address)]
+        _check_description(address)
+        return [TwistedListener(address, server=server, place=place)]
     if address.is_bound_by_appd:
-        return [_plan(address, address, kinds, BindOptions(backlog=backlog), inheritance, server)]
+        return [_plan(address, address, kinds, BindOptions(backlog=backlog), inheritance, server, place)]
     substitute = named.get(address.name) if address.name else None
     passed = inheritance is not None and (address.name in inheritance.by_name or substitute is None)
     if passed:
@@ -346,13 +58,12 @@ def resolve(
         return [InheritedListener(address, one) for one in inheritance.claim(address, server, kinds)]
     if substitute is None:
         return [UnboundName(address)]
-    those = substitute.addresses
-    if address.position is not None:
-        if address.position >= len(those):
-            raise ClaimError(f"{address}: {substitute.origin} makes only {len(those)} of that name")
-        those = (those[address.position],)
     options = substitute.options if substitute.options.backlog else substitute.options._replace(backlog=backlog)
-    return [_plan(address, one, kinds, options, inheritance, server) for one in those]
+    places = substitute.places or (place,) * len(substitute.addresses)
+    return [
+        _plan(address, one, kinds, options, inheritance, server, there)
+        for one, there in _wanted(address, substitute, places)
+    ]
 
 
 def _plan(
@@ -362,13 +73,26 @@ def _plan(
     options: BindOptions,
     inheritance: Inheritance | None,
     server: str,
+    place: Place | None,
 ) -> Listener:
+    """A socket that the supervisor has kept, or one that is to be made."""
     _check_kind(address, "datagram" if bound.is_datagram else "stream", kinds)
-    name = store_name(bound, server)
-    kept = inheritance.by_name.get(name) if inheritance is not None else None
+    kept = inheritance.by_name.get(store_name(bound, server)) if inheritance is not None else None
     if kept:
         return KeptListener(address, kept[0], bound)
-    return BoundListener(address, bound, options, server)
+    return BoundListener(address, bound, options, server=server, place=place)
+
+
+def _wanted(
+    address: Address, substitute: NamedSocket, places: Iterable[Place | None]
+) -> Sequence[tuple[Address, Place | None]]:
+    """Those of a named socket's addresses that an address means."""
+    those = list(zip(substitute.addresses, places, strict=True))
+    if address.position is None:
+        return those
+    if address.position >= len(those):
+        raise ClaimError(f"{address}: {substitute.origin} makes only {len(those)} of that name")
+    return [those[address.position]]
 
 
 def _check_kind(address: Address, kind: str, kinds: frozenset[str]) -> None:
@@ -376,14 +100,37 @@ def _check_kind(address: Address, kind: str, kinds: frozenset[str]) -> None:
         raise ClaimError(f"{address} is a {kind} address, but the server takes {' or '.join(sorted(kinds))} sockets")
 
 
-def _bound_host_and_port(bound: Address) -> tuple[str, int | str]:
-    if bound.path:
-        return "localhost", bound.path
-    return bound.host or "localhost", bound.port
+# Where systemd puts credentials: whoever is not that service does not see them, systemd.exec(5).
+_CREDENTIALS = "/run/credentials/"
+# What serverFromString knows without a plugin.
+_NATIVE = frozenset({"ssl", "tcp", "unix"})
 
 
-def _split_where(where: str) -> tuple[str, int | str]:
-    host, colon, port = where.rpartition(":")
-    if colon and port.isdigit() and where[0] not in "/@":
-        return ("localhost" if host in ("0.0.0.0", "[::]") else host), int(port)
-    return "localhost", where
+def _check_description(address: Address) -> None:
+    """Has Twisted read a description; that makes an endpoint, and opens nothing.
+
+    Raises:
+        ClaimError: Nobody knows the prefix, or what follows it is wrong.
+    """
+    from twisted.internet import endpoints, interfaces, reactor
+    from twisted.plugin import getPlugins
+
+    prefix = address.text.partition(":")[0]
+    plugins = {str(one.prefix).lower() for one in getPlugins(interfaces.IStreamServerEndpointStringParser)}
+    if prefix not in _NATIVE and prefix.lower() not in plugins:
+        import difflib
+
+        known = plugins | _NATIVE
+        near = difflib.get_close_matches(prefix.lower(), sorted(known | PREFIXES))
+        hint = f": did you mean {' or '.join(f'{one}:' for one in near)}?" if near else ""
+        raise ClaimError(
+            f"{address}: no kind of address begins with {prefix!r}{hint} (allowed: {ALLOWED_FORMS}; "
+            f"Twisted's: {', '.join(f'{one}:' for one in sorted(known - PREFIXES))})"
+        )
+    try:
+        endpoints.serverFromString(reactor, address.text)
+    except Exception as error:  # a plugin's parser may raise anything
+        if isinstance(error, PermissionError) or str(getattr(error, "filename", "")).startswith(_CREDENTIALS):
+            return  # `appd check` is not the service; where it is, listening says the same
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise ClaimError(f"{address}: Twisted cannot read it: {reason}") from None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -42,12 +44,15 @@ def explain(path: str, *, as_json: bool = False) -> str:
         ConfigurationError: The file is wrong.
     """
     inheritance = inherit()
-    settings = load(path)
-    from twisted.internet import reactor
-
     from appd.worker import build
 
-    built = build(settings, inheritance if inheritance.sockets else None, {}, reactor)
+    # Hosted code is imported: no bytecode beside it, and what it prints is no part of the table.
+    sys.dont_write_bytecode = True
+    with contextlib.redirect_stdout(sys.stderr):
+        settings = load(path)
+        from twisted.internet import reactor
+
+        built = build(settings, inheritance if inheritance.sockets else None, {}, reactor)
     found = rows(built, inheritance, find_units(service_of(path)))
     if as_json:
         import json

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from appd.address import Address
     from appd.config.settings import Settings
-    from appd.endpoints import Listener
+    from appd.listeners import Listener
 
 __all__ = ["Host", "IDrainable", "IServerType", "Section"]
 

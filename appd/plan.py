@@ -1,7 +1,7 @@
 """Settings + what was inherited → which sockets each server gets: decided before anything is made.
 
 Every problem is found here that can be found without importing hosted code or binding anything: names that nobody
-passed, wrong kinds, two servers of one name, an address twice, a circle in `after`.
+passed, wrong kinds, two servers of one name, an address twice, a circle in `after`, a `<socket>` that cannot be made.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from typing import NamedTuple
 
 from appd.activation import ClaimError, Inheritance
 from appd.address import Address
-from appd.binding import BindOptions
+from appd.binding import BindOptions, NamedSocket, group_id, user_id
 from appd.config.settings import Settings
-from appd.endpoints import Listener, NamedSocket, resolve
+from appd.endpoints import resolve
 from appd.errors import ConfigurationError, Place, Problem
 from appd.interfaces import IServerType
+from appd.listeners import Listener
 from appd.registry import Registration, Registry
 
 __all__ = ["Plan", "PlannedServer", "make_plan", "server_name"]
@@ -80,6 +81,8 @@ def make_plan(
     named = _named_sockets(settings, binds, inheritance, warnings)
     names = _unique_names(settings, problems)
     _addresses_once(settings, problems)
+    for one in settings.sockets:
+        problems += _wrong_options(one)
     planned: dict[str, PlannedServer] = {}
     for one in settings.servers:
         found = _server(one, names[id(one)], registry, inheritance, named, problems, warnings)
@@ -116,24 +119,59 @@ def _unique_names(settings: Settings, problems: list[Problem]) -> dict[int, str]
 
 def _addresses_once(settings: Settings, problems: list[Problem]) -> None:
     """An address that stands twice would be bound or claimed twice."""
-    seen: list[tuple[Address, Place]] = []
-    for one in settings.servers:
-        for number, address in enumerate(one.address):
-            if address is None:
-                continue
-            place = one.where("address", number)
-            clash = next((where for earlier, where in seen if _overlap(earlier, address)), None)
-            if clash is not None:
-                problems.append(Problem(f"address {address} is there twice; the first is at {clash}", place))
-            seen.append((address, place))
+    written = [(one.where("address", n), at, False) for one in settings.servers for n, at in enumerate(one.address)]
+    written += [
+        (one.where("listen", n), at, one.reuse_port) for one in settings.sockets for n, at in enumerate(one.listen)
+    ]
+    # For each place its parts that are taken; None is all of it.
+    seen: dict[tuple[object, ...], dict[int | None, Place]] = {}
+    for place, address, shared in sorted(written, key=lambda one: one[0]):
+        if address is None or (address.kind in ("tcp", "udp") and address.port == 0):
+            continue
+        taken = seen.setdefault(_contested(address), {})
+        # With SO_REUSEPORT each socket has a part of its own.
+        part = -len(taken) - 1 if shared and not address.path else address.position
+        clash = taken.get(part) or taken.get(None)
+        if clash is None and part is None:
+            clash = next(iter(taken.values()), None)
+        if clash is not None:
+            problems.append(Problem(f"address {address} is there twice; the first is at {clash}", place))
+        taken.setdefault(part, place)
 
 
-def _overlap(one: Address, other: Address) -> bool:
-    if one.kind == other.kind == "systemd" and one.name and one.name == other.name:
-        return one.position is None or other.position is None or one.position == other.position
-    if one.kind in ("tcp", "udp") and one.port == 0:
-        return False
-    return one.identity == other.identity
+def _contested(address: Address) -> tuple[object, ...]:
+    """What addresses that exclude each other have in common."""
+    if address.kind == "systemd" and address.name:
+        return ("name", address.name)
+    # A path holds one socket of whatever kind; abstract names are apart for streams and datagrams.
+    return ("path", address.path) if address.path.startswith("/") else address.identity
+
+
+def _wrong_options(settings: Settings) -> list[Problem]:
+    """What a `<socket>` says in vain, and owners that there are not."""
+    listen: Sequence[Address] = settings.listen
+    wrong: list[tuple[str, str]] = []
+    if not any(one.path.startswith("/") for one in listen):
+        wrong += [
+            (key, f"{key} is for UNIX paths, and no listen address is one")
+            for key in ("mode", "user", "group")
+            if getattr(settings, key) is not None
+        ]
+    if settings.bind_ipv6_only is not None and not any(_may_be_ipv6(one) for one in listen):
+        wrong.append(("bind_ipv6_only", "bind-ipv6-only is for IPv6 addresses, and no listen address is one"))
+    for key, number_of in (("user", user_id), ("group", group_id)):
+        try:
+            if getattr(settings, key) is not None:
+                number_of(getattr(settings, key))
+        except ValueError as error:
+            wrong.append((key, str(error)))
+    return [settings.problem(f"<socket {settings.name}>: {message}", key) for key, message in wrong]
+
+
+def _may_be_ipv6(address: Address) -> bool:
+    """Whether it is one, all interfaces, or a host name, which may have one."""
+    is_ipv4 = address.host.replace(".", "").isdecimal()
+    return address.kind in ("tcp", "udp") and not is_ipv4
 
 
 def _server(
@@ -156,7 +194,8 @@ def _server(
     listeners: list[Listener] = []
     for number, address in enumerate(settings.address):
         try:
-            found = resolve(address, name, kinds, inheritance, named, settings.backlog)
+            place = settings.where("address", number)
+            found = resolve(address, name, kinds, inheritance, named, settings.backlog, place)
         except ClaimError as error:
             problems.append(settings.problem(f"server {name!r}: {error}", "address", number))
             continue
@@ -189,6 +228,7 @@ def _named_sockets(
             tuple(one.listen),
             BindOptions(one.backlog, one.mode, one.user, one.group, one.bind_ipv6_only, one.reuse_port),
             f"<socket {one.name}> at {one.place}",
+            tuple(one.where("listen", number) for number in range(len(one.listen))),
         )
         for one in settings.sockets
     }

@@ -91,16 +91,17 @@ class Registry:
 
     Args:
         built_in: Name → registration, looked at first.
-        entry_points: What finds the entry points of the group, by name or (without one) all of them.
+        entry_points: What finds the entry points of the group; asked once, when the first of them is wanted.
     """
 
     def __init__(
         self,
         built_in: Mapping[str, Registration] = _BUILT_IN,
-        entry_points: Callable[..., Iterable[Any]] | None = None,
+        entry_points: Callable[[], Iterable[Any]] | None = None,
     ) -> None:
         self._built_in = built_in
-        self._entry_points = entry_points or _installed_entry_points
+        self._search = entry_points or _installed_entry_points
+        self._found: list[Any] | None = None
 
     def find(self, name: str) -> Registration | None:
         """The server type of that name, in any case; None when there is none.
@@ -118,7 +119,7 @@ class Registry:
             ConfigurationError: Two packages bring the same name.
         """
         found: dict[str, list[Registration]] = {name: [one] for name, one in self._built_in.items()}
-        for entry_point in self._entry_points():
+        for entry_point in self._entry_points:
             one = self._registration(entry_point)
             found.setdefault(one.name, []).append(one)
         clashes = [problem for name, those in sorted(found.items()) if (problem := _clash(name, those))]
@@ -128,12 +129,19 @@ class Registry:
 
     def nearest(self, name: str, others: Iterable[str] = ()) -> list[str]:
         """The known names that are spelled most like one that is unknown."""
-        known = {*self._built_in, *(one.name.lower() for one in self._entry_points()), *others}
+        known = {*self._built_in, *(one.name.lower() for one in self._entry_points), *others}
         return get_close_matches(name.lower(), sorted(known), n=3, cutoff=0.6)
+
+    @property
+    def _entry_points(self) -> list[Any]:
+        # Searching the installed distributions takes milliseconds.
+        if self._found is None:
+            self._found = list(self._search())
+        return self._found
 
     def _matching(self, name: str) -> list[Any]:
         # Entry points are named in any case and looked up in lower case: a search by exact name would miss some.
-        return [one for one in self._entry_points() if one.name.lower() == name]
+        return [one for one in self._entry_points if one.name.lower() == name]
 
     @staticmethod
     def _registration(entry_point: Any) -> Registration:

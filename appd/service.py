@@ -16,9 +16,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from appd import hosting
-from appd.endpoints import Listener
 from appd.errors import ConfigurationError, HostError, Problem
 from appd.interfaces import IDrainable
+from appd.listeners import Listener
 from appd.ports import Connections
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from appd.address import Address
 from appd.errors import ConfigurationError, Problem
 
-__all__ = ["SocketUnit", "find_units", "parse_unit", "read_folder"]
+__all__ = ["SocketUnit", "find_units", "parse_unit", "read_folder", "sockets_of"]
 
 # Where systemd looks for system units, the first wins: systemd.unit(5).
 UNIT_PATH = (
@@ -40,8 +40,8 @@ class SocketUnit(NamedTuple):
         name: Its file name, `appd.socket`.
         listen: Kind and address text of each Listen…= line, in order.
         fd_name: FileDescriptorName=, by default the name of the unit.
-        service: Service=, by default the service of the same name.
-        accept: Accept=.
+        service: Service=, by default the service of the same name; with Accept=yes its template.
+        accept: Accept=: each connection is passed, accepted, to an instance of the service.
     """
 
     name: str
@@ -84,8 +84,12 @@ def parse_unit(name: str, texts: Iterable[str]) -> SocketUnit:
     accept = single.get("accept", "no").lower() in ("yes", "true", "on", "1")
     # Accepted connections are called "connection" unless the unit names them: systemd.socket(5).
     default_name = "connection" if accept else name
-    service = single.get("service") or re.sub(r"\.socket\Z", ".service", name)
+    service = single.get("service") or f"{_template(name) if accept else name.removesuffix('.socket')}.service"
     return SocketUnit(name, tuple(listen), single.get("filedescriptorname") or default_name, service, accept)
+
+
+def _template(name: str) -> str:
+    return name.removesuffix(".socket").partition("@")[0] + "@"
 
 
 def read_folder(folder: str) -> list[SocketUnit]:
@@ -158,8 +162,16 @@ def _read(path: str) -> str:
 
 
 def sockets_of(address: Address, units: Iterable[SocketUnit]) -> list[tuple[SocketUnit, str, str]]:
-    """The sockets that a `systemd:name=` address would mean: unit, kind, address text."""
-    those = [(unit, kind, text) for unit in units if unit.fd_name == address.name for kind, text in unit.listen]
+    """The sockets that a `systemd:name=` address would mean: unit, kind, address text.
+
+    Of a unit with Accept=yes they are connections, whatever it listens on: systemd.socket(5) has it for streams only.
+    """
+    those = [
+        (unit, "connection" if unit.accept else kind, text)
+        for unit in units
+        if unit.fd_name == address.name
+        for kind, text in unit.listen
+    ]
     if address.position is None:
         return those
     return those[address.position : address.position + 1]

@@ -166,7 +166,7 @@ def pass_up(built: Built, notifier: Notifier) -> list[str]:
     Returns:
         The names in the store that this file uses.
     """
-    from appd.endpoints import BoundListener
+    from appd.listeners import BoundListener
 
     keeps: list[str] = []
     for one in built.plan.servers:

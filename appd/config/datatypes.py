@@ -20,6 +20,8 @@ _SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|)\Z", re.A)
 _SPAN_UNITS = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZE = re.compile(r"(\d+)\s*(B|KB|MB|GB|)\Z", re.A | re.I)
 _SIZE_UNITS = {"": 1, "B": 1, "KB": 1024, "MB": 1024**2, "GB": 1024**3}
+_LONGEST_SPAN = 3650 * 86400.0
+_LARGEST_SIZE = 1024**6
 _SWITCHES = {"on": True, "yes": True, "true": True, "1": True, "off": False, "no": False, "false": False, "0": False}
 _LEVELS = ("debug", "info", "warning", "error", "critical")
 _DOTTED = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*\Z")
@@ -36,7 +38,10 @@ def span(text: str) -> float:
     match = _SPAN.match(text)
     if match is None:
         raise ValueError(f"{text!r} is not a length of time like 500ms, 30s, 5m, 2h or 1d")
-    return float(match[1]) * _SPAN_UNITS[match[2]]
+    seconds = float(match[1]) * _SPAN_UNITS[match[2]]
+    if seconds > _LONGEST_SPAN:
+        raise ValueError(f"{text!r} is longer than ten years (3650d)")
+    return seconds
 
 
 def size(text: str) -> int:
@@ -44,7 +49,11 @@ def size(text: str) -> int:
     match = _SIZE.match(text)
     if match is None:
         raise ValueError(f"{text!r} is not a size like 4096, 64KB, 16MB or 1GB")
-    return int(match[1]) * _SIZE_UNITS[match[2].upper()]
+    # Compared by its digits first: int() refuses thousands of them, in words of its own.
+    digits = match[1].lstrip("0") or "0"
+    if len(digits) > 19 or (found := int(digits) * _SIZE_UNITS[match[2].upper()]) > _LARGEST_SIZE:
+        raise ValueError(f"{text!r} is larger than 1 EB")
+    return found
 
 
 def switch(text: str) -> bool:

@@ -20,12 +20,18 @@ from ZConfig.loader import ConfigLoader, SchemaLoader
 
 from appd.config.datatypes import REGISTERED
 from appd.config.matcher import Matcher, Nothing
-from appd.config.parser import Parser, read_text
+from appd.config.parser import Parser
+from appd.config.reading import read_text
 from appd.config.settings import Settings
+from appd.config.wording import cleaned, shown
 from appd.errors import ConfigurationError, Place, Problem
 from appd.registry import Registration, Registry
 
 __all__ = ["Loader", "load", "schema_with", "section_of"]
+
+# Deeper than anybody nests files, and more than anybody has.
+_DEEPEST = 50
+_MOST_FILES = 1000
 
 
 def load(path: str, registry: Registry | None = None) -> Settings:
@@ -77,13 +83,16 @@ def section_of(registration: Registration, registry: Registry, outer: Settings, 
     for key, value in (options.values["values"] if options is not None else {}).items():
         assert options is not None
         place = options.where(key)
+        if not matcher.has_key(key) and matcher.has_key(key.replace("_", "-")):
+            # The names of <options> are identifiers, which have no hyphen.
+            key = key.replace("_", "-")
         try:
             matcher.addValue(key, value, (place.line, None, place.file))
         except ZConfig.ConfigurationError as error:
             loader.report(error, place)
     settings = matcher.finish()
     if loader.problems:
-        raise ConfigurationError(*loader.problems)
+        raise ConfigurationError(*dict.fromkeys(loader.problems))
     return settings
 
 
@@ -103,16 +112,19 @@ class Loader(ConfigLoader):  # type: ignore[misc]  # ZConfig has no types
 
     Attributes:
         problems: What is wrong so far.
+        undefined: The names whose %define went wrong: that has been said, and is not said again where they are used.
     """
 
     def __init__(self, registry: Registry) -> None:
         super().__init__(_base_schema())
         self.registry = registry
         self.problems: list[Problem] = []
+        self.undefined: set[str] = set()
         self.place = Place("", 0)
         self._name: str | None = None
         self._first = ""
         self._reading: list[str] = []
+        self._files = 0
 
     def load(self, path: str) -> Settings:
         """Reads the file; see `load`."""
@@ -120,20 +132,21 @@ class Loader(ConfigLoader):  # type: ignore[misc]  # ZConfig has no types
         try:
             text = read_text(path)
         except ValueError as error:
-            wrong = ConfigurationError(Problem(str(error), place))
+            wrong = ConfigurationError(Problem(cleaned(str(error)), place))
             wrong.errno = getattr(error.__context__, "errno", None) or wrong.errno
             raise wrong from None
         top = Matcher(self.schema, self.schema, None, place, self)
         self._parse(path, text, top, {})
         settings = top.finish()
         if self.problems:
-            raise ConfigurationError(*sorted(self.problems, key=self._order))
+            # A file that is included twice says the same twice.
+            raise ConfigurationError(*dict.fromkeys(sorted(self.problems, key=self._order)))
         return settings
 
-    def _order(self, problem: Problem) -> tuple[bool, int]:
+    def _order(self, problem: Problem) -> tuple[bool, str, int]:
         # The file itself line by line, then the files it includes, each in the order of its own lines.
         place = problem.place or Place("", 0)
-        return (place.file != self._first, place.line)
+        return (place.file != self._first, *place)
 
     def _parse(self, path: str, text: str, section: Any, defines: dict[str, str]) -> None:
         if not self._reading:
@@ -142,7 +155,17 @@ class Loader(ConfigLoader):  # type: ignore[misc]  # ZConfig has no types
         Parser(path, text, self, defines).parse(section)
         self._reading.pop()
 
-    # What the parser calls.
+    # What the parser and the matchers call.
+
+    def complain(self, message: str, place: Place, value: str = "") -> None:
+        """Keeps a problem.
+
+        Args:
+            message: What is wrong.
+            place: Where.
+            value: The value that it is about, "" for none; see `cleaned`.
+        """
+        self.problems.append(Problem(cleaned(message, value), place))
 
     def section_starts(self, place: Place, name: str | None) -> None:
         """Notes the line of the section that starts next, and its name as written."""
@@ -155,25 +178,44 @@ class Loader(ConfigLoader):  # type: ignore[misc]  # ZConfig has no types
 
     def report(self, error: ZConfig.ConfigurationError, place: Place) -> None:
         """Keeps an error of ZConfig's as a problem."""
-        if isinstance(error, ZConfig.SubstitutionReplacementError):
-            message = (
-                f"${error.name} is not defined: write %define {error.name} VALUE before it, "
-                f"$({error.name.upper()}) for the environment, $$ for a dollar"
+        if not isinstance(error, ZConfig.SubstitutionReplacementError):
+            self.complain(error.message, place)
+            return
+        name = shown(error.name)
+        if f"$({error.name})" in error.source and error.name not in os.environ:
+            self.complain(f"$({name}) is not defined: the environment has no variable {name}", place)
+        elif error.name.lower() not in self.undefined:
+            self.complain(
+                f"${name} is not defined: write %define {name} VALUE before it, "
+                f"$({name.upper()}) for the environment, $$ for a dollar",
+                place,
             )
-        else:
-            message = error.message
-        self.problems.append(Problem(message, place))
 
     def include(self, parser: Parser, section: Any, path: str) -> None:
         """Reads an included file in the middle of another."""
         if os.path.realpath(path) in self._reading:
             chain = " includes ".join([*self._reading[self._reading.index(os.path.realpath(path)) :], path])
             parser.error(f"%include goes round in a circle: {chain}")
+        self._files += 1
+        if len(self._reading) > _DEEPEST:
+            parser.error(f"%include {path}: it is included {len(self._reading)} deep, and {_DEEPEST} are allowed")
+        if self._files > _MOST_FILES:
+            parser.error(f"%include {path}: more than {_MOST_FILES} files are included")
         try:
             text = read_text(path)
         except ValueError as error:
             parser.error(f"%include {path}: {error}")
         self._parse(path, text, section, parser.defines)
+
+    def takes(self, section: Any, type_: str) -> bool:
+        """Whether a section of that type may stand in this one."""
+        if isinstance(section, Nothing):
+            return False
+        try:
+            found = self._section_type(section, type_)
+        except ZConfig.ConfigurationError:
+            return True  # It is known; what is wrong with it is said when it starts.
+        return found is not None and section.section_info(found.name) is not None
 
     def startSection(self, parent: Any, type_: str, name: str | None) -> Any:
         if isinstance(parent, Nothing):
@@ -210,7 +252,7 @@ class Loader(ConfigLoader):  # type: ignore[misc]  # ZConfig has no types
             if registration is not None:
                 self.add_server_type(registration)
         except ConfigurationError as error:
-            raise ZConfig.ConfigurationError(str(error)) from None
+            raise ZConfig.ConfigurationError("; ".join(map(str, error.problems))) from None
 
     def add_server_type(self, registration: Registration) -> None:
         """Adds the section type that a server type brings.
@@ -234,8 +276,8 @@ class Loader(ConfigLoader):  # type: ignore[misc]  # ZConfig has no types
             outer = parent.type.name.rpartition(".")[2]
             allowed = ", ".join(f"<{one}>" for one in parent._section_names()) or "no section"
             listed = f"`appd types {parent.type.name.split('.')[0]}` lists what there is"
-            return f"<{type_}> is unknown in <{outer}>, which takes {allowed}; {listed}"
+            return f"<{shown(type_)}> is unknown in <{outer}>, which takes {allowed}; {listed}"
         ours = ("socket", "environment", "log")
         near = self.registry.nearest(type_, ours)
         hint = f"did you mean {' or '.join(f'<{one}>' for one in near)}? " if near else ""
-        return f"no server type or section is called <{type_}>: {hint}`appd types` lists what there is"
+        return f"no server type or section is called <{shown(type_)}>: {hint}`appd types` lists what there is"

@@ -14,7 +14,8 @@ from ZConfig.info import ValueInfo
 from ZConfig.matcher import BaseMatcher
 
 from appd.config.settings import Settings
-from appd.errors import Place, Problem
+from appd.config.wording import quoted
+from appd.errors import Place
 
 if TYPE_CHECKING:
     from appd.config.loader import Loader
@@ -41,22 +42,44 @@ class Matcher(BaseMatcher):  # type: ignore[misc]  # ZConfig has no types
         self._places: dict[str, list[Place]] = {}
         self._written: dict[str, list[str]] = {}
         self._named: dict[tuple[str, str], Place] = {}
+        self._passed_over: set[str] = set()
+
+    def section_info(self, type_: str) -> Any:
+        """How this section knows sections of that type; None when they have no place in it."""
+        # Not ZConfig's getsectioninfo: to that the name of a section must not be the name of a key.
+        for _key, info in self.type:
+            if info.issection():
+                kind = info.sectiontype
+                if type_ in (kind.getsubtypenames() if kind.isabstract() else [kind.name]):
+                    return info
+        return None
+
+    def has_key(self, key: str) -> bool:
+        """Whether the schema has a key of that name, free names aside."""
+        try:
+            realkey = self.type.keytype(key)
+        except ValueError:
+            return False
+        return any(known == realkey and not info.issection() for known, info in self.type)
+
+    def passed_over(self, key: str) -> None:
+        """Notes that a line with that key was wrong: it has been said, and the key is not missing too."""
+        self._passed_over.add(key.lower())
 
     def createChildMatcher(self, type_: Any, name: str | None) -> Matcher:
         place = self.context.place
         shown = type_.name.rpartition(".")[2]
-        try:
-            info = self.type.getsectioninfo(type_.name, name)
-        except ZConfig.ConfigurationError:
-            outer = f"<{self.type.name}>" if self.type.name else "the top of the file"
+        info = self.section_info(type_.name)
+        if info is None:
+            outer = f"<{self.type.name.rpartition('.')[2]}>" if self.type.name else "the top of the file"
             allowed = ", ".join(f"<{one}>" for one in self._section_names()) or "no section"
-            raise ZConfig.ConfigurationError(f"<{shown}> has no place in {outer}, which takes {allowed}") from None
+            raise ZConfig.ConfigurationError(f"<{shown}> has no place in {outer}, which takes {allowed}")
         if not info.isAllowedName(name):
             raise ZConfig.ConfigurationError(f"<{shown}> needs a name: <{shown} NAME>")
         kind = info.sectiontype.name
         if name and (earlier := self._named.setdefault((kind, name.lower()), place)) is not place:
             what = "server" if kind == "appd.server" else f"<{shown}>"
-            raise ZConfig.ConfigurationError(f"a second {what} is called {name!r}; the first is at {earlier}")
+            raise ZConfig.ConfigurationError(f"a second {what} is called {quoted(name)}; the first is at {earlier}")
         if not info.ismulti():
             if info.attribute in self._places:
                 raise ZConfig.ConfigurationError(
@@ -66,7 +89,7 @@ class Matcher(BaseMatcher):  # type: ignore[misc]  # ZConfig has no types
         return Matcher(info, type_, name, place, self.context)
 
     def addSection(self, type_: str, name: str | None, value: Settings) -> None:
-        info = self.type.getsectioninfo(type_, name)
+        info = self.section_info(type_)
         if info.ismulti():
             self._values[info.attribute].append(value)
             self._places.setdefault(info.attribute, []).append(value.place)
@@ -82,7 +105,7 @@ class Matcher(BaseMatcher):  # type: ignore[misc]  # ZConfig has no types
         if not info.ismulti():
             if attribute in self._places:
                 raise ZConfig.ConfigurationError(
-                    f"{key!r} is there twice; the first is at {self._places[attribute][0]}"
+                    f"{quoted(key)} is there twice; the first is at {self._places[attribute][0]}"
                 )
             self._values[attribute] = ValueInfo(value, position)
         else:
@@ -95,7 +118,7 @@ class Matcher(BaseMatcher):  # type: ignore[misc]  # ZConfig has no types
         if info.ismulti():
             values.setdefault(key, []).append(ValueInfo(value, position))
         elif key in values:
-            raise ZConfig.ConfigurationError(f"{key!r} is there twice; the first is at {self._places[key][0]}")
+            raise ZConfig.ConfigurationError(f"{quoted(key)} is there twice; the first is at {self._places[key][0]}")
         else:
             values[key] = ValueInfo(value, position)
         self._places.setdefault(key, []).append(place)
@@ -104,7 +127,9 @@ class Matcher(BaseMatcher):  # type: ignore[misc]  # ZConfig has no types
         try:
             realkey = self.type.keytype(key)
         except ValueError as error:
-            raise ZConfig.ConfigurationError(f"{key!r} is no name for a key here: {error}") from None
+            raise ZConfig.ConfigurationError(
+                f"{quoted(key)} is no name for a key here: {_in_our_words(key, str(error))}"
+            ) from None
         free = None
         for known, info in self.type:
             if known == realkey and not info.issection():
@@ -122,7 +147,7 @@ class Matcher(BaseMatcher):  # type: ignore[misc]  # ZConfig has no types
         near = get_close_matches(key.lower(), known, n=3, cutoff=0.6)
         hint = f"did you mean {' or '.join(near)}? " if near else f"it takes {', '.join(known) or 'no keys'}; "
         command = f"appd types {self.type.name.split('.')[0]}" if section else "appd types"
-        return f"{where} has no key {key!r}: {hint}`{command}` lists what there is"
+        return f"{where} has no key {quoted(key)}: {hint}`{command}` lists what there is"
 
     def _section_names(self) -> list[str]:
         names: list[str] = []
@@ -147,10 +172,11 @@ class Matcher(BaseMatcher):  # type: ignore[misc]  # ZConfig has no types
             else:
                 one = raw if raw is not None else info.getdefault()
                 values[attribute] = None if one is None else self._converted(info, one, key)
-            if info.minOccurs and attribute not in self._places and not values[attribute]:
+            missing = info.minOccurs and attribute not in self._places and not values[attribute]
+            if missing and key not in self._passed_over:
                 what = f"<{info.sectiontype.name.rpartition('.')[2]}>" if info.issection() else repr(key)
                 where = f"<{self.type.name.rpartition('.')[2]}>" if self.type.name else "the file"
-                self.context.problems.append(Problem(f"{where} needs {what}", self.place))
+                self.context.complain(f"{where} needs {what}", self.place)
         places = {attribute: tuple(found) for attribute, found in self._places.items()}
         written = {attribute: tuple(found) for attribute, found in self._written.items()}
         return Settings(self.type.name or "", self.name, self.place, values, places, written)
@@ -168,8 +194,18 @@ class Matcher(BaseMatcher):  # type: ignore[misc]  # ZConfig has no types
             return info.datatype(value.value)
         except ValueError as error:
             message = f"{key}: {error}" if key else str(error)
-            self.context.problems.append(Problem(message, Place(file, line)))
+            self.context.complain(message, Place(file, line), value.value)
             return None
+
+
+def _in_our_words(key: str, reason: str) -> str:
+    if "=" in key:
+        return "write KEY VALUE, without ="
+    if "regular expression" in reason:  # ZConfig's basic-key
+        return "a letter, then letters, digits, -, . and _"
+    if "identifier" in reason:  # ZConfig's identifier
+        return "a letter or _, then letters, digits and _"
+    return reason
 
 
 class Nothing:

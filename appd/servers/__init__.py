@@ -12,8 +12,8 @@ from zope.interface import implementer
 
 from appd.address import Address, parse
 from appd.binding import BindOptions
-from appd.endpoints import BoundListener, Listener
 from appd.interfaces import IServerType, Section
+from appd.listeners import BoundListener, Listener
 from appd.service import ServerService
 
 __all__ = ["ServerType"]

@@ -65,6 +65,38 @@ FILES = {
         b"<echo e>\n address 127.0.0.1:65536\n</echo>\n",
         ":2: address: '127.0.0.1:65536' is not an address: port 65536 is out of the range",
     ),
+    "misspelt prefix": (
+        b"<echo e>\n address sytemd:name=web\n</echo>\n",
+        ":2: server 'e': sytemd:name=web: no kind of address begins with 'sytemd': did you mean systemd:?",
+    ),
+    "unknown kind of endpoint": (
+        b"<echo e>\n address nosuch:kind:of=endpoint\n</echo>\n",
+        ":2: server 'e': nosuch:kind:of=endpoint: no kind of address begins with 'nosuch' (allowed: ",
+    ),
+    "wrong endpoint": (
+        b"<echo e>\n address haproxy:tcp:http\n</echo>\n",
+        ":2: server 'e': haproxy:tcp:http: Twisted cannot read it: ValueError: ",
+    ),
+    "empty path": (
+        b"<echo e>\n address unix:address=\n</echo>\n",
+        ":2: address: 'unix:address=' is not an address: the path is empty",
+    ),
+    "empty label": (
+        b"<echo e>\n address a..b:80\n</echo>\n",
+        ":2: address: 'a..b:80' is not an address: 'a..b' is not a host name",
+    ),
+    "sockets twice": (
+        b"<socket s>\n listen 81\n</socket>\n<socket t>\n listen 81\n</socket>\n" + SERVER.encode(),
+        ":5: address 81 is there twice; the first is at",
+    ),
+    "socket of nobody": (
+        b"<socket s>\n listen /run/x\n user no-such-user\n</socket>\n" + SERVER.encode(),
+        ":3: <socket s>: there is no user 'no-such-user'",
+    ),
+    "mode without a path": (
+        b"<socket s>\n listen 81\n mode 0660\n</socket>\n" + SERVER.encode(),
+        ":3: <socket s>: mode is for UNIX paths",
+    ),
     "no address": (b"<echo e>\n</echo>\n", ":1: server 'e' has no address"),
     "after nobody": (
         b"<echo e>\n address 127.0.0.1:0\n after f\n</echo>\n",
@@ -170,7 +202,7 @@ def test_address_in_use(start, tmp_path, what):
     first = tmp_path / "first.sock"
     running = start(f"<echo a>\n address {first}\n</echo>\n<echo b>\n address {address}\n</echo>\n")
     assert running.wait_exit() == 69
-    assert f"cannot listen on {address}: the address is in use" in running.errors
+    assert f"appd.conf:5: server 'b': cannot listen on {address}: the address is in use" in running.errors
     assert "Traceback" not in running.errors
     assert not first.exists()
     messages = running.manager.read_all()

@@ -116,12 +116,26 @@ def test_twisted_endpoint(start):
 
 
 def test_twisted_endpoint_that_cannot_listen(start):
-    """A port in use and an unknown kind of endpoint: 69, one line, no READY=1."""
+    """A port in use: 69, one line, no READY=1."""
     port = listening().getsockname()[1]
-    for address in f"haproxy:tcp:{port}:interface=127.0.0.1", "nosuch:kind:of=endpoint":
-        running = start(f"<echo e>\n address {address}\n</echo>\n")
-        assert running.wait_exit() == 69, running.errors
-        assert "Traceback" not in running.errors and all("READY" not in one for one in running.manager.read_all())
+    running = start(f"<echo e>\n address haproxy:tcp:{port}:interface=127.0.0.1\n</echo>\n")
+    assert running.wait_exit() == 69, running.errors
+    assert "Traceback" not in running.errors and all("READY" not in one for one in running.manager.read_all())
+
+
+def test_socket_section_for_datagrams(start, tmp_path):
+    """mode and group of a UNIX datagram socket."""
+    path = tmp_path / "d.sock"
+    text = f"<socket d>\n listen unix-dgram:{path}\n mode 0620\n group {os.getgid()}\n user {os.getuid()}\n</socket>\n"
+    start(text + "<echo e>\n address systemd:name=d\n</echo>\n").wait_ready()
+    assert stat.S_IMODE(os.lstat(path).st_mode) == 0o620
+
+
+def test_a_refusal_names_the_line_of_the_socket_section(start):
+    """What is mended there is looked for there."""
+    running = start("<socket e>\n listen 127.0.0.1:0\n listen /nowhere/at/all.sock\n</socket>\n" + ECHO)
+    assert running.wait_exit() == 69
+    assert "appd.conf:3: server 'e': cannot listen on /nowhere/at/all.sock: there is no folder" in running.errors
 
 
 def test_private_network(start):

@@ -79,6 +79,85 @@ def test_check_finds_units_that_disagree(tmp_path):
     assert "b.socket passes 'spare', which no server claims" in lines
 
 
+LOUD = "import sys\nprint('imported', file=sys.stdout)\ndef app(environ, start_response): ...\n"
+
+
+def hosted(folder: Path, text: str = "") -> Path:
+    """A file with an application beside it that prints when it is imported."""
+    (folder / "loud.py").write_text(LOUD)
+    file = folder / "appd.conf"
+    file.write_text(
+        f"python-path .\n{text}<http web>\n address systemd:name=web\n <wsgi>\n  application loud:app\n </wsgi>\n</http>\n"
+    )
+    return file
+
+
+def test_check_and_explain_write_nothing(tmp_path):
+    """No bytecode beside hosted code, and nothing of what it prints in the output."""
+    file = hosted(tmp_path)
+    environ = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+    checked = run("check", str(file), env=environ)
+    assert checked.returncode == 0 and checked.stdout == f"{file}: good, 1 server: web\n"
+    explained = run("explain", str(file), "--json", env=environ)
+    assert json.loads(explained.stdout)[0]["server"] == "web"
+    assert "imported" in checked.stderr and "imported" in explained.stderr
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["appd.conf", "loud.py"]
+
+
+def test_the_folder_of_units_is_relative_to_the_caller(tmp_path):
+    """--units is meant from where the command is given, whatever working-directory says."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    there.mkdir()
+    (here / "units").mkdir()
+    (here / "units" / "web.socket").write_text("[Socket]\nListenStream=80\nFileDescriptorName=web\n")
+    file = hosted(tmp_path, "working-directory there\n")
+    done = run("check", str(file), "--units", "units", cwd=here)
+    assert done.returncode == 0, done.stderr
+
+
+def test_check_knows_what_a_server_section_serves(tmp_path):
+    """<server> finds out when it is made: a protocol factory takes no datagrams."""
+    file = tmp_path / "appd.conf"
+    file.write_text(
+        "<server log>\n type twisted.internet.protocol:ServerFactory\n address systemd:name=log\n</server>\n"
+    )
+    (tmp_path / "log.socket").write_text("[Socket]\nListenDatagram=514\nFileDescriptorName=log\n")
+    done = run("check", str(file), "--units", str(tmp_path))
+    assert done.returncode == 78
+    assert done.stderr.splitlines() == [
+        f"{file}:3: systemd:name=log: log.socket passes a datagram socket (514), but server 'log' takes stream"
+    ]
+
+
+def test_check_of_accepted_connections(tmp_path):
+    """Whoever serves streams takes the connections of a unit with Accept=yes."""
+    (tmp_path / "each.socket").write_text("[Socket]\nListenStream=515\nAccept=yes\n")
+    file = tmp_path / "appd.conf"
+    file.write_text("<echo e>\n address systemd:name=connection\n</echo>\n")
+    done = run("check", str(file), "--units", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+
+
+def test_check_with_an_index(tmp_path):
+    """index= may mean any socket that its server takes: only what cannot be meant is reported."""
+    file = tmp_path / "appd.conf"
+    file.write_text(
+        f"<http web>\n address systemd:index=0\n address systemd:name=gone\n <static>\n  root {tmp_path}\n </static>\n</http>\n"
+    )
+    (tmp_path / "a.socket").write_text("[Socket]\nListenStream=80\n")
+    (tmp_path / "b.socket").write_text("[Socket]\nListenDatagram=81\n")
+    done = run("check", str(file), "--units", str(tmp_path))
+    first, second = done.stderr.splitlines()
+    assert first.startswith(f"{file}:3: systemd:name=gone: no .socket unit")
+    assert second == "b.socket passes 'b.socket', which no server claims"
+    (tmp_path / "c.socket").write_text("[Socket]\nListenStream=82\n")
+    done = run("check", str(file), "--units", str(tmp_path))
+    assert (
+        "a.socket, c.socket: 2 sockets that no name claims, more than the file has index= addresses (1)" in done.stderr
+    )
+
+
 def test_types():
     """The list, and the keys of one."""
     listed = run("types").stdout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import string
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -65,3 +66,38 @@ def test_any_text(text):
     else:
         assert parse(str(address)) == address
         assert str(parse(str(address))) == str(address)
+
+
+@given(
+    st.sampled_from(["a", "b-c", "", "x" * 63, "x" * 64, "9"]).flatmap(
+        lambda one: st.lists(st.just(one) | st.sampled_from(["d", ""]), min_size=1, max_size=90)
+    )
+)
+@example(["a", "", "b"])
+@example(["a"] * 127)
+@example(["a"] * 128)
+def test_host_names(labels):
+    """RFC 1035: labels of 1 to 63 octets, 253 together; what is accepted can be asked for."""
+    text = ".".join(labels)
+    try:
+        parsed = parse(f"{text}:80")
+    except AddressError:
+        return
+    assert len(text) <= 254
+    parsed.host.encode("idna")
+
+
+@pytest.mark.parametrize("text", ["unix:address=", "unix-dgram:address=", "unix:", "unix:address=:mode=660"])
+def test_empty_paths(text):
+    """No path at all."""
+    with pytest.raises(AddressError, match=r"the path is empty|exactly one path"):
+        parse(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["a..b:80", ".a:80", ".:80", f"{'x' * 64}:80", f"{'a.' * 126}aa:80", "tcp:80:interface=a..b", "[::::]:80"]
+)
+def test_hosts_that_nobody_could_resolve(text):
+    """Python raises UnicodeError for the names when they are looked up."""
+    with pytest.raises(AddressError, match="is not a"):
+        parse(text)

@@ -22,6 +22,7 @@ LAYERS = [
     {"registry"},
     {"config"},
     {"ports"},
+    {"listeners"},
     {"endpoints"},
     {"hosting"},
     {"service"},
