@@ -18,6 +18,9 @@ from appd.supervisor.supervisor import Supervisor
 
 __all__ = ["private_folder", "supervise"]
 
+# What fits into sun_path with its final NUL: unix(7).
+_MAX_PATH = 107
+
 
 def supervise(
     work: Callable[[Inheritance | None], int],
@@ -65,6 +68,8 @@ def supervise(
         return error.exit_code
     finally:
         if folder:
+            for name in os.listdir(folder):
+                os.unlink(os.path.join(folder, name))
             os.rmdir(folder)
         log.close()
 
@@ -82,9 +87,18 @@ def private_folder(environ: Mapping[str, str]) -> str:
 
     Args:
         environ: RUNTIME_DIRECTORY (systemd.exec(5), the first of a list), else XDG_RUNTIME_DIR, else /tmp holds it.
+
+    Raises:
+        HostError: It cannot be made.
     """
     runtime = environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
     base = runtime or environ.get("XDG_RUNTIME_DIR") or "/tmp"
     folder = os.path.join(base, f"appd-{os.getpid()}-{os.urandom(6).hex()}")
-    os.mkdir(folder, 0o700)
+    if len(folder) + len("/control") > _MAX_PATH:
+        raise HostError(f"{base}: its path is too long to hold a socket: set RUNTIME_DIRECTORY to a shorter one")
+    try:
+        os.mkdir(folder, 0o700)
+    except OSError as error:
+        hint = "RuntimeDirectory= of the unit makes one, XDG_RUNTIME_DIR names one"
+        raise HostError(f"no folder for sockets in {base}: {error.strerror} ({hint})", number=error.errno) from None
     return folder

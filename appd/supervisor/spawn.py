@@ -87,12 +87,12 @@ def _child(
             os.environ["LISTEN_PID"] = str(os.getpid())
             os.environ["LISTEN_FDS"] = str(len(passed))
             os.environ["LISTEN_FDNAMES"] = ":".join(name for name, _fd in passed)
+        _end_with_parent()
         if go_on is None:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
         for fd in numbers:
             os.set_inheritable(fd, False)
-        _end_with_parent()
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         go_on()
     finally:
