@@ -13,7 +13,7 @@ import re
 import socket
 from typing import NamedTuple
 
-__all__ = ["ALLOWED_FORMS", "PREFIXES", "Address", "AddressError", "parse"]
+__all__ = ["ALLOWED_FORMS", "PREFIXES", "Address", "AddressError", "parse", "parse_bind"]
 
 ALLOWED_FORMS = (
     "systemd:name=NAME, systemd:name=NAME:position=N, systemd:index=N, 8080, 127.0.0.1:8080, [::1]:8080, "
@@ -116,6 +116,28 @@ def parse(text: str) -> Address:
         return _parse(text)
     except _Wrong as reason:
         raise AddressError(f"{text!r} is not an address: {reason} (allowed: {ALLOWED_FORMS})") from None
+
+
+def parse_bind(text: str) -> tuple[str, Address]:
+    """Reads what follows `--bind`: NAME=ADDRESS.
+
+    Returns:
+        The name and an address that appd can bind.
+
+    Raises:
+        ValueError: It is none.
+    """
+    name, equals, address = text.partition("=")
+    if not equals or not name:
+        raise ValueError(f"--bind {text}: write NAME=ADDRESS, like web=127.0.0.1:8080")
+    try:
+        parsed = parse(address)
+    except AddressError as error:
+        raise ValueError(f"--bind {text}: {error}") from None
+    if not parsed.is_bound_by_appd:
+        forms = "a port, HOST:PORT, a path, udp:… or unix-dgram:…"
+        raise ValueError(f"--bind {text}: {address} is no address to bind: {forms}")
+    return name, parsed
 
 
 class _Wrong(Exception):

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from appd import __version__
-from appd.address import Address, AddressError, parse
+from appd.address import Address, parse_bind
 from appd.errors import EX_IOERR, EX_OK, EX_SOFTWARE, EX_USAGE, AppdError
 from appd.signals import Stopped, StopSignals
 from appd.supervisor.spawn import CHANNEL
@@ -38,17 +38,10 @@ class _BindAction(argparse.Action):
     def __call__(
         self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: Any = None
     ) -> None:
-        name, equals, text = values.partition("=")
-        if not equals or not name:
-            parser.error(f"--bind {values}: write NAME=ADDRESS, like web=127.0.0.1:8080")
         try:
-            address = parse(text)
-        except AddressError as error:
-            parser.error(f"--bind {values}: {error}")
-        if not address.is_bound_by_appd:
-            parser.error(
-                f"--bind {values}: {text} is no address to bind: a port, HOST:PORT, a path, udp:… or unix-dgram:…"
-            )
+            name, address = parse_bind(values)
+        except ValueError as error:
+            parser.error(str(error))
         binds: dict[str, list[Address]] = getattr(namespace, self.dest)
         binds.setdefault(name, []).append(address)
 

@@ -14,7 +14,7 @@ from twisted.logger import ILogObserver, Logger
 from twisted.python import usage
 
 from appd.activation import inherit
-from appd.address import Address, AddressError, parse
+from appd.address import parse_bind
 from appd.errors import EX_SOFTWARE, AppdError
 from appd.notify import Notifier
 from appd.signals import StopSignals
@@ -37,16 +37,11 @@ class Options(usage.Options):
 
     def opt_bind(self, text: str) -> None:
         """NAME=ADDRESS: make the socket that systemd:name=NAME means, when systemd passed none; repeatable."""
-        name, equals, address = text.partition("=")
-        if not equals or not name:
-            raise usage.UsageError(f"--bind {text}: write NAME=ADDRESS, like web=127.0.0.1:8080")
         try:
-            parsed: Address = parse(address)
-        except AddressError as error:
-            raise usage.UsageError(f"--bind {text}: {error}") from None
-        if not parsed.is_bound_by_appd:
-            raise usage.UsageError(f"--bind {text}: {address} is no address to bind")
-        self["binds"].setdefault(name, []).append(parsed)
+            name, address = parse_bind(text)
+        except ValueError as error:
+            raise usage.UsageError(str(error)) from None
+        self["binds"].setdefault(name, []).append(address)
 
 
 def makeService(options: Options) -> MultiService:
