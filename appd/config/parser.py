@@ -223,6 +223,8 @@ class Parser(ZConfigParser):  # type: ignore[misc]  # ZConfig has no types
     def _define(self, argument: str) -> None:
         written, value = _first_word(argument)
         name = written.lower()
+        if not written:
+            self.error("%define needs a name: %define NAME VALUE")
         if not isname(name):
             self.error(f"{quoted(written)} is no name: write %define NAME VALUE, NAME of letters, digits and _")
         try:

@@ -47,7 +47,10 @@ FILES = {
     "missing include": (b"%include there/is/none.conf\n" + SERVER.encode(), ":1: %include "),
     "include of a URL": (b"%include http://127.0.0.1/x\n" + SERVER.encode(), ":1: %include reads local files only"),
     "undefined name": (b"threads $many\n" + SERVER.encode(), ":1: $many is not defined"),
-    "undefined environment": (b"threads $(NO_SUCH_VARIABLE)\n" + SERVER.encode(), "$(NO_SUCH_VARIABLE) is not defined: the environment has no variable"),
+    "undefined environment": (
+        b"threads $(NO_SUCH_VARIABLE)\n" + SERVER.encode(),
+        "$(NO_SUCH_VARIABLE) is not defined: the environment has no variable",
+    ),
     "comment at the end": (b"threads 4 # why\n" + SERVER.encode(), ":1: a comment needs a line of its own"),
     "two of one name": (
         SERVER.encode() + SERVER.replace("e>", "E>", 1).encode(),
