@@ -316,6 +316,8 @@ class _Run:
         if self._supervisor is None:
             self._go()
             return
+        # Ctrl-C of a terminal reaches every process; the supervisor tells this one, which would take both for two.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         from appd.channel import Channel
         from appd.service import ServerService
 

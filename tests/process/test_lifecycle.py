@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import signal
 import socket
 import time
@@ -136,6 +137,20 @@ def test_a_second_signal_ends_the_drain(slow, second):
         began = time.monotonic()
         assert running.stop(second) == 0
         assert time.monotonic() - began < 10
+
+
+def test_ctrl_c_of_a_terminal_drains(slow):
+    """It reaches supervisor and workers alike, and is one stop, not two."""
+    running, passed = slow()
+    running.wait_ready()
+    with socket.create_connection(passed.getsockname(), timeout=10) as client:
+        client.sendall(b"one")
+        assert client.recv(10) == b"one"
+        os.killpg(running.process.pid, signal.SIGINT)
+        running.wait_said("stopping")
+        client.sendall(b"two")
+        assert client.recv(10) == b"two"
+    assert running.wait_exit() == 0
 
 
 def test_idle_echo_connections_do_not_hold_a_stop(start):

@@ -81,8 +81,15 @@ class Running:
         surroundings = {key: value for key, value in os.environ.items() if key not in _CLEARED}
         surroundings |= {"NOTIFY_SOCKET": self.manager.path, **(environ or {})}
         command = [sys.executable, _ACTIVATE, ":".join(map(str, fds)), named, *arguments]
+        # A session of its own, so that a test may send a signal to the whole of it, as a terminal does.
         self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=surroundings, pass_fds=fds, cwd=folder
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=surroundings,
+            pass_fds=fds,
+            cwd=folder,
+            start_new_session=True,
         )
         self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
         self.err: list[str] = []
