@@ -28,6 +28,8 @@ _log = Logger(namespace="appd.lifecycle")
 
 # STATUS= follows the connections at most this often, in seconds: people read it.
 _STATUS_INTERVAL = 1.0
+# When to try again to tell a manager that is busy, in seconds.
+_RETRY = 0.1
 # The manager is asked for this much more each second of a drain: enough for a few missed turns of the reactor.
 _EXTENSION = 5.0
 
@@ -87,6 +89,7 @@ class Lifecycle(MultiService):
         self._status_due: Any = None
         self._watchdog: LoopingCall | None = None
         self._stopping: defer.Deferred[None] | None = None
+        notifier.when_blocked = lambda: reactor.callLater(_RETRY, notifier.flush)
         group.setServiceParent(self)
         group.draining = self._draining
         for server in group.servers:

@@ -6,8 +6,11 @@ Without NOTIFY_SOCKET in the environment everything here is silent.
 from __future__ import annotations
 
 import os
+import socket
 import time
-from collections.abc import Mapping, Sequence
+from array import array
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -75,32 +78,55 @@ def parse(message: bytes) -> dict[str, str]:
 class Notifier:
     """Sends messages to the service manager, and knows what it expects.
 
+    sd_notify(3) waits while the queue of the manager's socket is full, which is as long as the manager hangs. Here what
+    cannot be sent waits in the process, and the caller never does.
+
     Args:
         environ: Holds NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID.
-        send: What sends one message: sd_notify(3).
+        send: What sends one message with its descriptors; it raises BlockingIOError when it would have to wait.
+
+    Attributes:
+        watchdog_interval: How often to say WATCHDOG=1, in seconds; None when nobody waits for it.
+        when_blocked: Called when something waits: to call `flush` in a moment.
     """
 
     def __init__(self, environ: Mapping[str, str] = os.environ, send: Any = None) -> None:
-        self._wanted = "NOTIFY_SOCKET" in environ
-        self._send = send or _sd_notify
+        path = environ.get("NOTIFY_SOCKET", "")
+        self._send: Callable[[str, Sequence[int]], object] = send or partial(_send, path)
+        self._wanted = bool(path)
+        self._waiting: list[tuple[str, Sequence[int]]] = []
         self.watchdog_interval = _watchdog_interval(environ)
-        """How often to say WATCHDOG=1, in seconds; None when nobody waits for it."""
+        self.when_blocked: Callable[[], object] = lambda: None
 
     def tell(self, fds: Sequence[int] = (), **words: Any) -> None:
         """Sends one message. A manager that cannot be reached is no reason to stop.
 
         Args:
-            fds: Descriptors to pass with it, for FDSTORE=1; they stay the caller's.
+            fds: Descriptors to pass with it, for FDSTORE=1; they stay the caller's, and open.
             words: As for `compose`.
         """
         # A path in a message need not be UTF-8, and the message must be.
         message = compose(**words).encode("utf-8", "backslashreplace").decode()
-        if self._wanted and message:
+        if not self._wanted or not message:
+            return
+        if self._waiting and _is_news(message):
+            # What is only of the moment takes the place of what was.
+            self._waiting = [one for one in self._waiting if not _is_news(one[0])]
+        self._waiting.append((message, fds))
+        self.flush()
+
+    def flush(self) -> None:
+        """Sends what waits, as far as the manager takes it."""
+        while self._waiting:
             try:
-                self._send(message, fds)
+                self._send(*self._waiting[0])
+            except BlockingIOError:
+                self.when_blocked()
+                return
             except OSError:
                 # The manager restarts, or has gone with its namespace; its time-outs tell it what it missed.
-                return
+                pass
+            del self._waiting[0]
 
     def tell_failure(self, error: AppdError) -> None:
         """Tells why there will be no READY=1: the first problem, and how many more there are."""
@@ -109,13 +135,20 @@ class Notifier:
         self.tell(status=f"cannot start: {first}{more}", errno=error.errno)
 
 
-def _sd_notify(message: str, fds: Sequence[int] = ()) -> None:
-    from systemd import daemon
+# The words that a later message of the same kind makes worthless.
+_NEWS = frozenset({"STATUS", "WATCHDOG", "EXTEND_TIMEOUT_USEC", "X_APPD_CONNECTIONS", "X_APPD_DROPPED"})
 
-    if fds:
-        daemon.notify(message, fds=list(fds))
-    else:
-        daemon.notify(message)
+
+def _is_news(message: str) -> bool:
+    return {line.partition("=")[0] for line in message.split("\n")} <= _NEWS
+
+
+def _send(path: str, message: str, fds: Sequence[int]) -> None:
+    """One datagram, with a socket of its own, so that no fork inherits one."""
+    address = "\0" + path[1:] if path.startswith("@") else path
+    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", fds))] if fds else []
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sender:
+        sender.sendmsg([message.encode()], rights, socket.MSG_NOSIGNAL, address)
 
 
 def _watchdog_interval(environ: Mapping[str, str]) -> float | None:

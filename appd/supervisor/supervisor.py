@@ -79,6 +79,7 @@ class Supervisor:
         self._work = work
         self.log = log
         self._notifier = notifier
+        notifier.when_blocked = partial(poller.call_later, 0.1, notifier.flush)
         self.poller = poller
         self._mailbox = Mailbox(folder)
         self.serving: Generation | None = None
@@ -303,8 +304,6 @@ class Supervisor:
         if status != self._status:
             self._status = status
             self._notifier.tell(status=status)
-
-    # Deaths.
 
     def _reap(self) -> None:
         while True:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 
 import pytest
 
@@ -64,3 +65,41 @@ def test_a_manager_that_has_gone():
 def test_watchdog_interval(environ, interval):
     """Half of WATCHDOG_USEC, for the process that is meant."""
     assert Notifier(environ).watchdog_interval == interval
+
+
+def test_a_manager_that_is_busy_is_not_waited_for(tmp_path):
+    """Its queue is full: what is of the moment is replaced, what matters is kept, and all of it sent in order later."""
+    path = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(path)
+        manager.settimeout(5)
+        notifier = Notifier({"NOTIFY_SOCKET": path})
+        blocked: list[int] = []
+        notifier.when_blocked = lambda: blocked.append(1)
+        count = 0
+        while not blocked:
+            notifier.tell(status=f"number {count}")
+            count += 1
+            assert count < 100_000
+        notifier.tell(ready=True)
+        for number in range(1000):
+            notifier.tell(status=f"later {number}")
+        notifier.tell(stopping=True)
+        received: list[bytes] = []
+        while b"STOPPING=1" not in received:
+            received.append(manager.recv(4096))
+            notifier.flush()
+    assert received[-3:] == [b"READY=1", b"STATUS=later 999", b"STOPPING=1"]
+    assert len(received) < count + 3
+
+
+def test_descriptors_go_along(tmp_path):
+    """FDSTORE=1 with its descriptor: the receiver has a copy of it."""
+    path = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(path)
+        with (tmp_path / "file").open("w") as file:
+            Notifier({"NOTIFY_SOCKET": path}).tell(fds=[file.fileno()], also={"FDSTORE": "1", "FDNAME": "x"})
+            data, fds, _flags, _address = socket.recv_fds(manager, 100, 4)
+            assert data == b"FDSTORE=1\nFDNAME=x" and os.fstat(fds[0]).st_ino == os.fstat(file.fileno()).st_ino
+            os.close(fds[0])

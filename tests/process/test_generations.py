@@ -1,0 +1,407 @@
+"""Workers and generations: reload with a verdict, rollback, deaths and hangs, sockets that are kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from support.running import APPD, ask, listening, wait_until
+
+PID_APPLICATION = """
+import os, time
+def app(environ, start_response):
+    if environ["PATH_INFO"] == "/slow":
+        time.sleep(1.5)
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [str(os.getpid()).encode()]
+"""
+PID_FACTORY = """
+import os, time
+from twisted.internet.protocol import Factory, Protocol
+class Says(Protocol):
+    def dataReceived(self, data):
+        if data == b"hang":
+            time.sleep(60)
+        self.transport.write(str(os.getpid()).encode())
+        self.transport.loseConnection()
+def factory():
+    return Factory.forProtocol(Says)
+"""
+
+
+@pytest.fixture
+def service(start, tmp_path):
+    """Starts a server that answers with its PID; `file` is its configuration, `reload` asks for a reload."""
+    (tmp_path / "hosted.py").write_text(PID_APPLICATION)
+    (tmp_path / "theirs.py").write_text(PID_FACTORY)
+
+    class Service:
+        def __init__(self, before="", servers=None):
+            self.passed = listening()
+            self.control = str(tmp_path / "control")
+            self.servers = (
+                servers or "<http h>\n address systemd:name=h\n <wsgi>\n  application hosted:app\n </wsgi>\n</http>\n"
+            )
+            self.text = f"python-path {tmp_path}\n{before}{self.servers}"
+            self.running = start(self.text, ("h", self.passed), arguments=("--control", self.control)).wait_ready()
+            self.file = Path(self.running.manager.path).with_name("appd.conf")
+
+        def pid(self, path="/"):
+            answer = ask(self.passed, f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+            assert answer.startswith(b"HTTP/1.1 200 ")
+            return int(answer.rpartition(b"\n")[2])
+
+        def call(self, *arguments):
+            command = [APPD, *arguments, "--socket", self.control]
+            return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+
+        def reload(self):
+            return self.call("reload")
+
+        def status(self):
+            return json.loads(self.call("status", "--json").stdout)
+
+        def workers(self):
+            return {one["pid"] for one in self.status()["workers"] if one["state"] == "serving"}
+
+    return Service
+
+
+class Load:
+    """New connections from some threads, until it is left; `results` says what became of them."""
+
+    def __init__(self, address, threads=6):
+        self.address, self.results, self._end = address, Counter(), threading.Event()
+        self._threads = [threading.Thread(target=self._loop) for _ in range(threads)]
+
+    def _loop(self):
+        while not self._end.is_set():
+            try:
+                answer = ask(self.address, b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", timeout=20)
+                self.results["ok" if re.search(rb"\r\n\r\n\d+$", answer) else f"bad {answer[:40]!r}"] += 1
+            except OSError as error:
+                self.results[type(error).__name__] += 1
+
+    def __enter__(self):
+        for one in self._threads:
+            one.start()
+        wait_until(lambda: self.results["ok"] > 20)
+        return self
+
+    def __exit__(self, *_):
+        self._end.set()
+        for one in self._threads:
+            one.join()
+
+
+def gone(pid):
+    return not Path(f"/proc/{pid}").exists()
+
+
+def test_workers(service):
+    """READY=1 when both listen; both answer; the stop leaves nobody and nothing behind."""
+    running = (made := service("workers 2\n")).running
+    assert running.manager.messages[-1]["STATUS"] == "serving 1 server, 2 workers, 0 connections"
+    workers = made.workers()
+    assert len(workers) == 2
+    wait_until(lambda: {made.pid() for _ in range(20)} == workers)
+    assert Path(f"/proc/{running.process.pid}/status").read_text().split("Threads:\t")[1].split()[0] == "1"
+    maps = Path(f"/proc/{running.process.pid}/maps").read_text()
+    assert "zope" not in maps and "_openssl" not in maps
+    assert running.stop() == 0
+    assert all(gone(pid) for pid in workers)
+    assert not Path(made.control).exists()
+
+
+def test_reload_under_load(service):
+    """Three reloads under load: nothing is refused, reset or cut, and each returns when new workers serve."""
+    made = service("workers 2\n")
+    with Load(made.passed) as load:
+        for number in range(2, 5):
+            before = made.workers()
+            done = made.reload()
+            assert (done.returncode, done.stdout) == (0, f"generation {number} serves\n")
+            assert not made.workers() & before
+    assert set(load.results) == {"ok"}, load.results
+    told = made.running.manager.read_all()
+    assert sum("RELOADING" in one and "MONOTONIC_USEC" in one for one in told) == 3
+    assert sum("READY" in one for one in told) == 4
+
+
+def test_a_request_in_flight_is_answered_by_its_generation(service):
+    """A request that began before the reload is finished by the worker that has it."""
+    made = service()
+    first = made.pid()
+    answers = []
+    client = threading.Thread(target=lambda: answers.append(made.pid("/slow")))
+    client.start()
+    time.sleep(0.3)
+    assert made.reload().returncode == 0
+    assert made.pid() != first
+    client.join()
+    assert answers == [first]
+
+
+def test_a_bad_file_is_rolled_back(service):
+    """78 with the reason; the generation before has not noticed; once mended it reloads."""
+    made = service()
+    first = made.pid()
+    made.file.write_text(made.text.replace("address", "adress"))
+    done = made.reload()
+    assert done.returncode == 78
+    assert len(done.stderr.splitlines()) == 1 and "appd.conf:3: <http> has no key 'adress'" in done.stderr
+    assert made.pid() == first
+    made.running.wait_said("reload failed, the generation before goes on")
+    assert made.running.manager.read_all()[-1].get("STATUS", "").startswith("serving")
+    made.file.write_text(made.text)
+    assert made.reload().returncode == 0
+    assert made.pid() != first
+
+
+def test_an_application_that_fails_late_loses_nothing(service, tmp_path):
+    """It raises a second after it began to load, under load: nothing is lost, and the old code goes on."""
+    made = service("workers 2\n")
+    workers = made.workers()
+    with Load(made.passed) as load:
+        (tmp_path / "hosted.py").write_text("import time\ntime.sleep(1)\nraise RuntimeError('broken release')\n")
+        done = made.reload()
+        assert done.returncode == 78 and "RuntimeError: broken release" in done.stderr
+        assert made.workers() == workers
+    assert set(load.results) == {"ok"}, load.results
+
+
+def test_new_code_is_picked_up(service, tmp_path):
+    """A changed module is served after a reload."""
+    made = service()
+    (tmp_path / "hosted.py").write_text(PID_APPLICATION.replace("str(os.getpid())", "'12345'"))
+    os.utime(tmp_path / "hosted.py", (1, 1))
+    assert made.reload().returncode == 0
+    assert made.pid() == 12345
+
+
+def test_two_reloads_at_once(service, tmp_path):
+    """The second takes the place of the first, whose caller gets 75."""
+    made = service()
+    (tmp_path / "hosted.py").write_text("import time\ntime.sleep(1)\n" + PID_APPLICATION)
+    command = [APPD, "reload", "--socket", made.control]
+    first = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    wait_until(lambda: len(made.status()["workers"]) == 2)
+    assert made.reload().returncode == 0
+    _out, errors = first.communicate(timeout=10)
+    assert first.returncode == 75 and "a later reload took its place" in errors
+
+
+def test_the_asker_hangs_up(service, tmp_path):
+    """The reload goes on to its end, and is journaled."""
+    made = service()
+    first = made.pid()
+    (tmp_path / "hosted.py").write_text("import time\ntime.sleep(0.5)\n" + PID_APPLICATION)
+    asker = subprocess.Popen([APPD, "reload", "--socket", made.control])
+    wait_until(lambda: len(made.status()["workers"]) == 2)
+    asker.kill()
+    asker.wait()
+    made.running.wait_said("reloaded; no server changed")
+    assert made.pid() != first and made.status()["reload"]["exit"] == 0
+
+
+def test_hangup_reloads_and_changes_are_told(service):
+    """SIGHUP reloads without a verdict; what was added, changed and removed is one entry."""
+    made = service(servers="<echo a>\n address systemd:name=h\n</echo>\n<echo b>\n address 127.0.0.1:0\n</echo>\n")
+    text = "<echo a>\n address systemd:name=h\n after c\n</echo>\n<echo c>\n address 127.0.0.1:0\n</echo>\n"
+    made.file.write_text(text)
+    made.running.process.send_signal(signal.SIGHUP)
+    assert made.running.wait_said("reloaded;").endswith("reloaded; added: c; changed: a; removed: b")
+
+
+def test_a_killed_worker_is_replaced(service):
+    """Under load with a kill -9: only connections of that worker can be cut, none is refused; it comes back."""
+    made = service("workers 2\n")
+    workers = made.workers()
+    with Load(made.passed) as load:
+        os.kill(min(workers), signal.SIGKILL)
+        made.running.wait_said("was killed by SIGKILL; it is replaced")
+        wait_until(lambda: len(made.workers()) == 2)
+    assert set(load.results) <= {"ok", "ConnectionResetError", "bad b''"}, load.results
+    assert made.workers() & workers == {max(workers)} and made.status()["restarts"] == 1
+
+
+def test_a_hung_worker_is_dumped_and_replaced(service):
+    """Its stacks are one entry, with the hosted function in it."""
+    made = service("watchdog 1s\n", "<server s>\n type theirs:factory\n address systemd:name=h\n</server>\n")
+    first = int(ask(made.passed, b"pid"))
+    with socket.create_connection(made.passed.getsockname()) as client:
+        client.sendall(b"hang")
+        made.running.wait_said("has not answered for 1 s: it is killed")
+        made.running.wait_said("its stacks:")
+    assert re.search(r'theirs\.py", line \d+ in dataReceived', made.running.errors)
+    assert int(ask(made.passed, b"pid")) != first
+
+
+def test_what_keeps_state_runs_in_one_process(service):
+    """A factory by its dotted name has one process on `workers 2`; with `processes all` both; also after a reload."""
+    text = "<server s>\n type theirs:factory\n address systemd:name=h\n{}</server>\n"
+    made = service("workers 2\n", text.format(""))
+    assert len({ask(made.passed, b"pid") for _ in range(30)}) == 1
+    assert made.reload().returncode == 0
+    assert len({ask(made.passed, b"pid") for _ in range(30)}) == 1
+    made.file.write_text(made.text.replace("</server>", " processes all\n</server>"))
+    assert made.reload().returncode == 0
+    wait_until(lambda: len({ask(made.passed, b"pid") for _ in range(30)}) == 2)
+
+
+def test_bound_sockets_are_bound_once_and_kept(start, tmp_path):
+    """TCP and UNIX addresses on `workers 2`: kept over a reload, closed when the file does not have them any more."""
+    path, other = tmp_path / "a.sock", tmp_path / "b.sock"
+    text = "workers 2\n<echo e>\n address {}\n address 127.0.0.1:0\n</echo>\n"
+    control = str(tmp_path / "control")
+    running = start(text.format(path), arguments=("--control", control)).wait_ready()
+    inode = path.stat().st_ino
+    stored = [one["FDNAME"] for one in running.manager.messages if one.get("FDSTORE") == "1"]
+    assert stored == [f"appd-{path}", "appd-e=127.0.0.1%3A0"]
+    reload = [APPD, "reload", "--socket", control]
+    subprocess.run(reload, check=True, timeout=30, capture_output=True)
+    assert path.stat().st_ino == inode and ask(str(path), b"x", socket.AF_UNIX) == b"x"
+    Path(running.manager.path).with_name("appd.conf").write_text(text.format(other))
+    subprocess.run(reload, check=True, timeout=30, capture_output=True)
+    assert ask(str(other), b"x", socket.AF_UNIX) == b"x" and not path.exists()
+    assert any(
+        one.get("FDSTOREREMOVE") == "1" and one["FDNAME"] == f"appd-{path}" for one in running.manager.read_all()
+    )
+    assert running.stop() == 0
+    assert not other.exists()
+
+
+def test_a_killed_supervisor_takes_its_workers_along(service):
+    """kill -9: the workers leave by themselves."""
+    made = service("workers 2\n")
+    workers = made.workers()
+    made.running.process.kill()
+    wait_until(lambda: all(gone(pid) for pid in workers))
+
+
+def test_log_level_at_run_time(start, tmp_path):
+    """debug shows what was hidden, in every worker; one namespace can be silenced."""
+    (tmp_path / "theirs.py").write_text(
+        "import logging\nfrom twisted.internet.protocol import Factory, Protocol\n"
+        "class Logs(Protocol):\n    def dataReceived(self, data):\n"
+        "        logging.getLogger('theirs.inner').debug('debugging %s', data)\n"
+        "        self.transport.loseConnection()\n"
+        "def factory():\n    return Factory.forProtocol(Logs)\n"
+    )
+    passed, control = listening(), str(tmp_path / "control")
+    text = f"python-path {tmp_path}\n<server s>\n type theirs:factory\n address systemd:name=s\n</server>\n"
+    running = start(text, ("s", passed), arguments=("--control", control)).wait_ready()
+
+    def level(*words):
+        subprocess.run([APPD, "log-level", *words, "--socket", control], check=True, timeout=30)
+
+    ask(passed, b"one")
+    level("debug", "theirs")
+    wait_until(lambda: ask(passed, b"two") == b"" and "debugging b'two'" in running.errors)
+    level("error", "theirs")
+    time.sleep(0.2)
+    ask(passed, b"three")
+    assert running.stop() == 0
+    assert "debugging b'one'" not in running.errors and "debugging b'three'" not in running.errors
+
+
+def test_status_for_people(service):
+    """What is served by whom, and the last reload."""
+    made = service()
+    assert made.reload().returncode == 0
+    said = made.call("status").stdout
+    assert "serving 1 server, 1 worker" in said and "last reload" in said and "servers: h" in said
+    assert re.search(r"^1 +\d+ +2 +serving ", said, re.M)
+
+
+def test_nobody_at_the_control_socket(tmp_path):
+    """69 and one line."""
+    command = [APPD, "status", "--socket", str(tmp_path / "none")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 69 and "nobody is at the control socket" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+RUBBISH = {
+    "rubbish": b"\x00\xff rubbish\0",
+    "half": b'{"method": "io.appd.Sta',
+    "no JSON": b"}{\0",
+    "no object": b"[1]\0",
+    "deep": b"[" * 60000 + b"\0",
+    "no method": b'{"parameters": {}}\0',
+    "long": b"x" * (1 << 20),
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("what", RUBBISH)
+def test_rubbish_at_the_control_socket(service, what):
+    """Whatever comes, the service serves and answers the next who asks."""
+    made = service()
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(10)
+        client.connect(made.control)
+        try:
+            client.sendall(RUBBISH[what])
+            client.shutdown(socket.SHUT_WR)
+            assert client.recv(100) == b""
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+        assert made.status()["generation"] == 1
+    assert made.pid()
+
+
+def test_many_at_the_control_socket(service):
+    """Two hundred connections that say nothing: reloads and requests go on when they have gone."""
+    made = service()
+    clients = []
+    for _ in range(200):
+        client = socket.socket(socket.AF_UNIX)
+        clients.append(client)
+        client.connect(made.control)
+    assert made.pid()
+    for client in clients:
+        client.close()
+    wait_until(lambda: made.call("status").returncode == 0)
+
+
+def test_varlink_service_interface(service):
+    """GetInfo, GetInterfaceDescription, and the errors of the specification."""
+    made = service()
+
+    def call(method, **parameters):
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(10)
+            client.connect(made.control)
+            client.sendall(json.dumps({"method": method, "parameters": parameters}).encode() + b"\0")
+            return json.loads(client.recv(65536).rstrip(b"\0"))
+
+    assert "io.appd" in call("org.varlink.service.GetInfo")["parameters"]["interfaces"]
+    described = call("org.varlink.service.GetInterfaceDescription", interface="io.appd")["parameters"]["description"]
+    assert described.startswith("# Control") and "method Reload()" in described
+    assert call("io.appd.Nothing")["error"] == "org.varlink.service.MethodNotFound"
+    assert call("io.nobody.Nothing")["error"] == "org.varlink.service.InterfaceNotFound"
+    assert call("io.appd.SetLogLevel", level="loud")["error"] == "org.varlink.service.InvalidParameter"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become a stranger")
+def test_strangers_are_refused(service):
+    """Neither root nor the same user nor of its group: PermissionDenied."""
+    made = service()
+    os.chmod(made.control, 0o666)
+    for parent in Path(made.control).parents:
+        if "pytest" in str(parent):
+            parent.chmod(0o755)
+    command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", APPD, "reload", "--socket", made.control]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 69 and "permission denied" in done.stderr
+    assert made.status()["generation"] == 1
