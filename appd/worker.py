@@ -348,7 +348,7 @@ class _Run:
         keeps = pass_up(self._built, self._notifier)
         facts = {
             "X_APPD_WORKERS": str(self._built.settings.workers),
-            "X_APPD_WATCHDOG": str(self._built.settings.watchdog),
+            "X_APPD_WATCHDOG": str(int(self._built.settings.watchdog * 1000)),
             "X_APPD_KEEPS": " ".join(keeps),
             "X_APPD_SERVERS": "|".join(f"{one.name}={digest(one.settings)}" for one in self._built.plan.servers),
             "X_APPD_PREPARED": "1",

@@ -6,12 +6,12 @@ import array
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from appd.notify import parse
 
-__all__ = ["Letter", "Mailbox"]
+__all__ = ["Letter", "Mailbox", "number_of"]
 
 _CREDENTIALS = struct.Struct("3i")
 _MOST_FDS = 64
@@ -29,6 +29,18 @@ class Letter(NamedTuple):
     pid: int
     words: dict[str, str]
     fds: list[int]
+
+
+def number_of(words: Mapping[str, str], key: str, otherwise: int) -> int:
+    """A number among the words. Hosted code may write to NOTIFY_SOCKET too, and anything.
+
+    Args:
+        words: Variable → value.
+        key: The variable.
+        otherwise: What counts when it is not there, or no number.
+    """
+    text = words.get(key, "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else otherwise
 
 
 class Mailbox:

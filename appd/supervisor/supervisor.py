@@ -26,7 +26,7 @@ from appd.errors import EX_OK, EX_SOFTWARE
 from appd.notify import Notifier
 from appd.store import PREFIX, Store
 from appd.supervisor.generation import PREPARED, SERVING, Generation, Worker, send_signal
-from appd.supervisor.mailbox import Mailbox
+from appd.supervisor.mailbox import Mailbox, number_of
 from appd.supervisor.overview import changes, summary
 from appd.supervisor.poller import Poller, describe_exit
 from appd.supervisor.spawn import CHANNEL, STACKS, spawn
@@ -96,8 +96,6 @@ class Supervisor:
         self._last_number = 0
         self._status = ""
 
-    # From start to end.
-
     def run(self) -> int:
         """Supervises until the last worker has gone.
 
@@ -147,8 +145,6 @@ class Supervisor:
     def workers(self) -> list[Worker]:
         """Every worker of every generation."""
         return [worker for generation in self.generations() for worker in generation.workers.values()]
-
-    # Workers.
 
     def _new_generation(self) -> Generation:
         self._last_number += 1
@@ -210,15 +206,17 @@ class Supervisor:
         self._answer(EX_OK, f"generation {generation.number} serves")
 
     def _drain(self, generation: Generation) -> None:
-        generation.draining = True
-        self.draining.append(generation)
+        self._part_from(generation)
         for worker in generation.workers.values():
             worker.tell("drain")
         for oldest in self.draining[:-_MOST_DRAINING]:
             self.log.write(f"generation {oldest.number} still drains, and two later ones do: it ends at once", 4)
             send_signal(oldest.workers.values(), signal.SIGQUIT)
 
-    # Reload.
+    def _part_from(self, generation: Generation) -> None:
+        generation.draining = True
+        if generation.workers:
+            self.draining.append(generation)
 
     def reload(self, verdict: Verdict | None) -> None:
         """Starts a new generation with the file and code as they are now.
@@ -242,10 +240,10 @@ class Supervisor:
 
     def _end(self, generation: Generation) -> None:
         """Ends a generation that never served."""
-        generation.draining = True
-        self.draining.append(generation)
-        if self.coming is generation:
-            self.coming = None
+        self.coming = None
+        self._part_from(generation)
+        if self.serving is not None:
+            self._first(self.serving, "resume")
         send_signal(generation.workers.values(), signal.SIGKILL)
 
     def _answer(self, code: int, reason: str) -> None:
@@ -260,8 +258,6 @@ class Supervisor:
         if verdict is not None:
             verdict(code, reason)
 
-    # What workers say.
-
     def _read_letters(self) -> None:
         for letter in self._mailbox.read():
             found = [(g, w) for g in self.generations() for w in g.workers.values() if w.pid == letter.pid]
@@ -275,21 +271,21 @@ class Supervisor:
 
     def _heard(self, generation: Generation, worker: Worker, words: dict[str, str]) -> None:
         worker.status = words.get("STATUS", worker.status)
-        worker.errno = int(words.get("ERRNO", worker.errno))
-        worker.connections = int(words.get("X_APPD_CONNECTIONS", worker.connections))
-        worker.dropped = int(words.get("X_APPD_DROPPED", worker.dropped))
+        worker.errno = number_of(words, "ERRNO", worker.errno)
+        worker.connections = number_of(words, "X_APPD_CONNECTIONS", worker.connections)
+        worker.dropped = number_of(words, "X_APPD_DROPPED", worker.dropped)
         worker.alive = self.poller.clock()
         if "X_APPD_WATCHDOG" in words:
-            worker.watchdog = float(words["X_APPD_WATCHDOG"])
+            worker.watchdog = number_of(words, "X_APPD_WATCHDOG", 60000) / 1000
         if "X_APPD_WORKERS" in words and generation.wanted is None:
-            generation.wanted = int(words["X_APPD_WORKERS"])
+            generation.wanted = number_of(words, "X_APPD_WORKERS", 1)
             generation.servers = dict(
                 one.split("=", 1) for one in words.get("X_APPD_SERVERS", "").split("|") if "=" in one
             )
             generation.keeps = frozenset(words.get("X_APPD_KEEPS", "").split())
         moved = [worker.hears(word) for key, word in _WORDS if key in words]
         if "EXTEND_TIMEOUT_USEC" in words and (self.stopping or self.serving is None):
-            self._notifier.tell(status=summary(self), extend_timeout=int(words["EXTEND_TIMEOUT_USEC"]) / 1e6)
+            self._notifier.tell(status=summary(self), extend_timeout=number_of(words, "EXTEND_TIMEOUT_USEC", 0) / 1e6)
         if any(moved):
             self._advance(generation)
         elif generation is self.serving and not self.stopping:
@@ -347,7 +343,6 @@ class Supervisor:
         if self.serving is None:
             self._give_up(code, reason, errno)
             return
-        self._first(self.serving, "resume")
         self._tell_ready()
         self._answer(code, reason)
 

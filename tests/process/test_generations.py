@@ -161,6 +161,9 @@ def test_a_bad_file_is_rolled_back(service):
     assert len(done.stderr.splitlines()) == 1 and "appd.conf:3: <http> has no key 'adress'" in done.stderr
     assert made.pid() == first
     made.running.wait_said("reload failed, the generation before goes on")
+    assert (
+        made.status()["status"].startswith("serving 1 server, 1 worker, ") and "drains" not in made.status()["status"]
+    )
     assert made.running.manager.read_all()[-1].get("STATUS", "").startswith("serving")
     made.file.write_text(made.text)
     assert made.reload().returncode == 0
@@ -405,3 +408,13 @@ def test_strangers_are_refused(service):
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 69 and "permission denied" in done.stderr
     assert made.status()["generation"] == 1
+
+
+def test_hosted_code_that_writes_to_notify_socket(service, tmp_path):
+    """An application may speak sd_notify too, and rubbish: nothing of it harms the supervisor."""
+    said = ["ERRNO=x", "EXTEND_TIMEOUT_USEC=-1", "X_APPD_CONNECTIONS=many", "FDSTORE=1", "=", "READY=1"]
+    (tmp_path / "talks.py").write_text(
+        f"from systemd import daemon\ndef make():\n    for one in {said!r}:\n        daemon.notify(one)\n"
+    )
+    made = service("application-object talks:make\n")
+    assert made.pid() and made.reload().returncode == 0
