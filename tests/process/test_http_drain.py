@@ -87,7 +87,8 @@ class Draining:
 def draining(start: Callable[..., Running], tmp_path: Path):
     (tmp_path / "hosted.py").write_text(APPLICATION)
     sock = listening()
-    running = start(CONFIGURATION, ("web", sock)).wait_ready()
+    # A worker alone says STOPPING=1 itself, in the moment in which it begins to drain; a supervisor says it before.
+    running = start(CONFIGURATION, ("web", sock), arguments=("--single",)).wait_ready()
     made = Draining(running, sock, tmp_path / "run0")
     yield made
     for one in made.open:
