@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from appd.activation import Inheritance, inherit
 from appd.address import Address
-from appd.config import Settings, load
+from appd.config import Settings, load_kept
 from appd.errors import EX_OK, AppdError, ConfigurationError, Problem
 from appd.notify import Notifier
 from appd.signals import Stopped, StopSignals
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["Built", "build", "compose", "report", "run"]
 
 _ERROR, _WARNING = 3, 4
+# How long after it has begun to serve a worker keeps the validated file, in seconds.
+_KEEP_AFTER = 3.0
 NO_RELOAD = "SIGHUP: reload needs the supervisor; `systemctl restart` reads the file again"
 
 
@@ -274,13 +276,14 @@ class _Run:
         self._signals = signals
         self._notifier = notifier
         self._exit_code = EX_OK
+        self._keep_settings: Callable[[], object] = lambda: None
         self._levels: dict[str, str] = {}
         self._general = ""
         self._lifecycle: Lifecycle
 
     def run(self, inheritance: Inheritance | None) -> int:
         inheritance = inheritance or inherit()
-        settings = load(self._path)
+        settings, self._keep_settings = load_kept(self._path)
         configure_log(self._log, settings)
         self._signals.check()
         from twisted.internet import reactor
@@ -372,6 +375,9 @@ class _Run:
             self._lifecycle.startService()
         except AppdError as error:
             self._failed(error)
+            return
+        # When what waits has been served: the next start is the one that is to be quick.
+        self._reactor.callLater(_KEEP_AFTER, self._keep_settings)
 
     def _failed(self, error: AppdError) -> None:
         report(self._log, error)

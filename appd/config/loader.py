@@ -12,6 +12,7 @@ What ZConfig asks for, and where it is met:
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from typing import Any
 
 import ZConfig
@@ -19,6 +20,7 @@ from ZConfig.datatypes import Registry as DatatypeRegistry
 from ZConfig.loader import ConfigLoader, SchemaLoader
 
 from appd.config.datatypes import REGISTERED
+from appd.config.inputs import Inputs
 from appd.config.matcher import Matcher, Nothing
 from appd.config.parser import Parser
 from appd.config.reading import read_text
@@ -27,27 +29,14 @@ from appd.config.wording import cleaned, shown
 from appd.errors import ConfigurationError, Place, Problem
 from appd.registry import Registration, Registry
 
-__all__ = ["Loader", "load", "schema_with", "section_of"]
+__all__ = ["Loader", "schema_with", "section_of"]
+
+_HERE = os.path.dirname(__file__)
+_OWN_FILES = ("schema.xml", "datatypes.py", "matcher.py", "parser.py")
 
 # Deeper than anybody nests files, and more than anybody has.
 _DEEPEST = 50
 _MOST_FILES = 1000
-
-
-def load(path: str, registry: Registry | None = None) -> Settings:
-    """Reads a configuration file.
-
-    Args:
-        path: The file.
-        registry: Where server types are found.
-
-    Returns:
-        The settings of the file.
-
-    Raises:
-        ConfigurationError: Every problem of the file and of those it includes, in the order of their lines.
-    """
-    return Loader(registry or Registry()).load(path)
 
 
 def schema_with(*registrations: Registration) -> Any:
@@ -100,7 +89,7 @@ def _base_schema() -> Any:
     datatypes = DatatypeRegistry()
     for name, converter in REGISTERED.items():
         datatypes.register(name, converter)
-    with open(os.path.join(os.path.dirname(__file__), "schema.xml"), encoding="utf-8") as file:
+    with open(os.path.join(_HERE, "schema.xml"), encoding="utf-8") as file:
         return SchemaLoader(datatypes).loadFile(file, "package:appd.config:schema.xml")
 
 
@@ -125,12 +114,16 @@ class Loader(ConfigLoader):  # type: ignore[misc]  # ZConfig has no types
         self._first = ""
         self._reading: list[str] = []
         self._files = 0
+        self.inputs = Inputs()
+        """What the settings depend on."""
+        for path in (__file__, ZConfig.__file__, *(os.path.join(_HERE, name) for name in _OWN_FILES)):
+            self.inputs.file(path)
 
     def load(self, path: str) -> Settings:
-        """Reads the file; see `load`."""
+        """Reads the file; see `appd.config.load`."""
         place = Place(path, 0)
         try:
-            text = read_text(path)
+            text = self._read(path)
         except ValueError as error:
             wrong = ConfigurationError(Problem(cleaned(str(error)), place))
             wrong.errno = getattr(error.__context__, "errno", None) or wrong.errno
@@ -142,6 +135,10 @@ class Loader(ConfigLoader):  # type: ignore[misc]  # ZConfig has no types
             # A file that is included twice says the same twice.
             raise ConfigurationError(*dict.fromkeys(sorted(self.problems, key=self._order)))
         return settings
+
+    def _read(self, path: str) -> str:
+        self.inputs.file(path)
+        return read_text(path)
 
     def _order(self, problem: Problem) -> tuple[bool, str, int]:
         # The file itself line by line, then the files it includes, each in the order of its own lines.
@@ -202,7 +199,7 @@ class Loader(ConfigLoader):  # type: ignore[misc]  # ZConfig has no types
         if self._files > _MOST_FILES:
             parser.error(f"%include {path}: more than {_MOST_FILES} files are included")
         try:
-            text = read_text(path)
+            text = self._read(path)
         except ValueError as error:
             parser.error(f"%include {path}: {error}")
         self._parse(path, text, section, parser.defines)
@@ -261,6 +258,7 @@ class Loader(ConfigLoader):  # type: ignore[misc]  # ZConfig has no types
             ConfigurationError: Its component.xml is missing or wrong.
         """
         package = registration.package
+        self._note(package)
         try:
             self.importSchemaComponent(package)
         except Exception as error:  # ZConfig, the XML parser and a data type's import may all raise
@@ -270,6 +268,14 @@ class Loader(ConfigLoader):  # type: ignore[misc]  # ZConfig has no types
             raise ConfigurationError(
                 f"{registration}: component.xml of {package} has no <sectiontype name={registration.name!r}>"
             )
+
+    def _note(self, package: str) -> None:
+        self.inputs.own = self.inputs.own and package.startswith("appd.")
+        spec = find_spec(package)
+        for folder in (spec.submodule_search_locations or ()) if spec is not None else ():
+            for path in (os.path.join(folder, "component.xml"), os.path.join(folder, "datatypes.py")):
+                if os.path.exists(path):
+                    self.inputs.file(path)
 
     def _unknown_type(self, parent: Matcher, type_: str) -> str:
         if parent.type.name:

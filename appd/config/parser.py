@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Parser"]
 
+_VARIABLE = re.compile(r"\$\(([^()]*)\)")
 _COMMENT = re.compile(r"\s#")
 _COMMENT_AFTER_TAG = re.compile(r"(<[^>]*>)\s*#")
 _COMMENT_IN_OPEN_TAG = re.compile(r"(<[^>]*?)\s#")
@@ -194,6 +195,8 @@ class Parser(ZConfigParser):  # type: ignore[misc]  # ZConfig has no types
             raise
 
     def replace(self, text: str) -> str:
+        for name in _VARIABLE.findall(text):
+            self.context.inputs.variable(name)
         try:
             replaced: str = super().replace(text)
         except ZConfig.SubstitutionSyntaxError:
