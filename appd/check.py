@@ -8,11 +8,13 @@ from collections.abc import Iterable, Mapping
 from typing import TextIO
 
 from appd import units as unit_files
-from appd.config import load
+from appd.address import parse
+from appd.config import Settings, load
 from appd.errors import EX_OK, ConfigurationError, Problem
 from appd.plan import Plan, PlannedServer
+from appd.unitfiles import listen_lines, place_of, socket_lines
 
-__all__ = ["check", "disagreements"]
+__all__ = ["check", "disagreements", "socket_disagreements"]
 
 
 def check(path: str, unit_folder: str | None, out: TextIO) -> int:
@@ -44,6 +46,7 @@ def check(path: str, unit_folder: str | None, out: TextIO) -> int:
 
     serves = {name: one.kinds for name, one in built.services.items() if isinstance(one, ServerService)}
     problems = disagreements(built.plan, units, serves) if units is not None else []
+    problems += [problem for one in settings.sockets for problem in socket_disagreements(one, units or ())]
     if problems:
         raise ConfigurationError(*problems)
     for warning in built.plan.warnings:
@@ -82,6 +85,62 @@ def disagreements(
                 problems += _of_address(server, kinds, number, units)
     unclaimed = [unit for unit in units if unit.fd_name not in wanted]
     return problems + _unclaimed(unclaimed, list(by_index.values()))
+
+
+def socket_disagreements(section: Settings, units: Iterable[unit_files.SocketUnit]) -> list[Problem]:
+    """Where a `<socket>` and the units that pass sockets of its name say different things.
+
+    Args:
+        section: The `<socket>`.
+        units: The .socket units.
+
+    Returns:
+        A problem for each address that only one of them has and each setting that differs; none without such a unit.
+    """
+    those = [one for one in units if one.fd_name == section.name]
+    # A template's specifiers mean something only in an instance.
+    if not those or any("%" in text.replace("%%", "") for unit in those for _kind, text in unit.listen):
+        return []
+    names = ", ".join(unit.name for unit in those)
+    mend = "`appd units` makes the unit anew"
+    wanted = {(_KINDS[directive], text) for directive, text in listen_lines(section)}
+    there = {(kind, _as_written(text)) for unit in those for kind, text in unit.listen}
+    problems = [
+        section.problem(f"<socket {section.name}>: {names} does not listen on {text} ({kind}); {mend}", "listen")
+        for kind, text in sorted(wanted - there)
+    ]
+    problems += [
+        section.problem(f"<socket {section.name}>: {names} listens on {text} ({kind}), which is not here; {mend}")
+        for kind, text in sorted(there - wanted)
+    ]
+    said = {key for key in ("backlog", "mode") if any(getattr(one, key) is not None for one in section.listen)}
+    said |= {key for key in _KEYS.values() if section.values.get(key) is not None}
+    for directive, value in socket_lines(section):
+        for unit in those if _KEYS.get(directive, "") in said else ():
+            found = unit.single.get(directive.lower(), "")
+            if found.lstrip("0").lower() != value.lstrip("0").lower():
+                message = f"<socket {section.name}>: {unit.name} has {directive}={found}, here it is {value}; {mend}"
+                problems.append(section.problem(message, _KEYS[directive]))
+    return problems
+
+
+_KINDS = {"ListenStream": "stream", "ListenDatagram": "datagram"}
+# What is compared when the section says it; the rest are defaults.
+_KEYS = {
+    "Backlog": "backlog",
+    "SocketMode": "mode",
+    "SocketUser": "user",
+    "SocketGroup": "group",
+    "BindIPv6Only": "bind_ipv6_only",
+}
+
+
+def _as_written(text: str) -> str:
+    """The address of a unit as `appd units` would write it."""
+    try:
+        return place_of(parse(text.replace("%%", "%")))
+    except ValueError:
+        return text
 
 
 def _of_address(

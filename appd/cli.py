@@ -79,6 +79,12 @@ def _parser() -> _Parser:
     explain.add_argument("--json", action="store_true", help="as JSON")
     explain.set_defaults(act=_explain)
 
+    units = commands.add_parser("units", help="make the .socket units that the <socket> sections of a file ask for")
+    units.add_argument("file", metavar="FILE", help="the configuration file")
+    units.add_argument("--output", metavar="DIR", help="write them into this folder of units")
+    units.add_argument("--diff", action="store_true", help="show how the folder differs, and write nothing")
+    units.set_defaults(act=_units)
+
     for name, act, what in (
         ("status", _status, "show generation, workers, servers and the last reload"),
         ("reload", _reload, "read the file and the code anew, and return when that serves or the old was kept"),
@@ -176,6 +182,12 @@ def _check(options: argparse.Namespace, _signals: StopSignals) -> int:
     from appd.check import check
 
     return check(options.file, options.units, sys.stdout)
+
+
+def _units(options: argparse.Namespace, _signals: StopSignals) -> int:
+    from appd.unitwriter import units
+
+    return units(options.file, options.output, options.diff, sys.stdout)
 
 
 def _types(options: argparse.Namespace, _signals: StopSignals) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from appd.address import Address
@@ -42,6 +42,7 @@ class SocketUnit(NamedTuple):
         fd_name: FileDescriptorName=, by default the name of the unit.
         service: Service=, by default the service of the same name; with Accept=yes its template.
         accept: Accept=: each connection is passed, accepted, to an instance of the service.
+        single: Every other directive of [Socket] in lower case → its value.
     """
 
     name: str
@@ -49,6 +50,7 @@ class SocketUnit(NamedTuple):
     fd_name: str
     service: str
     accept: bool
+    single: Mapping[str, str]
 
     @property
     def stem(self) -> str:
@@ -85,7 +87,8 @@ def parse_unit(name: str, texts: Iterable[str]) -> SocketUnit:
     # Accepted connections are called "connection" unless the unit names them: systemd.socket(5).
     default_name = "connection" if accept else name
     service = single.get("service") or f"{_template(name) if accept else name.removesuffix('.socket')}.service"
-    return SocketUnit(name, tuple(listen), single.get("filedescriptorname") or default_name, service, accept)
+    fd_name = single.get("filedescriptorname", "").replace("%%", "%") or default_name
+    return SocketUnit(name, tuple(listen), fd_name, service, accept, single)
 
 
 def _template(name: str) -> str:

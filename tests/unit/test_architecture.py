@@ -31,7 +31,8 @@ LAYERS = [
     {"servers.server"},
     {"channel", "lifecycle", "plan"},
     {"worker"},
-    {"check", "explain", "remote", "tap", "typelist"},
+    {"unitfiles"},
+    {"check", "explain", "remote", "tap", "typelist", "unitwriter"},
     {"cli"},
     {"__main__"},
 ]

@@ -1,0 +1,203 @@
+"""The units that a configuration file asks for, as text.
+
+A `<socket>` section says what a .socket unit would. Here it becomes one, named after the service that the file belongs
+to, so that a port stands in one place:
+
+    /etc/appd/appd.conf   <socket http>  ─▶ appd.socket          any other <socket NAME> ─▶ appd-NAME.socket
+    /etc/appd/shop.conf   <socket http>  ─▶ appd@shop.socket     any other <socket NAME> ─▶ appd@shop:NAME.socket
+
+`http` is what the shipped units pass, so that its unit takes the place of the shipped one. The service gets a drop-in
+that ties it to those sockets. Follows systemd.socket(5), systemd.unit(5) and systemd.syntax(7).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import NamedTuple
+
+from appd.address import Address
+from appd.config.settings import Settings
+from appd.errors import ConfigurationError, Problem
+
+__all__ = ["UnitFile", "listen_lines", "mark", "place_of", "service_of", "socket_lines", "unit_files"]
+
+# The FileDescriptorName= of the shipped .socket units.
+_SHIPPED_NAME = "http"
+# The same as in the shipped units.
+_BACKLOG = 4096
+_MAX_UNIT_NAME = 255
+_DROP_IN = "50-appd-sockets.conf"
+
+
+class UnitFile(NamedTuple):
+    """One file.
+
+    Attributes:
+        path: Its path below a folder of units.
+        text: What is in it.
+    """
+
+    path: str
+    text: str
+
+
+def service_of(path: str) -> str:
+    """The service that a configuration file belongs to: `appd.service`, or `appd@NAME.service` for NAME.conf."""
+    stem = os.path.basename(path).removesuffix(".conf")
+    return "appd.service" if stem == "appd" else f"appd@{_escaped(stem)}.service"
+
+
+def mark(path: str) -> str:
+    """How the first line of each unit ends that was made from that file."""
+    return f"{path}: change it there.\n"
+
+
+def unit_files(settings: Settings, path: str) -> list[UnitFile]:
+    """Makes the units of a file.
+
+    Args:
+        settings: The settings of the file.
+        path: The file.
+
+    Returns:
+        A .socket unit for each `<socket>`, and the drop-in of the service; nothing when the file has no `<socket>`.
+
+    Raises:
+        ConfigurationError: A section says what no unit can, every problem at once.
+    """
+    service = service_of(path)
+    problems: list[Problem] = []
+    units: list[UnitFile] = []
+    for section in settings.sockets:
+        name = _unit_name(service, section.name)
+        if len(name) > _MAX_UNIT_NAME:
+            problems.append(section.problem(f"<socket {section.name}>: its unit would be called {name}: too long"))
+        try:
+            units.append(UnitFile(name, _socket_unit(section, service, path)))
+        except ConfigurationError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigurationError(*problems)
+    if not units:
+        return []
+    names = [one.path for one in units]
+    return [*units, UnitFile(f"{service}.d/{_DROP_IN}", _drop_in(names, path))]
+
+
+def _unit_name(service: str, socket: str) -> str:
+    stem = service.removesuffix(".service")
+    if socket == _SHIPPED_NAME:
+        return f"{stem}.socket"
+    # A colon is in no FileDescriptorName=, so that no instance is called like the socket of another.
+    return f"{stem}{':' if '@' in stem else '-'}{_escaped(socket)}.socket"
+
+
+def _escaped(name: str) -> str:
+    """What a unit name cannot hold as `\\xHH`: systemd-escape(1), but for the hyphen, which it may."""
+    return re.sub(r"[^A-Za-z0-9:_.-]", lambda match: "".join(f"\\x{one:02x}" for one in match[0].encode()), name)
+
+
+def _literal(text: str) -> str:
+    """A value in which nothing is a specifier, nor a continued line."""
+    return text.replace("%", "%%")
+
+
+def _socket_unit(section: Settings, service: str, path: str) -> str:
+    said = listen_lines(section) + socket_lines(section)
+    lines = [f"{directive}={_literal(value)}" for directive, value in said]
+    if any(address.path.startswith("/") for address in section.listen):
+        lines.append("# The path goes with the socket unit.\nRemoveOnStop=yes")
+    return "\n".join(
+        [
+            f"# Made by `appd units` from <socket {section.name}> of {mark(path)}".rstrip("\n"),
+            "[Unit]",
+            f"Description=Socket {_literal(str(section.name))} of {service}",
+            "Documentation=man:systemd.socket(5)",
+            "",
+            "[Socket]",
+            *lines,
+            f"Service={service}",
+            "",
+            "[Install]",
+            "WantedBy=sockets.target",
+            "",
+        ]
+    )
+
+
+def socket_lines(section: Settings) -> list[tuple[str, str]]:
+    """Directive and value of what a `<socket>` says beside its addresses.
+
+    Raises:
+        ConfigurationError: Its addresses have options that differ: a unit has one of each.
+    """
+    modes = {one.mode for one in section.listen if one.mode is not None} | {section.mode} - {None}
+    backlogs = {one.backlog for one in section.listen if one.backlog is not None} | {section.backlog} - {None}
+    for key, found in (("mode", modes), ("backlog", backlogs)):
+        if len(found) > 1:
+            raise ConfigurationError(
+                section.problem(f"<socket {section.name}>: a unit has one {key}: make it a <socket> for each", "listen")
+            )
+    lines: list[tuple[str, str]] = [("FileDescriptorName", str(section.name))]
+    if not all(one.is_datagram for one in section.listen):
+        lines.append(("Backlog", str(next(iter(backlogs), _BACKLOG))))
+    if modes:
+        lines.append(("SocketMode", f"{next(iter(modes)):04o}"))
+    others = {
+        "SocketUser": section.user,
+        "SocketGroup": section.group,
+        "BindIPv6Only": section.bind_ipv6_only,
+        "ReusePort": "yes" if section.reuse_port else None,
+    }
+    lines += [(directive, str(value)) for directive, value in others.items() if value is not None]
+    return lines
+
+
+def listen_lines(section: Settings) -> list[tuple[str, str]]:
+    """Directive and value of each address of a `<socket>`, in order.
+
+    Raises:
+        ConfigurationError: An address is none that a unit can have; every one at once.
+    """
+    problems: list[Problem] = []
+    lines: list[tuple[str, str]] = []
+    for number, address in enumerate(section.listen):
+        try:
+            lines.append(("ListenDatagram" if address.is_datagram else "ListenStream", place_of(address)))
+        except ValueError as error:
+            problems.append(section.problem(f"<socket {section.name}>: {address}: {error}", "listen", number))
+    if problems:
+        raise ConfigurationError(*problems)
+    return lines
+
+
+def place_of(address: Address) -> str:
+    """An address as systemd.socket(5) writes it.
+
+    Raises:
+        ValueError: A unit cannot have it.
+    """
+    if address.path:
+        return address.path
+    if not address.port:
+        raise ValueError("a .socket unit needs a port: write its number in place of 0")
+    if not address.host:
+        return str(address.port)
+    if ":" in address.host:
+        return f"[{address.host}]:{address.port}"
+    if not address.host.replace(".", "").isdecimal():
+        raise ValueError("a .socket unit takes no host name: write its IP address")
+    return f"{address.host}:{address.port}"
+
+
+def _drop_in(names: list[str], path: str) -> str:
+    listed = " ".join(names)
+    return (
+        f"# Made by `appd units` from {mark(path)}"
+        "[Unit]\n"
+        "# The sockets stay when the service stops, so that no client is refused meanwhile.\n"
+        f"Requires={listed}\nAfter={listed}\n\n"
+        "[Service]\n"
+        f"Sockets={listed}\n"
+    )

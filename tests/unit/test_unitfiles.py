@@ -1,0 +1,147 @@
+"""<socket> sections as units, and where they and existing units say different things."""
+
+from __future__ import annotations
+
+import pytest
+
+from appd.check import socket_disagreements
+from appd.config import load
+from appd.errors import ConfigurationError
+from appd.unitfiles import service_of, unit_files
+from appd.units import parse_unit
+
+SOCKETS = """
+<socket http>
+  listen 80
+  listen [::1]:81
+  bind-ipv6-only both
+</socket>
+<socket log%d>
+  listen unix-dgram:/run/logs-%i.sock:mode=600
+  listen udp:127.0.0.1:5140
+  group adm
+</socket>
+"""
+HTTP_UNIT = """\
+# Made by `appd units` from <socket http> of {path}: change it there.
+[Unit]
+Description=Socket http of appd.service
+Documentation=man:systemd.socket(5)
+
+[Socket]
+ListenStream=80
+ListenStream=[::1]:81
+FileDescriptorName=http
+Backlog=4096
+BindIPv6Only=both
+Service=appd.service
+
+[Install]
+WantedBy=sockets.target
+"""
+
+
+def settings_of(tmp_path, text, name="appd.conf"):
+    path = tmp_path / name
+    path.write_text(f"{text}<echo e>\n  address systemd:name=http\n</echo>\n")
+    return load(str(path)), str(path)
+
+
+def units_of(tmp_path, text, name="appd.conf"):
+    return unit_files(*settings_of(tmp_path, text, name))
+
+
+def test_units(tmp_path):
+    """A .socket unit for each section, and a drop-in that ties the service to them."""
+    http, log, drop_in = units_of(tmp_path, SOCKETS)
+    assert http.path == "appd.socket"
+    assert http.text == HTTP_UNIT.format(path=tmp_path / "appd.conf")
+    assert log.path == "appd-log\\x25d.socket"
+    for line in (
+        "ListenDatagram=/run/logs-%%i.sock",
+        "ListenDatagram=127.0.0.1:5140",
+        "FileDescriptorName=log%%d",
+        "SocketMode=0600",
+        "SocketGroup=adm",
+        "RemoveOnStop=yes",
+    ):
+        assert line in log.text.splitlines()
+    assert "Backlog" not in log.text, "datagrams have none"
+    assert drop_in.path == "appd.service.d/50-appd-sockets.conf"
+    assert "Requires=appd.socket appd-log\\x25d.socket\n" in drop_in.text
+    assert "Sockets=appd.socket appd-log\\x25d.socket\n" in drop_in.text
+
+
+def test_what_is_written_reads_back(tmp_path):
+    """The reader of units and the writer mean the same."""
+    settings, path = settings_of(tmp_path, SOCKETS)
+    made = [one for one in unit_files(settings, path) if one.path.endswith(".socket")]
+    parsed = [parse_unit(one.path, [one.text]) for one in made]
+    assert [(one.fd_name, one.service) for one in parsed] == [("http", "appd.service"), ("log%d", "appd.service")]
+    for section in settings.sockets:
+        assert socket_disagreements(section, parsed) == []
+
+
+def test_instances(tmp_path):
+    """NAME.conf belongs to appd@NAME; no instance is called like the socket of another."""
+    sockets = "<socket http>\n  listen 80\n</socket>\n<socket admin>\n  listen 81\n</socket>\n"
+    names = [one.path for one in units_of(tmp_path, sockets, "shop.conf")]
+    assert names == ["appd@shop.socket", "appd@shop:admin.socket", "appd@shop.service.d/50-appd-sockets.conf"]
+    assert service_of("/etc/appd/my shop.conf") == "appd@my\\x20shop.service"
+
+
+def test_nothing_to_make(tmp_path):
+    """A file without <socket> keeps the shipped units."""
+    assert units_of(tmp_path, "") == []
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ("listen localhost:80", "takes no host name"),
+        ("listen 0", "needs a port"),
+        ("listen unix:/run/a:mode=600\n  listen unix:/run/b:mode=660", "one mode"),
+        ("listen tcp:80:backlog=5\n  backlog 6", "one backlog"),
+    ],
+)
+def test_what_no_unit_can_say(tmp_path, lines, message):
+    """One line with its place."""
+    with pytest.raises(ConfigurationError, match=f"appd.conf:[12]: <socket http>.*{message}"):
+        units_of(tmp_path, f"<socket http>\n  {lines}\n</socket>\n")
+
+
+def test_every_problem_at_once(tmp_path):
+    """Of all sections."""
+    text = "<socket http>\n listen localhost:80\n listen 0\n</socket>\n<socket b>\n listen a:1\n</socket>\n"
+    with pytest.raises(ConfigurationError) as caught:
+        units_of(tmp_path, text)
+    assert len(caught.value.problems) == 3
+
+
+@pytest.mark.parametrize(
+    ("unit", "message"),
+    [
+        ("ListenStream=81", "does not listen on 80"),
+        ("ListenStream=80\nListenStream=81", "listens on 81 .stream., which is not here"),
+        ("ListenDatagram=80", "does not listen on 80 .stream."),
+        ("ListenStream=80\nSocketMode=0600", None),
+        ("ListenStream=80\nBacklog=128", "has Backlog=128, here it is 7"),
+        ("ListenStream=80\nBacklog=7", None),
+        ("ListenStream=%i", None),
+    ],
+)
+def test_disagreements(tmp_path, unit, message):
+    """What the section says counts, what it does not say is the unit's."""
+    settings, _path = settings_of(tmp_path, "<socket http>\n  listen 80\n  backlog 7\n</socket>\n")
+    if "Backlog" not in unit:
+        unit += "\nBacklog=7"
+    found = socket_disagreements(
+        settings.sockets[0], [parse_unit("appd.socket", [f"[Socket]\nFileDescriptorName=http\n{unit}\n"])]
+    )
+    if message is None:
+        assert found == []
+    else:
+        import re
+
+        assert any(re.search(message, one.message) for one in found), found
+        assert all("appd units" in one.message for one in found)
