@@ -105,10 +105,10 @@ class Operator:
             if code:
                 connection.reply(encode_error("ReloadFailed", {"reason": reason, "exit": code}))
             else:
-                serving = self._supervisor.serving
+                serving = self._supervisor.rollout.serving
                 connection.reply(encode_reply({"generation": serving.number if serving is not None else 0}))
 
-        self._supervisor.reload(verdict)
+        self._supervisor.rollout.reload(verdict)
 
     def _status(self, _call: Call, connection: _Connection) -> None:
         connection.reply(encode_reply(report(self._supervisor)))
@@ -119,7 +119,7 @@ class Operator:
             wrong = "level" if level not in _LEVELS else "namespace"
             connection.reply(encode_error("org.varlink.service.InvalidParameter", {"parameter": wrong}))
             return
-        self._supervisor.tell_workers(f"log-level {level} {namespace}".rstrip())
+        self._supervisor.rollout.tell_workers(f"log-level {level} {namespace}".rstrip())
         connection.reply(encode_reply({}))
 
     def _info(self, _call: Call, connection: _Connection) -> None:
