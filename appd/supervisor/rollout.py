@@ -18,9 +18,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
-from appd.errors import EX_OK, EX_SOFTWARE
+from appd.errors import EX_CONFIG, EX_OK, EX_SOFTWARE, EX_UNAVAILABLE
 from appd.supervisor.generation import PREPARED, SERVING, Generation, Worker, send_signal
-from appd.supervisor.mailbox import number_of
+from appd.supervisor.mailbox import number_of, unpack
 from appd.supervisor.overview import changes, summary
 from appd.supervisor.poller import describe_exit
 
@@ -36,6 +36,12 @@ EX_SUPERSEDED = 75
 
 # Draining generations beyond so many end the drain of the oldest.
 _MOST_DRAINING = 2
+# Each takes descriptors of the supervisor's; a number beyond this is a slip of the pen.
+_MOST_WORKERS = 256
+# How long to wait at least when there can be no further process, in seconds.
+_REFUSED = 1.0
+# What a worker may ask of systemd's patience at a time, in seconds.
+_MOST_EXTENSION = 60.0
 _EINVAL = 22
 
 Verdict = Callable[[int, str], None]
@@ -88,7 +94,7 @@ class Rollout:
     def start(self) -> None:
         """Starts the first generation, forked."""
         self.coming = self._new_generation()
-        self._spawn(self.coming, 1, forked=True)
+        self._start_worker(self.coming, 1, forked=True)
 
     def stop(self) -> None:
         """Drains every worker and leaves; a second time, leaves at once."""
@@ -119,6 +125,31 @@ class Rollout:
         """Every worker of every generation."""
         return [worker for generation in self.generations() for worker in generation.workers.values()]
 
+    def _start_worker(self, generation: Generation, number: int, forked: bool = False) -> bool:
+        """Starts a worker. When the host refuses, a generation on its way in fails, and a replacement waits."""
+        try:
+            self._spawn(generation, number, forked)
+        except OSError as error:
+            if generation is self.coming:
+                reason = f"no further process can be started: {error.strerror}"
+                if self.serving is None:
+                    self._log.write(reason, 3)
+                self._failed(generation, EX_UNAVAILABLE, reason, error.errno or 0)
+                return False
+            pause = max(_REFUSED, generation.patience(number, 0.0))
+            text = f"worker {number} cannot be started: {error.strerror}; it is tried again in {pause:.0f} s"
+            self._log.write(text, 3, APPD_WORKER=str(number))
+            self._start_later(generation, number, pause)
+            return False
+        return True
+
+    def _start_later(self, generation: Generation, number: int, pause: float) -> None:
+        def again() -> None:
+            if generation is self.serving and not self.stopping and number not in generation.workers:
+                self._start_worker(generation, number)
+
+        self._poller.call_later(pause, again)
+
     def _new_generation(self) -> Generation:
         self._last_number += 1
         return Generation(self._last_number)
@@ -133,8 +164,8 @@ class Rollout:
                     worker.tell("go")
             return
         for number in range(1, generation.wanted + 1):
-            if number not in generation.workers:
-                self._spawn(generation, number)
+            if number not in generation.workers and not self._start_worker(generation, number):
+                return
         if generation.all_in(PREPARED):
             if self.serving is not None:
                 # What runs in one process only must not run in two.
@@ -159,7 +190,7 @@ class Rollout:
         self._part_from(generation)
         for worker in generation.workers.values():
             worker.tell("drain")
-        for oldest in self.draining[:-_MOST_DRAINING]:
+        for oldest in [one for one in self.draining if not one.ended][:-_MOST_DRAINING]:
             self._log.write(f"generation {oldest.number} still drains, and two later ones do: it ends at once", 4)
             send_signal(oldest.workers.values(), signal.SIGQUIT)
 
@@ -175,10 +206,11 @@ class Rollout:
             verdict: Called with the exit code and one line when the new generation serves or the old one was kept.
         """
         if self.stopping or self.serving is None:
+            reason = "the service is being stopped" if self.stopping else "the service is still starting"
             if verdict is not None:
-                verdict(
-                    EX_SUPERSEDED, "the service is being stopped" if self.stopping else "the service is still starting"
-                )
+                verdict(EX_SUPERSEDED, reason)
+            else:
+                self._log.write(f"no reload: {reason}", 4)
             return
         if self.coming is not None:
             self._answer(EX_SUPERSEDED, "a later reload took its place")
@@ -186,11 +218,12 @@ class Rollout:
         self._verdict, self._reloading = verdict, True
         self._notifier.tell(reloading=True, status="reloading")
         self.coming = self._new_generation()
-        self._spawn(self.coming, 1)
+        self._start_worker(self.coming, 1)
 
     def _end(self, generation: Generation) -> None:
         """Ends a generation that never served."""
         self.coming = None
+        generation.ended = True
         self._part_from(generation)
         if self.serving is not None:
             self._first(self.serving, "resume")
@@ -223,15 +256,17 @@ class Rollout:
         worker.alive = self._poller.clock()
         if "X_APPD_WATCHDOG" in words:
             worker.watchdog = number_of(words, "X_APPD_WATCHDOG", 60000) / 1000
-        if "X_APPD_WORKERS" in words and generation.wanted is None:
-            generation.wanted = number_of(words, "X_APPD_WORKERS", 1)
-            generation.servers = dict(
-                one.split("=", 1) for one in words.get("X_APPD_SERVERS", "").split("|") if "=" in one
-            )
+        if "X_APPD_PREPARED" in words and generation.wanted is None:
+            generation.wanted = max(1, number_of(words, "X_APPD_WORKERS", 1))
+            generation.servers = unpack(words.get("X_APPD_SERVERS", ""))
             generation.keeps = frozenset(words.get("X_APPD_KEEPS", "").split())
+            if generation.wanted > _MOST_WORKERS and generation is self.coming:
+                reason = f"the file wants {generation.wanted} workers; at most {_MOST_WORKERS} are possible"
+                self._failed(generation, EX_CONFIG, reason, _EINVAL)
         moved = [worker.hears(word) for key, word in _WORDS if key in words]
         if "EXTEND_TIMEOUT_USEC" in words and (self.stopping or self.serving is None):
-            self._notifier.tell(status=summary(self), extend_timeout=number_of(words, "EXTEND_TIMEOUT_USEC", 0) / 1e6)
+            extended = min(_MOST_EXTENSION, number_of(words, "EXTEND_TIMEOUT_USEC", 0) / 1e6)
+            self._notifier.tell(status=summary(self), extend_timeout=extended)
         if any(moved):
             self._advance(generation)
         elif generation is self.serving and not self.stopping:
@@ -297,19 +332,14 @@ class Rollout:
         send_signal(self.workers(), signal.SIGKILL)
 
     def _replace(self, generation: Generation, worker: Worker, how: str, code: int) -> None:
-        pause = generation.patience(worker, self._poller.clock())
+        pause = generation.patience(worker.number, self._poller.clock() - worker.started)
         self.restarts += 1
         soon = f" in {pause:.0f} s" if pause else ""
         self._log.write(f"worker {worker.number} {how}; it is replaced{soon}", 3, APPD_WORKER=str(worker.number))
-        if worker.state != SERVING and code > 0 and not generation.workers:
+        if worker.state != SERVING and code > 0 and not generation.workers and self.coming is None:
             self._give_up(code, worker.status.removeprefix("cannot start: "), worker.errno)
             return
-
-        def again() -> None:
-            if generation is self.serving and not self.stopping and worker.number not in generation.workers:
-                self._spawn(generation, worker.number)
-
-        self._poller.call_later(pause, again)
+        self._start_later(generation, worker.number, pause)
 
 
 # What a worker says → the word of its state table.
