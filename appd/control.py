@@ -91,20 +91,25 @@ class Call(NamedTuple):
 
 
 class Framing:
-    """Cuts a stream of bytes into messages."""
+    """Cuts a stream of bytes into messages.
 
-    def __init__(self) -> None:
+    Args:
+        most: How long one may be, in bytes.
+    """
+
+    def __init__(self, most: int = MAX_MESSAGE) -> None:
+        self._most = most
         self._rest = b""
 
     def feed(self, data: bytes) -> list[bytes]:
         """Takes bytes and returns the messages that are whole now.
 
         Raises:
-            ControlError: A message is longer than `MAX_MESSAGE`.
+            ControlError: A message is too long.
         """
         *messages, self._rest = (self._rest + data).split(b"\0")
-        if len(self._rest) > MAX_MESSAGE or any(len(one) > MAX_MESSAGE for one in messages):
-            raise ControlError(f"a message is longer than {MAX_MESSAGE} bytes")
+        if len(self._rest) > self._most or any(len(one) > self._most for one in messages):
+            raise ControlError(f"a message is longer than {self._most} bytes")
         return messages
 
 
@@ -128,7 +133,10 @@ def decode_reply(message: bytes) -> tuple[str | None, Mapping[str, Any]]:
         ControlError: It is none.
     """
     found = _object(message)
-    return found.get("error"), found.get("parameters") or {}
+    error, parameters = found.get("error"), found.get("parameters") or {}
+    if not isinstance(error, str | None) or not isinstance(parameters, dict):
+        raise ControlError("a reply has an error, a string, or parameters, an object")
+    return error, parameters
 
 
 def encode_call(method: str, parameters: Mapping[str, Any]) -> bytes:

@@ -19,8 +19,9 @@ from appd.activation import Inheritance, inherit
 from appd.address import Address
 from appd.config import Settings, load_kept
 from appd.errors import EX_OK, AppdError, ConfigurationError, Problem
-from appd.notify import Notifier
+from appd.notify import MARK, Notifier
 from appd.signals import Stopped, StopSignals
+from appd.supervisor.mailbox import pack
 from appd.supervisor.spawn import CHANNEL, STACKS
 
 if TYPE_CHECKING:
@@ -242,6 +243,7 @@ def run(
     """
     notifier = Notifier(environ)
     supervisor, stacks = environ.pop(CHANNEL, ""), environ.pop(STACKS, "")
+    notifier.mark = MARK if supervisor else ""
     # A worker that is aborted for not answering says where it was: to its supervisor, or to standard error.
     if stacks:
         os.set_inheritable(int(stacks), False)
@@ -353,7 +355,7 @@ class _Run:
             "X_APPD_WORKERS": str(self._built.settings.workers),
             "X_APPD_WATCHDOG": str(int(self._built.settings.watchdog * 1000)),
             "X_APPD_KEEPS": " ".join(keeps),
-            "X_APPD_SERVERS": "|".join(f"{one.name}={digest(one.settings)}" for one in self._built.plan.servers),
+            "X_APPD_SERVERS": pack({one.name: digest(one.settings) for one in self._built.plan.servers}),
             "X_APPD_PREPARED": "1",
         }
         self._notifier.tell(also=facts)

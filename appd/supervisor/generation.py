@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 __all__ = ["DRAINING", "LOADING", "PREPARED", "SERVING", "STARTING", "Generation", "Worker", "send_signal"]
@@ -40,7 +41,8 @@ def send_signal(workers: Iterable[Worker], number: int) -> None:
     """Sends a signal to each; those that have been waited for are passed over."""
     for worker in workers:
         if not worker.gone:
-            os.kill(worker.pid, number)
+            with suppress(ProcessLookupError):
+                os.kill(worker.pid, number)
 
 
 class Worker:
@@ -113,6 +115,7 @@ class Generation:
         servers: Server name → what tells a changed one from the same, as the first worker said.
         keeps: The names in the store that it uses.
         draining: Whether it is on its way out.
+        ended: Whether it was killed without having served.
         failures: How often in a row a worker died, by number.
     """
 
@@ -123,6 +126,7 @@ class Generation:
         self.servers: dict[str, str] = {}
         self.keeps: frozenset[str] = frozenset()
         self.draining = False
+        self.ended = False
         self.failures: dict[int, int] = {}
 
     def all_in(self, *states: str) -> bool:
@@ -131,15 +135,15 @@ class Generation:
             return False
         return all(one.state in states for one in self.workers.values())
 
-    def patience(self, worker: Worker, now: float) -> float:
+    def patience(self, number: int, lived: float) -> float:
         """How long to wait before a worker that died is replaced, in seconds: not at all the first time.
 
         Args:
-            worker: The one that died.
-            now: Monotonic seconds.
+            number: The one that died.
+            lived: For how long it was there, in seconds.
         """
-        failures = 0 if now - worker.started > _SETTLED else self.failures.get(worker.number, 0)
-        self.failures[worker.number] = failures + 1
+        failures = 0 if lived > _SETTLED else self.failures.get(number, 0)
+        self.failures[number] = failures + 1
         return _PATIENCE[min(failures, len(_PATIENCE) - 1)]
 
     @property

@@ -9,39 +9,41 @@ from typing import TYPE_CHECKING, Any
 from appd import __version__
 
 if TYPE_CHECKING:
+    from appd.supervisor.rollout import Rollout
     from appd.supervisor.supervisor import Supervisor
 
 __all__ = ["changes", "report", "summary"]
 
 
-def summary(supervisor: Supervisor) -> str:
+def summary(rollout: Rollout) -> str:
     """STATUS=: what is served by how many, for how many, and what is left of earlier generations."""
-    serving = supervisor.serving
+    serving = rollout.serving
     if serving is None:
-        first = next(iter(supervisor.coming.workers.values()), None) if supervisor.coming is not None else None
+        first = next(iter(rollout.coming.workers.values()), None) if rollout.coming is not None else None
         return (first.status if first is not None else "") or "starting"
     parts = [
         f"serving {_count(len(serving.servers), 'server')}",
         _count(len(serving.workers), "worker"),
         _count(serving.connections, "connection"),
     ]
-    for one in supervisor.draining:
+    for one in rollout.draining:
         parts.append(f"generation {one.number} drains {_count(one.connections, 'connection')}")
-    return ("draining, " if supervisor.stopping else "") + ", ".join(parts)
+    return ("draining, " if rollout.stopping else "") + ", ".join(parts)
 
 
 def report(supervisor: Supervisor) -> dict[str, Any]:
     """What Status answers; `appd.control.DESCRIPTION` has the types."""
     now = supervisor.poller.clock()
-    serving = supervisor.serving or supervisor.coming
-    last = supervisor.last_reload
+    rollout = supervisor.rollout
+    serving = rollout.serving or rollout.coming
+    last = rollout.last_reload
     return {
         "version": __version__,
         "pid": os.getpid(),
         "generation": serving.number if serving is not None else 0,
-        "status": summary(supervisor),
-        "restarts": supervisor.restarts,
-        "dropped": supervisor.log.dropped + sum(one.dropped for one in supervisor.workers()),
+        "status": summary(rollout),
+        "restarts": rollout.restarts,
+        "dropped": supervisor.log.dropped + sum(one.dropped for one in rollout.workers()),
         "workers": [
             {
                 "number": worker.number,
@@ -52,7 +54,7 @@ def report(supervisor: Supervisor) -> dict[str, Any]:
                 "connections": worker.connections,
                 "rss": _rss(worker.pid),
             }
-            for generation in supervisor.generations()
+            for generation in rollout.generations()
             for worker in generation.workers.values()
         ],
         "servers": list(serving.servers) if serving is not None else [],

@@ -1,0 +1,346 @@
+"""One generation of workers takes over from another: coming, serving, draining, and the verdict of a reload.
+
+* The first worker of a generation starts alone: it reads the file, binds what must be bound, and says how many workers
+  the file wants; then the others start. When all are prepared they are told to go; none accepts before that.
+* READY=1 goes to systemd when every worker listens on everything.
+* A reload is a new generation. When it serves, the one before drains; when it cannot, it is ended, and the one before
+  has not noticed.
+* A worker that dies is replaced, at once the first time, then with growing patience.
+
+How processes are made and watched is the supervisor's; what they say and that they have gone is told here.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Protocol
+
+from appd.errors import EX_CONFIG, EX_OK, EX_SOFTWARE, EX_UNAVAILABLE
+from appd.supervisor.generation import PREPARED, SERVING, Generation, Worker, send_signal
+from appd.supervisor.mailbox import number_of, unpack
+from appd.supervisor.overview import changes, summary
+from appd.supervisor.poller import describe_exit
+
+if TYPE_CHECKING:
+    from appd.notify import Notifier
+    from appd.store import Store
+    from appd.supervisor.directlog import DirectLog
+    from appd.supervisor.poller import Poller
+
+__all__ = ["EX_SUPERSEDED", "Rollout", "Verdict"]
+
+EX_SUPERSEDED = 75
+
+# Draining generations beyond so many end the drain of the oldest.
+_MOST_DRAINING = 2
+# Each takes descriptors of the supervisor's; a number beyond this is a slip of the pen.
+_MOST_WORKERS = 256
+# How long to wait at least when there can be no further process, in seconds.
+_REFUSED = 1.0
+# What a worker may ask of systemd's patience at a time, in seconds.
+_MOST_EXTENSION = 60.0
+_EINVAL = 22
+
+Verdict = Callable[[int, str], None]
+
+
+class Spawn(Protocol):
+    """Starts a worker and notes it in its generation."""
+
+    def __call__(self, generation: Generation, number: int, forked: bool = False) -> None: ...
+
+
+class Rollout:
+    """The generations of one service.
+
+    Args:
+        spawn: What starts a worker.
+        store: The sockets that appd bound.
+        log: The log.
+        notifier: What tells systemd.
+        poller: The loop, for its clock and deadlines.
+
+    Attributes:
+        stopping: Whether the end has begun.
+        exit_code: What `appd run` ends with: 0 after a stop, that of the first generation when it could not start.
+        serving: The generation that serves, None before the first.
+        coming: The one that is to take over.
+        draining: Those on their way out, the oldest first.
+        last_reload: When (seconds since the epoch), exit code and reason of the last reload; None before one.
+        restarts: How many workers were replaced.
+    """
+
+    def __init__(self, spawn: Spawn, store: Store, log: DirectLog, notifier: Notifier, poller: Poller) -> None:
+        self._spawn = spawn
+        self._store = store
+        self._log = log
+        self._notifier = notifier
+        self._poller = poller
+        self.stopping = False
+        self.exit_code = EX_OK
+        self.serving: Generation | None = None
+        self.coming: Generation | None = None
+        self.draining: list[Generation] = []
+        self.last_reload: tuple[float, int, str] | None = None
+        self.restarts = 0
+        self._verdict: Verdict | None = None
+        self._reloading = False
+        self._last_number = 0
+        self._status = ""
+
+    def start(self) -> None:
+        """Starts the first generation, forked."""
+        self.coming = self._new_generation()
+        self._start_worker(self.coming, 1, forked=True)
+
+    def stop(self) -> None:
+        """Drains every worker and leaves; a second time, leaves at once."""
+        if self.stopping:
+            self.leave()
+            return
+        self.stopping = True
+        self._notifier.tell(stopping=True, status="stopping")
+        self._answer(EX_SUPERSEDED, "the service is being stopped")
+        send_signal(self.workers(), signal.SIGTERM)
+
+    def leave(self) -> None:
+        """Cuts what is open and leaves."""
+        if not self.stopping:
+            self.stop()
+        send_signal(self.workers(), signal.SIGQUIT)
+
+    def generations(self) -> list[Generation]:
+        """Every generation that has workers."""
+        return [*self.draining, *(one for one in (self.serving, self.coming) if one is not None)]
+
+    def tell_workers(self, word: str) -> None:
+        """Sends a line down every channel."""
+        for worker in self.workers():
+            worker.tell(word)
+
+    def workers(self) -> list[Worker]:
+        """Every worker of every generation."""
+        return [worker for generation in self.generations() for worker in generation.workers.values()]
+
+    def _start_worker(self, generation: Generation, number: int, forked: bool = False) -> bool:
+        """Starts a worker. When the host refuses, a generation on its way in fails, and a replacement waits."""
+        try:
+            self._spawn(generation, number, forked)
+        except OSError as error:
+            if generation is self.coming:
+                reason = f"no further process can be started: {error.strerror}"
+                if self.serving is None:
+                    self._log.write(reason, 3)
+                self._failed(generation, EX_UNAVAILABLE, reason, error.errno or 0)
+                return False
+            pause = max(_REFUSED, generation.patience(number, 0.0))
+            text = f"worker {number} cannot be started: {error.strerror}; it is tried again in {pause:.0f} s"
+            self._log.write(text, 3, APPD_WORKER=str(number))
+            self._start_later(generation, number, pause)
+            return False
+        return True
+
+    def _start_later(self, generation: Generation, number: int, pause: float) -> None:
+        def again() -> None:
+            if generation is self.serving and not self.stopping and number not in generation.workers:
+                self._start_worker(generation, number)
+
+        self._poller.call_later(pause, again)
+
+    def _new_generation(self) -> Generation:
+        self._last_number += 1
+        return Generation(self._last_number)
+
+    def _advance(self, generation: Generation) -> None:
+        """Does what is next for a generation on its way in, or for a replacement."""
+        if generation.wanted is None or generation.draining or self.stopping:
+            return
+        if generation is self.serving:
+            for worker in generation.workers.values():
+                if worker.hears("go"):
+                    worker.tell("go")
+            return
+        for number in range(1, generation.wanted + 1):
+            if number not in generation.workers and not self._start_worker(generation, number):
+                return
+        if generation.all_in(PREPARED):
+            if self.serving is not None:
+                # What runs in one process only must not run in two.
+                self._first(self.serving, "pause")
+            for worker in generation.workers.values():
+                worker.hears("go")
+                worker.tell("go")
+        elif generation.all_in(SERVING):
+            self._take_over(generation)
+
+    def _take_over(self, generation: Generation) -> None:
+        before, self.serving, self.coming = self.serving, generation, None
+        for name in self._store.drop_but(generation.keeps):
+            self._notifier.tell(also={"FDSTOREREMOVE": "1", "FDNAME": name})
+        self._tell_ready()
+        if before is not None:
+            self._log.write(changes(before.servers, generation.servers), 6, APPD_GENERATION=str(generation.number))
+            self._drain(before)
+        self._answer(EX_OK, f"generation {generation.number} serves")
+
+    def _drain(self, generation: Generation) -> None:
+        self._part_from(generation)
+        for worker in generation.workers.values():
+            worker.tell("drain")
+        for oldest in [one for one in self.draining if not one.ended][:-_MOST_DRAINING]:
+            self._log.write(f"generation {oldest.number} still drains, and two later ones do: it ends at once", 4)
+            send_signal(oldest.workers.values(), signal.SIGQUIT)
+
+    def _part_from(self, generation: Generation) -> None:
+        generation.draining = True
+        if generation.workers:
+            self.draining.append(generation)
+
+    def reload(self, verdict: Verdict | None) -> None:
+        """Starts a new generation with the file and code as they are now.
+
+        Args:
+            verdict: Called with the exit code and one line when the new generation serves or the old one was kept.
+        """
+        if self.stopping or self.serving is None:
+            reason = "the service is being stopped" if self.stopping else "the service is still starting"
+            if verdict is not None:
+                verdict(EX_SUPERSEDED, reason)
+            else:
+                self._log.write(f"no reload: {reason}", 4)
+            return
+        if self.coming is not None:
+            self._answer(EX_SUPERSEDED, "a later reload took its place")
+            self._end(self.coming)
+        self._verdict, self._reloading = verdict, True
+        self._notifier.tell(reloading=True, status="reloading")
+        self.coming = self._new_generation()
+        self._start_worker(self.coming, 1)
+
+    def _end(self, generation: Generation) -> None:
+        """Ends a generation that never served."""
+        self.coming = None
+        generation.ended = True
+        self._part_from(generation)
+        if self.serving is not None:
+            self._first(self.serving, "resume")
+        send_signal(generation.workers.values(), signal.SIGKILL)
+
+    def _answer(self, code: int, reason: str) -> None:
+        """The outcome of a reload, for whoever asked and for the journal."""
+        if not self._reloading:
+            return
+        self._reloading = False
+        self.last_reload = (time.time(), code, reason)
+        if code:
+            self._log.write(f"reload failed, the generation before goes on: {reason}", 3)
+        verdict, self._verdict = self._verdict, None
+        if verdict is not None:
+            verdict(code, reason)
+
+    def heard(self, generation: Generation, worker: Worker, words: Mapping[str, str]) -> None:
+        """Takes what a worker says.
+
+        Args:
+            generation: Its generation.
+            worker: Who says it.
+            words: The message.
+        """
+        worker.status = words.get("STATUS", worker.status)
+        worker.errno = number_of(words, "ERRNO", worker.errno)
+        worker.connections = number_of(words, "X_APPD_CONNECTIONS", worker.connections)
+        worker.dropped = number_of(words, "X_APPD_DROPPED", worker.dropped)
+        worker.alive = self._poller.clock()
+        if "X_APPD_WATCHDOG" in words:
+            worker.watchdog = number_of(words, "X_APPD_WATCHDOG", 60000) / 1000
+        if "X_APPD_PREPARED" in words and generation.wanted is None:
+            generation.wanted = max(1, number_of(words, "X_APPD_WORKERS", 1))
+            generation.servers = unpack(words.get("X_APPD_SERVERS", ""))
+            generation.keeps = frozenset(words.get("X_APPD_KEEPS", "").split())
+            if generation.wanted > _MOST_WORKERS and generation is self.coming:
+                reason = f"the file wants {generation.wanted} workers; at most {_MOST_WORKERS} are possible"
+                self._failed(generation, EX_CONFIG, reason, _EINVAL)
+        moved = [worker.hears(word) for key, word in _WORDS if key in words]
+        if "EXTEND_TIMEOUT_USEC" in words and (self.stopping or self.serving is None):
+            extended = min(_MOST_EXTENSION, number_of(words, "EXTEND_TIMEOUT_USEC", 0) / 1e6)
+            self._notifier.tell(status=summary(self), extend_timeout=extended)
+        if any(moved):
+            self._advance(generation)
+        elif generation is self.serving and not self.stopping:
+            self._tell_status()
+
+    def _tell_ready(self) -> None:
+        self._status = summary(self)
+        self._notifier.tell(ready=True, status=self._status)
+
+    def _tell_status(self) -> None:
+        status = summary(self)
+        if status != self._status:
+            self._status = status
+            self._notifier.tell(status=status)
+
+    def gone(self, generation: Generation, worker: Worker, status: int) -> None:
+        """A worker has ended.
+
+        Args:
+            generation: Its generation.
+            worker: Which one.
+            status: What wait(2) says of it.
+        """
+        del generation.workers[worker.number]
+        worker.channel.close()
+        stacks = worker.take_stacks()
+        if stacks:
+            self._log.write(f"worker {worker.number} {describe_exit(status)}, its stacks:\n{stacks}", 3)
+        if not generation.workers and generation in self.draining:
+            self.draining.remove(generation)
+        if generation.draining or self.stopping:
+            return
+        code = os.waitstatus_to_exitcode(status)
+        reason = (
+            worker.status.removeprefix("cannot start: ")
+            if code > 0 and worker.status
+            else f"worker {describe_exit(status)}"
+        )
+        if generation is self.coming:
+            self._failed(generation, code if code > 0 else EX_SOFTWARE, reason, worker.errno)
+            return
+        self._replace(generation, worker, describe_exit(status), code)
+
+    def _failed(self, generation: Generation, code: int, reason: str, errno: int) -> None:
+        """A generation that was to serve cannot."""
+        self._end(generation)
+        if self.serving is None:
+            self._give_up(code, reason, errno)
+            return
+        self._tell_ready()
+        self._answer(code, reason)
+
+    @staticmethod
+    def _first(generation: Generation, word: str) -> None:
+        """Tells the worker that has what runs in one process only."""
+        if 1 in generation.workers:
+            generation.workers[1].tell(word)
+
+    def _give_up(self, code: int, reason: str, errno: int) -> None:
+        """Nothing serves and nothing can: systemd is told why, and decides."""
+        self._notifier.tell(status=f"cannot start: {reason}", errno=errno or _EINVAL)
+        self.exit_code, self.stopping = code, True
+        send_signal(self.workers(), signal.SIGKILL)
+
+    def _replace(self, generation: Generation, worker: Worker, how: str, code: int) -> None:
+        pause = generation.patience(worker.number, self._poller.clock() - worker.started)
+        self.restarts += 1
+        soon = f" in {pause:.0f} s" if pause else ""
+        self._log.write(f"worker {worker.number} {how}; it is replaced{soon}", 3, APPD_WORKER=str(worker.number))
+        if worker.state != SERVING and code > 0 and not generation.workers and self.coming is None:
+            self._give_up(code, worker.status.removeprefix("cannot start: "), worker.errno)
+            return
+        self._start_later(generation, worker.number, pause)
+
+
+# What a worker says → the word of its state table.
+_WORDS = (("X_APPD_PREPARED", "PREPARED"), ("READY", "READY"), ("STOPPING", "STOPPING"))
