@@ -265,7 +265,7 @@ def may_control(connection: socket.socket) -> bool:
     if uid in (0, os.geteuid()) or (gid == os.getegid() and gid != 65534):
         return True
     try:
-        raw = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, 65536 * 4)
+        raw = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, 1024)  # Python's limit: 256 groups
     except OSError:
         return False
     groups = struct.unpack(f"{len(raw) // 4}I", raw)
