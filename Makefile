@@ -7,12 +7,12 @@ FILE ?= etc/appd.conf
 BIND ?= 127.0.0.1:8080
 SOURCES := $(shell find appd twisted -type f -not -name '*.pyc' -not -name dropin.cache)
 
-.PHONY: help run test test-all lint quick install bench clean
+.PHONY: help run test test-all test-oldest test-trixie lint quick install bench clean
 
 help:
 	@echo 'make run       serve $(FILE) on $(BIND)'
 	@echo 'make test      lint, types and every test'
-	@echo 'make test-all  the same tests on the oldest releases that are allowed'
+	@echo 'make test-all  the same tests on the oldest releases that are allowed, and on Debian 13 with systemd 257'
 	@echo 'make quick     the tests without a booted systemd'
 	@echo 'make install   $(VENV) with appd and all its extras'
 	@echo 'make bench     the measurements of bench/'
@@ -49,10 +49,29 @@ quick: lint
 test: lint
 	$(BIN)/pytest -q
 
-# What `test` leaves out: the same tests on the oldest releases that pyproject.toml allows. six is what that
-# service_identity imports and does not declare.
-test-all: .venv-oldest/.installed
+# What `test` leaves out.
+test-all: test-oldest test-trixie
+
+# The tests on the oldest releases that pyproject.toml allows. six is what that service_identity imports and does not declare.
+test-oldest: .venv-oldest/.installed
 	.venv-oldest/bin/pytest -q -m 'not system' -W ignore  # old releases warn on newer Pythons
+
+# The tests on a booted host, on Debian 13: its systemd, its Python and, as far as it has them, its packages.
+test-trixie: $(VENV)/.installed
+ifeq ($(shell id -u),0)
+	@packaging/test-needs
+	@$(MAKE) --no-print-directory .venv-trixie/.installed
+	APPD_SYSTEM_ROOT=$$(packaging/root trixie) $(BIN)/pytest -q -m system
+else
+	@echo 'test-trixie is left out: making and booting a Debian 13 needs root'; test -z "$$APPD_REQUIRE_SYSTEM_TESTS"
+endif
+
+.venv-trixie/.installed: pyproject.toml packaging/root packaging/roots/trixie $(SOURCES)
+	packaging/root trixie --bind $(CURDIR) sh -euc 'cd $(CURDIR); test -x .venv-trixie/bin/pip || \
+	    python3 -m venv --system-site-packages .venv-trixie; rm -rf build; \
+	    .venv-trixie/bin/pip install --quiet --no-build-isolation .; \
+	    .venv-trixie/bin/pip install --quiet --no-build-isolation --no-deps --force-reinstall .; rm -rf build'
+	@touch $@
 
 .venv-oldest/.installed: pyproject.toml packaging/oldest.txt $(SOURCES)
 	@PYTHON=$(PYTHON) packaging/build-needs
@@ -70,4 +89,4 @@ bench: $(VENV)/.installed
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python bench/adopt.py
 
 clean:
-	rm -rf $(VENV) .venv-oldest build dist .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) .venv-oldest .venv-trixie build dist .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

@@ -6,7 +6,9 @@ its own (--logfile, --syslog, --logger), appd's takes its place: entries of the 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from twisted.application.service import IServiceMaker, MultiService
@@ -64,6 +66,7 @@ def makeService(options: Options) -> MultiService:
     log = Log()
     log.start()
     notifier = Notifier()
+    _restore_listen_variables()
     try:
         inheritance = inherit()
         settings = load(options["config"])
@@ -81,6 +84,23 @@ def makeService(options: Options) -> MultiService:
         log.close(5.0)
         raise SystemExit(error.exit_code) from None
     return service
+
+
+def _restore_listen_variables() -> None:
+    """Puts back what Twisted may have removed.
+
+    Where the folder of the plugins has no dropin.cache that is up to date, twistd imports every plugin, endpoints among
+    them, before it asks this one. The kernel keeps the environment that the process began with (proc_pid_environ(5)).
+    """
+    if "LISTEN_FDS" in os.environ:
+        return
+    try:
+        begun_with = Path("/proc/self/environ").read_bytes()
+    except OSError:
+        return
+    for name, _, value in (one.partition(b"=") for one in begun_with.split(b"\0")):
+        if name in (b"LISTEN_PID", b"LISTEN_FDS"):
+            os.environb[name] = value
 
 
 def _keeps_twistd_log(options: Options) -> bool:
@@ -172,7 +192,5 @@ class _TwistdWorker(MultiService):
             self._reactor.stop()
 
     def _exit(self, code: int) -> None:
-        import os
-
         self._log.close(5.0)
         os._exit(code)

@@ -41,6 +41,18 @@ def test_adopts_and_drains(twistd):
     assert "STOPPING" in messages[-1] or any("STOPPING" in one for one in messages)
 
 
+def test_adopts_when_twisted_was_there_first(twistd, tmp_path):
+    """Without a dropin.cache twistd imports all plugins; endpoints, imported by one, takes LISTEN_FDS away."""
+    (tmp_path / "twisted" / "plugins").mkdir(parents=True)
+    (tmp_path / "twisted" / "plugins" / "other.py").write_text("import twisted.internet.endpoints\n")
+    passed = listening()
+    running = twistd(ECHO, ("e", passed), environ={"PYTHONPATH": str(tmp_path)}).wait_ready()
+    with socket.create_connection(passed.getsockname(), timeout=10) as client:
+        client.sendall(b"x")
+        assert client.recv(1) == b"x"
+    assert running.stop() == 0
+
+
 def test_logs_as_appd_does(twistd):
     """Without a log option of twistd's own the log is appd's: here lines with priorities, or JSON when asked."""
     running = twistd("<log>\n format json\n</log>\n" + ECHO, ("e", listening())).wait_ready()

@@ -24,6 +24,11 @@ HOSTED = _HERE / "hosted"
 """The folder of the applications that the tests serve."""
 CLIENTS = _HERE / "clients"
 
+ROOT = Path(os.environ.get("APPD_SYSTEM_ROOT", "/"))
+"""The root file system of the hosts: this machine's own, or one that packaging/root made, `packaging/root NAME`."""
+# Its Python has appd: what runs the tests, or the virtual environment that was made for it, `.venv-NAME`.
+_BIN = Path(sys.executable).parent if Path("/") == ROOT else _CHECKOUT / f".venv-{ROOT.name.partition('.')[0]}" / "bin"
+
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "HOME": "/root", "SYSTEMD_PAGER": ""}
 _T = TypeVar("_T")
 
@@ -39,9 +44,13 @@ def unavailable() -> str | None:
     """Why no host can be booted on this machine; None when one can."""
     if os.geteuid() != 0:
         return "booting a disposable host needs root"
-    if not Path("/lib/systemd/systemd").exists():
-        return "there is no systemd on this machine"
-    missing = [one for one in ("systemctl", "nsenter", "unshare", "curl", "socat", "ss") if shutil.which(one) is None]
+    if not (ROOT / "lib/systemd/systemd").exists():
+        return f"there is no systemd in {ROOT}"
+    if not (_BIN / "appd").exists():
+        return f"there is no appd in {_BIN}"
+    missing = [one for one in ("nsenter", "unshare") if shutil.which(one) is None]
+    inside = ":".join(str(ROOT / one) for one in ("usr/bin", "usr/sbin", "bin"))
+    missing += [one for one in ("systemctl", "curl", "socat", "ss") if shutil.which(one, path=inside) is None]
     if missing:
         return f"not installed: {', '.join(missing)} (packaging/test-needs installs them)"
     made = subprocess.run(
@@ -91,14 +100,14 @@ def boot(enable: Sequence[str] = (), target: str = "basic.target") -> Host:
     """
     keep = [option for folder in _folders() for option in ("--keep", str(folder))]
     process = subprocess.Popen(
-        [str(_HERE / "host.sh"), "--prepare", str(_HERE / "install.sh"), *keep, "/"],
+        [str(_HERE / "host.sh"), "--prepare", str(_HERE / "install.sh"), *keep, str(ROOT)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env={
             **_ENVIRONMENT,
-            "APPD_BIN": str(Path(sys.executable).parent),
+            "APPD_BIN": str(_BIN),
             "ENABLE": " ".join(enable),
             "BOOT_UNIT": target,
         },
@@ -142,6 +151,11 @@ class Host:
     @property
     def _enter(self) -> Sequence[str]:
         return ["nsenter", f"--target={self.init}", "--pid", "--mount", "--net", "--cgroup", "--uts", "--ipc"]
+
+    @cached_property
+    def version(self) -> int:
+        """The version of its systemd."""
+        return int(self.systemctl("--version").stdout.split()[1])
 
     def begin_to_close(self) -> None:
         """Ends the host and everything in it; `close` waits for the end."""
@@ -197,7 +211,7 @@ class Host:
 
     def client(self, name: str, *arguments: str) -> Sequence[str]:
         """The command of a Python program in `clients/`."""
-        return [sys.executable, str(CLIENTS / name), *arguments]
+        return [str(_BIN / "python"), str(CLIENTS / name), *arguments]
 
     def path(self, path: str) -> Path:
         """A file of the host as it is reached from outside."""

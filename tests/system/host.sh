@@ -108,13 +108,16 @@ boot() {
     done
 
     : >$root/etc/machine-id
+    # Otherwise the linker's cache and others are made anew at each boot.
+    touch $root/etc/.updated $root/var/.updated
     rm -f $root/etc/fstab $root/usr/sbin/policy-rc.d
     # What is about hardware, logins and the network of the machine.
     mkdir -p $root/run/systemd/system $root/run/host
     for name in systemd-udevd.service systemd-udevd-kernel.socket systemd-udevd-control.socket \
         systemd-udev-trigger.service systemd-networkd.service systemd-networkd.socket systemd-timesyncd.service \
         systemd-logind.service systemd-modules-load.service systemd-sysctl.service systemd-random-seed.service \
-        systemd-binfmt.service getty.target console-getty.service; do
+        systemd-binfmt.service getty.target console-getty.service modprobe@.service sys-kernel-config.mount \
+        sys-kernel-debug.mount sys-kernel-tracing.mount sys-fs-fuse-connections.mount dev-hugepages.mount; do
         ln -s /dev/null $root/run/systemd/system/$name
     done
     # systemd knows by this that it is in a container.

@@ -5,7 +5,13 @@ set -eu
 root=$1
 source=$(dirname "$(dirname "$(dirname "$(readlink -f "$0")")")")
 
-ln -sf "$APPD_BIN/appd" "$APPD_BIN/twistd" "$root/usr/bin/"
+ln -sf "$APPD_BIN/appd" "$root/usr/bin/"
+if [ -e "$APPD_BIN/twistd" ]; then
+    ln -sf "$APPD_BIN/twistd" "$root/usr/bin/"
+else # Debian's, by another name and with a Python that does not see the virtual environment
+    printf '#!/bin/sh\nexec %s /usr/bin/twistd3 "$@"\n' "$APPD_BIN/python" >"$root/usr/bin/twistd"
+    chmod 755 "$root/usr/bin/twistd"
+fi
 mkdir -p "$root/usr/lib/systemd/system" "$root/usr/lib/sysusers.d" "$root/etc/appd" "$root/etc/systemd/journald.conf.d"
 cp "$source"/units/*.service "$source"/units/*.socket "$root/usr/lib/systemd/system/"
 cp "$source/units/appd.sysusers" "$root/usr/lib/sysusers.d/appd.conf"
