@@ -1,6 +1,6 @@
 """What memory the processes take at the start, and what an idle keep-alive connection costs.
 
-usage: python bench/memory.py [--connections N] [--rounds N] [--quick]
+usage: python bench/memory.py [--connections N] [--rounds N] [--alone] [--quick]
 
 One worker each. Every connection has been used for one request and is open. Each round runs every candidate, one after
 the other. Printed are medians in MB (2^20 bytes): PSS is the memory of a process with its part of what it shares, so
@@ -75,7 +75,7 @@ def measure(kind: type[Candidate], count: int) -> Taken:
     with kind() as server:
         empty = settled(server)
         worker = max(server.workers(), key=lambda pid: memory(pid, "Pss"))
-        sizes = [memory(pid, what) for pid in (server.pid, worker) for what in ("Rss", "Pss")]
+        main, works = ([memory(pid, what) for what in ("Rss", "Pss")] for pid in (server.pid, worker))
         held = fill(server.port, count)
         try:
             filled = settled(server)
@@ -84,7 +84,7 @@ def measure(kind: type[Candidate], count: int) -> Taken:
         finally:
             for one in held:
                 one.close()
-        return Taken(*sizes, filled, (filled - empty) * 1024 / count)
+        return Taken(main[0], main[1], works[0], works[1], filled, (filled - empty) * 1024 / count)
 
 
 def is_open(client: socket.socket) -> bool:
@@ -101,6 +101,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--connections", type=int, default=5000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--alone", action="store_true", help="appd without the other servers")
     parser.add_argument("--quick", action="store_true", help="see that it runs; the figures mean nothing")
     options = parser.parse_args()
     rounds, count = (1, 50) if options.quick else (options.rounds, options.connections)
@@ -111,7 +112,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(needed, resource.getrlimit(resource.RLIMIT_NOFILE)[0]), most))
     print(f"{surroundings()}; {count} connections, {rounds} rounds")
 
-    kinds = installed([Appd, Gunicorn, Uvicorn, Waitress, TwistedWeb])
+    kinds = [Appd] if options.alone else installed([Appd, Gunicorn, Uvicorn, Waitress, TwistedWeb])
     taken: dict[str, list[Taken]] = {kind.name: [] for kind in kinds}
     for _ in range(rounds):
         for kind in kinds:

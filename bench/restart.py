@@ -1,6 +1,6 @@
 """What clients notice when the server is restarted, reloaded, changed or killed under them: appd against gunicorn.
 
-usage: python bench/restart.py [--rounds N] [--times N] [--clients N] [--pause MS] [--quick]
+usage: python bench/restart.py [--rounds N] [--times N] [--clients N] [--pause MS] [--only WHAT] [--alone] [--quick]
 
 The listening socket is held here, as a .socket unit holds it; the servers find it in LISTEN_FDS. The clients run on one
 core and the server with all its processes on the other, but for the bursts, which two workers share on both. Each round
@@ -235,6 +235,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--pause", type=float, default=5.0, help="milliseconds from an answer to the next request")
     parser.add_argument("--only", choices=[*ACTS, "burst"], help="one kind alone; nothing is judged then")
+    parser.add_argument("--alone", action="store_true", help="appd without the other servers")
     parser.add_argument("--quick", action="store_true", help="see that it runs; the figures mean nothing")
     options = parser.parse_args()
     rounds, times, settle, number = options.rounds, options.times, 0.5, 20
@@ -243,7 +244,7 @@ def main() -> None:
     plan = Plan(options.clients, options.pause / 1000, times, settle, number)
     print(f"{surroundings()}; {plan.clients} clients, {options.pause:g} ms between requests, {rounds} rounds")
 
-    kinds = installed([Appd, Gunicorn])
+    kinds = [Appd] if options.alone else installed([Appd, Gunicorn])
     acts = [one for one in ACTS if options.only in (None, one)]
     taken: dict[tuple[str, str, str], list[Run]] = {}
     bursts: dict[str, list[float]] = {kind.name: [] for kind in kinds}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 from figures import Window, counts, longest_gap, longest_wait, percentile, table, within
 from load import Request, Tally
+from restart import MODES, Run, verdicts
 
 
 def request(asked, ended, outcome="ok"):
@@ -52,3 +54,30 @@ def test_counts_of_several_runs():
 def test_a_table():
     """Columns line up."""
     assert table(["", "a"], [["long", 1], ["x", 1000]]).split("\n") == ["         a", "long     1", "x     1000"]
+
+
+def run(gap, wait, outcome="ok"):
+    """A steady second of answers that take 1 ms each, then something with so long a gap and so long a wait."""
+    steady = [request(at / 100, at / 100 + 0.001) for at in range(100)]
+    done = [request(2 - wait, 2), request(2 + gap - wait, 2 + gap, outcome)]
+    return Run(Tally(steady + done, 0, 0.1), Window(0, 1), [Window(2, 2 + gap)], 0)
+
+
+@pytest.mark.parametrize(
+    ("ours", "missed"),
+    [
+        (run(0.1, 0.02), []),
+        (run(0.3, 0.02), ["restart gap"]),
+        (run(0.1, 0.05), ["99th percentile"]),
+        (run(0.1, 0.02, "reset"), ["lost"]),
+    ],
+    ids=["all reached", "gap", "percentile", "lost"],
+)
+def test_a_missed_target_is_called_so(ours, missed):
+    """And one that is reached is not."""
+    taken = {("appd", act, mode): [ours] for act in ("restart", "reload", "swap") for mode in MODES}
+    taken |= {("gunicorn", "restart", mode): [run(1.0, 0.02)] for mode in MODES}
+    lines = verdicts(taken, {"appd": [0.7]})
+    found = [line for line in lines if line.endswith("MISSED")]
+    assert len(found) == len(missed) * len(MODES), found
+    assert all(missed[0] in line for line in found)
