@@ -15,7 +15,7 @@ help:
 	@echo 'make test-all  the same tests on the oldest releases that are allowed, and on Debian 13 with systemd 257'
 	@echo 'make quick     the tests without a booted systemd'
 	@echo 'make install   $(VENV) with appd and all its extras'
-	@echo 'make bench     the measurements of bench/'
+	@echo 'make bench     the measurements of bench/, beside other servers'
 
 run: $(VENV)/.installed
 	@echo 'appd serves $(FILE) on http://$(BIND)/ - Ctrl-C stops it'
@@ -84,9 +84,19 @@ endif
 	@rm -rf build
 	@touch $@
 
-bench: $(VENV)/.installed
+# The servers that bench/ compares with; never in the environment that is tested.
+.venv-bench/.installed: pyproject.toml
+	test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --quiet --upgrade 'pip>=23.1'
+	$(PYTHON) packaging/dependencies bench | xargs -d '\n' .venv-bench/bin/python -m pip install --quiet
+	@touch $@
+
+# One after the other, on a machine that does nothing else. BENCH=--quick only sees that they run.
+bench: $(VENV)/.installed .venv-bench/.installed
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m compileall -q appd
-	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python bench/adopt.py
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python bench/adopt.py $(BENCH)
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python bench/memory.py $(BENCH)
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python bench/restart.py $(BENCH)
 
 clean:
-	rm -rf $(VENV) .venv-oldest .venv-trixie build dist .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) .venv-oldest .venv-trixie .venv-bench build dist .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

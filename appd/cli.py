@@ -25,8 +25,22 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 
+class _Formatter(argparse.HelpFormatter):
+    """Finds the width of the terminal without shutil, which imports bz2 and lzma: 4 ms and 0.5 MB of each start."""
+
+    def __init__(self, prog: str) -> None:
+        try:
+            columns = int(os.environ.get("COLUMNS") or os.get_terminal_size().columns)
+        except (OSError, ValueError):
+            columns = 80
+        super().__init__(prog, width=max(columns - 2, 20))
+
+
 class _Parser(argparse.ArgumentParser):
     """Exits with 64 for wrong usage, where argparse has 2."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(formatter_class=_Formatter, **options)
 
     def error(self, message: str) -> NoReturn:
         self.exit(EX_USAGE, f"{self.prog}: {message} (see {self.prog} --help)\n")

@@ -1,6 +1,6 @@
 """What it costs to adopt many inherited sockets: appd against Twisted's `systemd:` endpoint strings.
 
-usage: python bench/adopt.py [--sockets N] [--rounds N]
+usage: python bench/adopt.py [--sockets N] [--rounds N] [--quick]
 
 Both sides get the same N listening sockets and end with N ports that read; each round runs both, one after the other,
 in a fresh process, in alternating order. Printed: median, minimum and maximum in microseconds a socket, and the ratio
@@ -93,10 +93,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sockets", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--quick", action="store_true", help="see that it runs; the figures mean nothing")
     parser.add_argument("--side", choices=["appd", "twisted"], help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.side:
         one_run(options.side, options.sockets)
+    if options.quick:
+        options.sockets, options.rounds = 20, 1
     taken: dict[str, list[float]] = {"appd": [], "twisted": []}
     environ = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
     for number in range(options.rounds):

@@ -187,3 +187,18 @@ def test_what_does_not_end_is_cut(start: Callable[..., Running], tmp_path: Path)
         with pytest.raises(ConnectionResetError):
             client.recv(1)
     assert "connections that were still open" in running.errors
+
+
+def test_an_answer_that_did_not_say_that_it_is_the_last(draining: Draining) -> None:
+    """Its head had gone out before the drain began: who asks again at once is answered, and told then."""
+    stream = draining.connection("/stream")
+    draining.here("stream")
+    streaming = stream.getresponse()
+    assert streaming.getheader("Connection") is None
+    draining.stop()
+    draining.go("stream")
+    assert streaming.read() == b"begun done"
+    stream.request("GET", "/again")
+    answer = stream.getresponse()
+    assert (answer.read(), answer.getheader("Connection")) == (b"answer to again", "close")
+    assert draining.running.wait_exit() == 0

@@ -150,6 +150,35 @@ def test_the_supervisor_imports_neither_twisted_nor_zconfig():
     assert done.stdout.strip() == "[]"
 
 
+def test_what_runs_before_the_first_worker_is_forked_is_little():
+    """Each of these costs milliseconds of every start and memory of the supervisor, and the loop needs none."""
+    needless = {
+        "bz2",
+        "dataclasses",
+        "email",
+        "importlib.metadata",
+        "inspect",
+        "logging",
+        "lzma",
+        "pathlib",
+        "shutil",
+        "urllib",
+    }
+    code = (
+        "import sys\nimport appd.__main__, appd.cli, appd.supervisor.root, systemd.daemon\n"
+        "appd.cli._parser().parse_args(['run', 'x'])\n"
+        f"print(sorted(sys.modules.keys() & {needless!r}))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", f"import sys; sys.path = {sys.path!r}\n{code}"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    assert done.stdout.strip() == "[]"
+
+
 def test_importing_has_no_effect():
     """Importing everything takes no descriptor, starts no thread, leaves signals and environment alone."""
     names = [

@@ -134,8 +134,7 @@ class Channel(http.HTTPChannel):
         return not self.persistent
 
     def requestDone(self, request: Any) -> None:
-        """A response is complete."""
-        self.is_last()
+        """A response is complete. One that has not said that it is the last is not: the client may have asked again."""
         super().requestDone(request)
         if self._closing or self.requests or self._handlingRequest:
             return

@@ -1,0 +1,38 @@
+"""Every measurement of bench/ runs; what it measures is for `make bench`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCH = Path(__file__).parents[2] / "bench"
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        (["adopt.py"], "inherited sockets"),
+        (["memory.py", "--alone"], "KB a connection"),
+        (["restart.py", "--alone", "--only", "restart"], "appd, keep-alive"),
+        (["restart.py", "--alone", "--only", "swap"], "appd, keep-alive"),
+        (["restart.py", "--alone", "--only", "burst"], "busier worker's share"),
+    ],
+    ids=lambda one: " ".join(one) if isinstance(one, list) else "",
+)
+def test_it_runs(command, expected, tmp_path):
+    """To its end, with a table, and leaves nothing behind."""
+    environ = {**os.environ, "TMPDIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, BENCH / command[0], *command[1:], "--quick"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=environ,
+    )
+    assert done.returncode == 0, done.stderr
+    assert expected in done.stdout
+    assert list(tmp_path.iterdir()) == []
