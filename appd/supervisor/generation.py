@@ -7,7 +7,7 @@ generation is as far as the slowest of its workers; it wants as many workers as 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -30,6 +30,12 @@ TRANSITIONS = {
     (LOADING, "STOPPING"): DRAINING,
 }
 
+
+# What of a worker is plain, and the same for every version of the supervisor.
+_KEPT = (
+    *("pid", "number", "started", "state", "status", "errno"),
+    *("connections", "dropped", "alive", "watchdog", "killed"),
+)
 
 # Pauses before a worker that died again is replaced, in seconds.
 _PATIENCE = (0.0, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
@@ -80,6 +86,26 @@ class Worker:
         self.killed = False
         self.gone = False
 
+    def keep(self) -> dict[str, Any]:
+        """What a later version of the supervisor needs to know of it, as JSON has it; the channel is a descriptor."""
+        return {name: getattr(self, name) for name in _KEPT} | {
+            "channel": self.channel.fileno(),
+            "stacks": self._stacks,
+        }
+
+    @classmethod
+    def kept(cls, known: Mapping[str, Any], channel: Any) -> Worker:
+        """Makes it again.
+
+        Args:
+            known: What `keep` said, of this version or of another.
+            channel: The supervisor's end of its channel.
+        """
+        made = cls(known["pid"], known["number"], channel, known["stacks"], known["started"])
+        for name in _KEPT:
+            setattr(made, name, known.get(name, getattr(made, name)))
+        return made
+
     def hears(self, word: str) -> bool:
         """Moves on by a word. Returns whether it did."""
         state = TRANSITIONS.get((self.state, word))
@@ -128,6 +154,37 @@ class Generation:
         self.draining = False
         self.ended = False
         self.failures: dict[int, int] = {}
+
+    def keep(self) -> dict[str, Any]:
+        """What a later version of the supervisor needs to know of it, as JSON has it."""
+        return {
+            "number": self.number,
+            "workers": [worker.keep() for worker in self.workers.values()],
+            "wanted": self.wanted,
+            "servers": self.servers,
+            "keeps": sorted(self.keeps),
+            "draining": self.draining,
+            "ended": self.ended,
+            "failures": list(self.failures.items()),
+        }
+
+    @classmethod
+    def kept(cls, known: Mapping[str, Any], channel: Callable[[int], Any]) -> Generation:
+        """Makes it again.
+
+        Args:
+            known: What `keep` said, of this version or of another.
+            channel: Makes a channel of its descriptor.
+        """
+        made = cls(known["number"])
+        made.workers = {one["number"]: Worker.kept(one, channel(one["channel"])) for one in known["workers"]}
+        made.wanted = known["wanted"]
+        made.servers = dict(known["servers"])
+        made.keeps = frozenset(known["keeps"])
+        made.draining = known["draining"]
+        made.ended = known["ended"]
+        made.failures = dict(known["failures"])
+        return made
 
     def all_in(self, *states: str) -> bool:
         """Whether every wanted worker is there and in one of the states."""

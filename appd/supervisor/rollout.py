@@ -16,7 +16,8 @@ import os
 import signal
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
 
 from appd.errors import EX_CONFIG, EX_OK, EX_SOFTWARE, EX_UNAVAILABLE
 from appd.supervisor.generation import PREPARED, SERVING, Generation, Worker, send_signal
@@ -90,6 +91,41 @@ class Rollout:
         self._reloading = False
         self._last_number = 0
         self._status = ""
+        self.renew: Callable[[], bool] = lambda: False
+        """Called when a reload has brought new workers: whether somebody else calls `confirm`, when that is due."""
+
+    def keep(self) -> dict[str, Any]:
+        """What a later version of the supervisor needs to know, as JSON has it. Nothing may be coming."""
+        return {
+            "serving": self.serving.keep() if self.serving is not None else None,
+            "draining": [one.keep() for one in self.draining],
+            "last_number": self._last_number,
+            "last_reload": self.last_reload,
+            "restarts": self.restarts,
+            "status": self._status,
+        }
+
+    def go_on(self, known: Mapping[str, Any], channel: Callable[[int], Any]) -> None:
+        """Goes on where an earlier version stopped, which was at the end of a reload.
+
+        Args:
+            known: What `keep` said.
+            channel: Makes a channel of its descriptor.
+        """
+        self.serving = Generation.kept(known["serving"], channel)
+        self.draining = [Generation.kept(one, channel) for one in known["draining"]]
+        self._last_number = known["last_number"]
+        last = known["last_reload"]
+        self.last_reload = (last[0], last[1], last[2]) if last is not None else None
+        self.restarts = known["restarts"]
+        self._status = known["status"]
+        self._reloading = True
+        for worker in self.workers():
+            if worker.killed:
+                self._poller.call_later(_REFUSED, partial(send_signal, [worker], signal.SIGKILL))
+        for number in range(1, (self.serving.wanted or 0) + 1):
+            if number not in self.serving.workers:
+                self._start_later(self.serving, number, _REFUSED)
 
     def start(self) -> None:
         """Starts the first generation, forked."""
@@ -103,6 +139,8 @@ class Rollout:
             return
         self.stopping = True
         self._notifier.tell(stopping=True, status="stopping")
+        if self.coming is None:
+            self.confirm()
         self._answer(EX_SUPERSEDED, "the service is being stopped")
         send_signal(self.workers(), signal.SIGTERM)
 
@@ -184,7 +222,13 @@ class Rollout:
         if before is not None:
             self._log.write(changes(before.servers, generation.servers), 6, APPD_GENERATION=str(generation.number))
             self._drain(before)
-        self._answer(EX_OK, f"generation {generation.number} serves")
+        if before is None or not self.renew():
+            self.confirm()
+
+    def confirm(self) -> None:
+        """The reload is done: who asked for it is answered, once."""
+        if self.serving is not None:
+            self._answer(EX_OK, f"generation {self.serving.number} serves")
 
     def _drain(self, generation: Generation) -> None:
         self._part_from(generation)
@@ -215,6 +259,7 @@ class Rollout:
         if self.coming is not None:
             self._answer(EX_SUPERSEDED, "a later reload took its place")
             self._end(self.coming)
+        self.confirm()
         self._verdict, self._reloading = verdict, True
         self._notifier.tell(reloading=True, status="reloading")
         self.coming = self._new_generation()
