@@ -49,6 +49,7 @@ class ServerService(Service):
     Attributes:
         kinds: The kinds of socket it serves, of `stream` and `datagram`.
         connections: The open connections.
+        counted: How many requests its engine has counted; None where it counts none, and a connection is one.
         listening: Fires when every address listens; fails with an `AppdError`.
     """
 
@@ -74,9 +75,19 @@ class ServerService(Service):
         self.kinds = tuple(kind for kind, by in served.items() if by is not None)
         self.changed: Callable[[], None] = lambda: None
         self.connections = Connections(lambda: self.changed())
+        self.counted: int | None = None
         self.listening: defer.Deferred[None] = defer.succeed(None)
         self._datagram = datagram
         self._ports: list[Any] = []
+
+    @property
+    def requests(self) -> int:
+        """How many requests there have been since the start, as the engine counts them; else how many connections."""
+        return self.connections.total if self.counted is None else self.counted
+
+    def count_request(self) -> None:
+        """Notes a request. For engines of protocols that have requests: once for each, when it has begun."""
+        self.counted = (self.counted or 0) + 1
 
     def privilegedStartService(self) -> None:
         """Binds what appd binds itself: twistd calls this before it gives up root (--uid, --gid).
@@ -144,19 +155,16 @@ class ServerService(Service):
         )
 
     def stop_accepting(self) -> None:
-        """Takes no further connection. The sockets stay open: who connects now waits in the queue of the socket."""
+        """Takes no further connection or datagram. The sockets stay open: both wait in the queue of the socket."""
         for port in self._ports:
-            if hasattr(port, "stopReading") and port not in self._datagram_ports():
+            if hasattr(port, "stopReading"):
                 port.stopReading()
 
     def resume_accepting(self) -> None:
-        """Takes connections again."""
+        """Takes connections and datagrams again."""
         for port in self._ports:
             if hasattr(port, "startReading"):
                 port.startReading()
-
-    def _datagram_ports(self) -> list[Any]:
-        return [port for port in self._ports if hasattr(port, "protocol")]
 
     def drain(self) -> defer.Deferred[None]:
         """Finishes what is in flight: fires when no connection is left; may be cancelled."""
@@ -281,6 +289,11 @@ class ServerGroup(MultiService):
     def open_connections(self) -> int:
         """How many connections are open."""
         return sum(len(one.connections) for one in self.servers)
+
+    @property
+    def requests(self) -> int:
+        """How many requests there have been; see `ServerService.requests`."""
+        return sum(one.requests for one in self.servers)
 
     def privilegedStartService(self) -> None:
         """Binds for every server, before twistd gives up root.

@@ -6,11 +6,12 @@ generation is as far as the slowest of its workers; it wants as many workers as 
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Protocol
 
-__all__ = ["DRAINING", "LOADING", "PREPARED", "SERVING", "STARTING", "Generation", "Worker", "send_signal"]
+__all__ = ["DRAINING", "LOADING", "PREPARED", "SERVING", "STARTING", "Generation", "Spawn", "Worker", "send_signal"]
 
 LOADING = "loading"
 PREPARED = "prepared"
@@ -57,7 +58,14 @@ class Worker:
         state: How far it has come.
         status: What it said last of itself.
         connections: How many connections it has open.
+        requests: How many requests it has begun to answer.
         dropped: How many log entries it has lost.
+        restarts: How many workers died in its place before it.
+        recycled: How many were recycled there.
+        recycle: Why it is to be recycled, as it said; "" before it did.
+        recycle_failures: How many fresh workers could not take its place.
+        recycle_at: When to try it, in monotonic seconds.
+        retired: Whether it has left its place to another, or is not to have it.
         alive: When it last said WATCHDOG=1.
         watchdog: How long it may be silent, in seconds; None before it said.
     """
@@ -72,7 +80,14 @@ class Worker:
         self.status = ""
         self.errno = 0
         self.connections = 0
+        self.requests = 0
         self.dropped = 0
+        self.restarts = 0
+        self.recycled = 0
+        self.recycle = ""
+        self.recycle_failures = 0
+        self.recycle_at = 0.0
+        self.retired = False
         self.alive = now
         self.watchdog: float | None = None
         self.killed = False
@@ -85,6 +100,10 @@ class Worker:
             return False
         self.state = state
         return True
+
+    def take_after(self, worker: Worker) -> None:
+        """Goes on with the history of its place, in which a worker has died."""
+        self.restarts, self.recycled = worker.restarts + 1, worker.recycled
 
     def take_stacks(self) -> str:
         """What faulthandler wrote when it died; "" when it did not die so. To be called once, when it has gone."""
@@ -109,7 +128,10 @@ class Generation:
         number: From 1.
 
     Attributes:
+        workers: Those that hold a place, by its number.
+        beside: Those that do not: fresh ones that are to replace another, and replaced ones that drain.
         wanted: How many workers the file wants; None before the first worker has read it.
+        listening: What Status says of its servers.
         servers: Server name → what tells a changed one from the same, as the first worker said.
         keeps: The names in the store that it uses.
         draining: Whether it is on its way out.
@@ -119,11 +141,45 @@ class Generation:
     def __init__(self, number: int) -> None:
         self.number = number
         self.workers: dict[int, Worker] = {}
+        self.beside: list[Worker] = []
         self.wanted: int | None = None
         self.servers: dict[str, str] = {}
+        self.listening: list[dict[str, Any]] = []
         self.keeps: frozenset[str] = frozenset()
         self.draining = False
         self.failures: dict[int, int] = {}
+
+    @property
+    def everyone(self) -> list[Worker]:
+        """Every process of it."""
+        return [*self.workers.values(), *self.beside]
+
+    @property
+    def fresh(self) -> list[Worker]:
+        """Those on their way to the place of another; see `recycling`."""
+        return [one for one in self.beside if not one.retired]
+
+    def note_server(self, told: str) -> None:
+        """Takes what the first worker tells of a server, JSON; hosted code may tell anything.
+
+        Args:
+            told: Its `name`, `type`, `digest` and `addresses`.
+        """
+        try:
+            found = json.loads(told)
+            name, digest = str(found["name"]), str(found["digest"])
+            server = {"server": name, "type": str(found["type"]), "addresses": [str(one) for one in found["addresses"]]}
+        except (ValueError, RecursionError, TypeError, KeyError):
+            return
+        self.servers[name] = digest
+        self.listening = [one for one in self.listening if one["server"] != name] + [server]
+
+    def remove(self, worker: Worker) -> None:
+        """Forgets a worker that has gone."""
+        if worker in self.beside:
+            self.beside.remove(worker)
+        else:
+            del self.workers[worker.number]
 
     def all_in(self, *states: str) -> bool:
         """Whether every wanted worker is there and in one of the states."""
@@ -145,4 +201,10 @@ class Generation:
     @property
     def connections(self) -> int:
         """How many connections its workers have open."""
-        return sum(one.connections for one in self.workers.values())
+        return sum(one.connections for one in self.everyone)
+
+
+class Spawn(Protocol):
+    """Starts a worker and notes it in its generation, in the place of that number or beside it."""
+
+    def __call__(self, generation: Generation, number: int, *, forked: bool = False, beside: bool = False) -> None: ...

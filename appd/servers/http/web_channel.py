@@ -12,6 +12,8 @@ What it adds to Twisted's channel:
 
 from __future__ import annotations
 
+import fcntl
+import termios
 from typing import Any
 
 from twisted.internet import tcp, unix
@@ -36,6 +38,15 @@ _BAD_REQUEST = (
     b"HTTP/1.1 400 Bad Request\r\nServer: appd\r\nConnection: close\r\n"
     b"Content-Type: text/plain; charset=utf-8\r\nContent-Length: 16\r\n\r\n400 Bad Request\n"
 )
+
+
+def _unread(transport: Any) -> bool:
+    """Whether bytes have arrived that the reactor has not read yet: FIONREAD of tcp(7) and unix(7)."""
+    if not isinstance(transport, tcp.Connection):
+        return False
+    count = bytearray(4)
+    fcntl.ioctl(transport.fileno(), termios.FIONREAD, count)
+    return any(count)
 
 
 @implementer(IHalfCloseableProtocol)
@@ -134,8 +145,7 @@ class Channel(http.HTTPChannel):
         return not self.persistent
 
     def requestDone(self, request: Any) -> None:
-        """A response is complete."""
-        self.is_last()
+        """A response is complete. When its head said nothing of an end, the next request may be on its way."""
         super().requestDone(request)
         if self._closing or self.requests or self._handlingRequest:
             return
@@ -150,8 +160,12 @@ class Channel(http.HTTPChannel):
             self._call_later(LINGER, self._drain_idle)
 
     def _drain_idle(self) -> None:
-        # A request that has begun to arrive is waited for; its response is the last.
-        if not self.requests and not self._waiting_bytes:
+        # A request that has begun to arrive is waited for, in the kernel's queue too; its response is the last.
+        if self.requests or self._waiting_bytes:
+            return
+        if _unread(self.transport):
+            self._call_later(LINGER, self._drain_idle)
+        else:
             self.loseConnection()
 
     def loseConnection(self) -> None:
