@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 __all__ = [
     "DESCRIPTION",
     "INTERFACE",
+    "MAX_ANSWER",
     "MAX_MESSAGE",
     "Call",
     "ControlError",
@@ -26,8 +27,9 @@ __all__ = [
 ]
 
 INTERFACE = "io.appd"
-# Nothing that is said here is long; who sends more without an end means harm.
+# Nothing that is asked here is long; who sends more without an end means harm. An answer tells of every server.
 MAX_MESSAGE = 65536
+MAX_ANSWER = 1 << 26
 
 DESCRIPTION = """\
 # Control of one appd service.
@@ -110,20 +112,25 @@ class Call(NamedTuple):
 
 
 class Framing:
-    """Cuts a stream of bytes into messages."""
+    """Cuts a stream of bytes into messages.
 
-    def __init__(self) -> None:
+    Args:
+        most: How long a message may be, in bytes.
+    """
+
+    def __init__(self, most: int = MAX_MESSAGE) -> None:
+        self._most = most
         self._rest = b""
 
     def feed(self, data: bytes) -> list[bytes]:
         """Takes bytes and returns the messages that are whole now.
 
         Raises:
-            ControlError: A message is longer than `MAX_MESSAGE`.
+            ControlError: A message is longer than that.
         """
         *messages, self._rest = (self._rest + data).split(b"\0")
-        if len(self._rest) > MAX_MESSAGE or any(len(one) > MAX_MESSAGE for one in messages):
-            raise ControlError(f"a message is longer than {MAX_MESSAGE} bytes")
+        if len(self._rest) > self._most or any(len(one) > self._most for one in messages):
+            raise ControlError(f"a message is longer than {self._most} bytes")
         return messages
 
 

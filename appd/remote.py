@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from appd.control import INTERFACE, Framing, control_path, decode_reply, encode_call
+from appd.control import INTERFACE, MAX_ANSWER, ControlError, Framing, control_path, decode_reply, encode_call
 from appd.errors import AppdError, HostError, UsageError
 
 __all__ = ["ReloadFailed", "call", "find_socket", "format_status"]
@@ -60,7 +60,7 @@ def call(path: str, method: str, parameters: Mapping[str, Any]) -> Mapping[str, 
         ReloadFailed: The reload did not happen; its exit code is to be this process's.
         UsageError: The parameters are wrong.
     """
-    framing = Framing()
+    framing = Framing(MAX_ANSWER)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         try:
             connection.connect(path)
@@ -71,9 +71,11 @@ def call(path: str, method: str, parameters: Mapping[str, Any]) -> Mapping[str, 
                 if not data:
                     raise HostError(f"{path}: the service hung up without an answer")
                 messages = framing.feed(data)
+            error_name, answer = decode_reply(messages[0])
         except OSError as error:
             raise HostError(f"{path}: nobody is at the control socket: {error.strerror}", number=error.errno) from None
-    error_name, answer = decode_reply(messages[0])
+        except ControlError as error:
+            raise HostError(f"{path}: what answers there does not speak varlink: {error}") from None
     if error_name is None:
         return answer
     if error_name == f"{INTERFACE}.ReloadFailed":

@@ -131,7 +131,7 @@ class Generation:
         workers: Those that hold a place, by its number.
         beside: Those that do not: fresh ones that are to replace another, and replaced ones that drain.
         wanted: How many workers the file wants; None before the first worker has read it.
-        listening: What Status says of its servers.
+        listening: Server name → what Status says of it.
         servers: Server name → what tells a changed one from the same, as the first worker said.
         keeps: The names in the store that it uses.
         draining: Whether it is on its way out.
@@ -144,7 +144,7 @@ class Generation:
         self.beside: list[Worker] = []
         self.wanted: int | None = None
         self.servers: dict[str, str] = {}
-        self.listening: list[dict[str, Any]] = []
+        self.listening: dict[str, dict[str, Any]] = {}
         self.keeps: frozenset[str] = frozenset()
         self.draining = False
         self.failures: dict[int, int] = {}
@@ -159,20 +159,21 @@ class Generation:
         """Those on their way to the place of another; see `recycling`."""
         return [one for one in self.beside if not one.retired]
 
-    def note_server(self, told: str) -> None:
-        """Takes what the first worker tells of a server, JSON; hosted code may tell anything.
+    def note_servers(self, told: str) -> None:
+        """Takes what the first worker tells of some servers, JSON; hosted code may tell anything.
 
         Args:
-            told: Its `name`, `type`, `digest` and `addresses`.
+            told: A list; of each its `name`, `type`, `digest`, `addresses`, and what it `keeps` in the store.
         """
         try:
-            found = json.loads(told)
-            name, digest = str(found["name"]), str(found["digest"])
-            server = {"server": name, "type": str(found["type"]), "addresses": [str(one) for one in found["addresses"]]}
+            for one in json.loads(told):
+                name, addresses = str(one["name"]), [str(address) for address in one["addresses"]]
+                server = {"server": name, "type": str(one["type"]), "addresses": addresses}
+                self.servers[name] = str(one["digest"])
+                self.listening[name] = server
+                self.keeps |= set(map(str, one["keeps"]))
         except (ValueError, RecursionError, TypeError, KeyError):
             return
-        self.servers[name] = digest
-        self.listening = [one for one in self.listening if one["server"] != name] + [server]
 
     def remove(self, worker: Worker) -> None:
         """Forgets a worker that has gone."""

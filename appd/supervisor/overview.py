@@ -65,7 +65,7 @@ def report(supervisor: Supervisor) -> dict[str, Any]:
             for worker in generation.everyone
         ],
         "servers": list(serving.servers) if serving is not None else [],
-        "listening": serving.listening if serving is not None else [],
+        "listening": list(serving.listening.values()) if serving is not None else [],
         "draining": [
             {"generation": one.number, "workers": len(one.everyone), "connections": one.connections}
             for one in rollout.draining

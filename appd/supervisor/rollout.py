@@ -239,11 +239,10 @@ class Rollout:
         worker.alive = self._poller.clock()
         if "X_APPD_WATCHDOG" in words:
             worker.watchdog = number_of(words, "X_APPD_WATCHDOG", 60000) / 1000
-        if "X_APPD_SERVER" in words and generation.wanted is None:
-            generation.note_server(words["X_APPD_SERVER"])
+        if "X_APPD_SERVERS" in words and generation.wanted is None:
+            generation.note_servers(words["X_APPD_SERVERS"])
         if "X_APPD_WORKERS" in words and generation.wanted is None:
             generation.wanted = number_of(words, "X_APPD_WORKERS", 1)
-            generation.keeps = frozenset(words.get("X_APPD_KEEPS", "").split())
         moved = [worker.hears(word) for key, word in _WORDS if key in words]
         if "EXTEND_TIMEOUT_USEC" in words and (self.stopping or self.serving is None):
             self._notifier.tell(status=summary(self), extend_timeout=number_of(words, "EXTEND_TIMEOUT_USEC", 0) / 1e6)
