@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 __all__ = [
     "DESCRIPTION",
     "INTERFACE",
-    "MAX_ANSWER",
     "MAX_MESSAGE",
     "Call",
     "ControlError",
@@ -27,9 +26,8 @@ __all__ = [
 ]
 
 INTERFACE = "io.appd"
-# Nothing that is asked here is long; who sends more without an end means harm. An answer tells of every server.
+# Nothing that is asked here is long; who sends more without an end means harm.
 MAX_MESSAGE = 65536
-MAX_ANSWER = 1 << 26
 
 DESCRIPTION = """\
 # Control of one appd service.
@@ -115,7 +113,7 @@ class Framing:
     """Cuts a stream of bytes into messages.
 
     Args:
-        most: How long a message may be, in bytes.
+        most: How long one may be, in bytes.
     """
 
     def __init__(self, most: int = MAX_MESSAGE) -> None:
@@ -126,7 +124,7 @@ class Framing:
         """Takes bytes and returns the messages that are whole now.
 
         Raises:
-            ControlError: A message is longer than that.
+            ControlError: A message is too long.
         """
         *messages, self._rest = (self._rest + data).split(b"\0")
         if len(self._rest) > self._most or any(len(one) > self._most for one in messages):
@@ -154,7 +152,10 @@ def decode_reply(message: bytes) -> tuple[str | None, Mapping[str, Any]]:
         ControlError: It is none.
     """
     found = _object(message)
-    return found.get("error"), found.get("parameters") or {}
+    error, parameters = found.get("error"), found.get("parameters") or {}
+    if not isinstance(error, str | None) or not isinstance(parameters, dict):
+        raise ControlError("a reply has an error, a string, or parameters, an object")
+    return error, parameters
 
 
 def encode_call(method: str, parameters: Mapping[str, Any]) -> bytes:

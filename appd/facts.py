@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import zlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from appd.listeners import BoundListener
+from appd.supervisor.mailbox import pack
 
 if TYPE_CHECKING:
     from appd.config import Settings
     from appd.listeners import Listener
     from appd.notify import Notifier
-    from appd.plan import Plan, PlannedServer
+    from appd.plan import Plan
 
 __all__ = ["digest", "pass_up", "tell_prepared"]
 
-# How long a message may become before the next server begins another, in characters; the supervisor reads 64 KB.
+# How long a message may become before the next server begins another, in characters; it may hold some 200 KB.
 _PART = 16384
 
 
@@ -34,31 +34,29 @@ def tell_prepared(settings: Settings, plan: Plan, notifier: Notifier) -> None:
         plan: The servers, their sockets prepared; the supervisor keeps those that appd made.
         notifier: What tells the supervisor.
     """
-    part: list[str] = []
-    for one in plan.servers:
-        # A message's blanks are folded.
-        part.append(json.dumps(_facts(one, notifier), separators=(",", ":")).replace(" ", "\\u0020"))
-        if sum(map(len, part)) > _PART:
-            notifier.tell(also={"X_APPD_SERVERS": f"[{','.join(part)}]"})
+    servers: dict[str, str] = {}
+    listening: dict[str, str] = {}
+    keeps: list[str] = []
+
+    def tell(**also: str) -> None:
+        facts = {"SERVERS": pack(servers), "LISTENING": pack(listening), "KEEPS": " ".join(keeps), **also}
+        notifier.tell(also={f"X_APPD_{key}": value for key, value in facts.items()})
+        for part in (servers, listening, keeps):
             part.clear()
-    notifier.tell(
-        also={
-            "X_APPD_SERVERS": f"[{','.join(part)}]",
-            "X_APPD_WORKERS": str(settings.workers),
-            "X_APPD_WATCHDOG": str(int(settings.watchdog * 1000)),
-            "X_APPD_PREPARED": "1",
-        }
-    )
 
-
-def _facts(server: PlannedServer, notifier: Notifier) -> dict[str, Any]:
-    return {
-        "name": server.name,
-        "type": server.settings.section_type,
-        "digest": digest(server.settings),
-        "addresses": [f"{one.where} ({one.address})" for one in server.listeners],
-        "keeps": pass_up(server.listeners, notifier),
-    }
+    length = 0
+    for one in plan.servers:
+        servers[one.name] = digest(one.settings)
+        kept = pass_up(one.listeners, notifier)
+        keeps += kept
+        addresses = [f"{listener.where} ({listener.address})" for listener in one.listeners]
+        listening[one.name] = "\n".join((one.settings.section_type, *addresses))
+        length += 2 * len(one.name) + len(listening[one.name]) + sum(map(len, kept))
+        if length > _PART:
+            # All of them in one could be more than a datagram holds.
+            tell()
+            length = 0
+    tell(WORKERS=str(settings.workers), WATCHDOG=str(int(settings.watchdog * 1000)), PREPARED="1")
 
 
 def pass_up(listeners: Sequence[Listener], notifier: Notifier) -> list[str]:

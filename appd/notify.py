@@ -5,6 +5,7 @@ Without NOTIFY_SOCKET in the environment everything here is silent.
 
 from __future__ import annotations
 
+import errno as errno_
 import os
 import socket
 import time
@@ -16,7 +17,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from appd.errors import AppdError
 
-__all__ = ["Notifier", "compose", "parse"]
+__all__ = ["MARK", "Notifier", "compose", "parse"]
+
+# What a worker puts into each message for its supervisor. Hosted code may speak sd_notify(3) too, and for itself: a
+# READY=1 or WATCHDOG=1 without it is not the worker's.
+MARK = "X_APPD=1"
 
 # systemd takes messages up to this size, less would do: a STATUS= is one line for people.
 _MAX_STATUS = 1024
@@ -88,6 +93,7 @@ class Notifier:
     Attributes:
         watchdog_interval: How often to say WATCHDOG=1, in seconds; None when nobody waits for it.
         when_blocked: Called when something waits: to call `flush` in a moment.
+        mark: A line for the end of each message: `MARK` when a supervisor reads them.
     """
 
     def __init__(self, environ: Mapping[str, str] = os.environ, send: Any = None) -> None:
@@ -97,6 +103,7 @@ class Notifier:
         self._waiting: list[tuple[str, Sequence[int]]] = []
         self.watchdog_interval = _watchdog_interval(environ)
         self.when_blocked: Callable[[], object] = lambda: None
+        self.mark = ""
 
     def tell(self, fds: Sequence[int] = (), **words: Any) -> None:
         """Sends one message. A manager that cannot be reached is no reason to stop.
@@ -109,6 +116,8 @@ class Notifier:
         message = compose(**words).encode("utf-8", "backslashreplace").decode()
         if not self._wanted or not message:
             return
+        if self.mark:
+            message += f"\n{self.mark}"
         if self._waiting and _is_news(message):
             # What is only of the moment takes the place of what was.
             self._waiting = [one for one in self._waiting if not _is_news(one[0])]
@@ -120,12 +129,11 @@ class Notifier:
         while self._waiting:
             try:
                 self._send(*self._waiting[0])
-            except BlockingIOError:
-                self.when_blocked()
-                return
-            except OSError:
+            except OSError as error:
+                if error.errno in _PASSING:
+                    self.when_blocked()
+                    return
                 # The manager restarts, or has gone with its namespace; its time-outs tell it what it missed.
-                pass
             del self._waiting[0]
 
     def tell_failure(self, error: AppdError) -> None:
@@ -135,9 +143,12 @@ class Notifier:
         self.tell(status=f"cannot start: {first}{more}", errno=error.errno)
 
 
+# Another time it will do: the manager is busy, or there is no descriptor or memory just now.
+_PASSING = (errno_.EAGAIN, errno_.EMFILE, errno_.ENFILE, errno_.ENOBUFS, errno_.ENOMEM)
+
 # The words that a later message of the same kind makes worthless.
 _NEWS = frozenset(
-    {"STATUS", "WATCHDOG", "EXTEND_TIMEOUT_USEC", "X_APPD_CONNECTIONS", "X_APPD_REQUESTS", "X_APPD_DROPPED"}
+    ["STATUS", "WATCHDOG", "EXTEND_TIMEOUT_USEC", "X_APPD", "X_APPD_CONNECTIONS", "X_APPD_REQUESTS", "X_APPD_DROPPED"]
 )
 
 

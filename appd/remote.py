@@ -8,10 +8,13 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from appd.control import INTERFACE, MAX_ANSWER, ControlError, Framing, control_path, decode_reply, encode_call
+from appd.control import INTERFACE, ControlError, Framing, control_path, decode_reply, encode_call
 from appd.errors import AppdError, HostError, UsageError
 
 __all__ = ["ReloadFailed", "call", "find_socket", "format_status"]
+
+# The status of a service with very many servers and workers, in bytes.
+_MAX_ANSWER = 1 << 26
 
 # The folders of the shipped units, when nothing says which is meant.
 _SERVICE = "/run/appd/main/control"
@@ -60,7 +63,7 @@ def call(path: str, method: str, parameters: Mapping[str, Any]) -> Mapping[str, 
         ReloadFailed: The reload did not happen; its exit code is to be this process's.
         UsageError: The parameters are wrong.
     """
-    framing = Framing(MAX_ANSWER)
+    framing = Framing(_MAX_ANSWER)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         try:
             connection.connect(path)
@@ -71,11 +74,14 @@ def call(path: str, method: str, parameters: Mapping[str, Any]) -> Mapping[str, 
                 if not data:
                     raise HostError(f"{path}: the service hung up without an answer")
                 messages = framing.feed(data)
-            error_name, answer = decode_reply(messages[0])
+        except ControlError as error:
+            raise HostError(f"{path}: {error}") from None
         except OSError as error:
             raise HostError(f"{path}: nobody is at the control socket: {error.strerror}", number=error.errno) from None
-        except ControlError as error:
-            raise HostError(f"{path}: what answers there does not speak varlink: {error}") from None
+    try:
+        error_name, answer = decode_reply(messages[0])
+    except ControlError as error:
+        raise HostError(f"{path}: {error}") from None
     if error_name is None:
         return answer
     if error_name == f"{INTERFACE}.ReloadFailed":

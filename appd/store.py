@@ -7,6 +7,7 @@ systemd's store, which keeps it over a restart where FileDescriptorStoreMax= all
 from __future__ import annotations
 
 import os
+import re
 import socket
 import stat
 from collections.abc import Iterable, Mapping
@@ -16,6 +17,8 @@ from appd.address import Address
 __all__ = ["PREFIX", "Store", "store_name"]
 
 PREFIX = "appd-"
+# What `store_name` makes; a name with a colon or a NUL in it would spoil LISTEN_FDNAMES.
+_NAME = re.compile(re.escape(PREFIX) + r"[A-Za-z0-9./_=@%-]+")
 
 
 def store_name(address: Address, server: str) -> str:
@@ -30,7 +33,9 @@ def store_name(address: Address, server: str) -> str:
     """
     plain = address._replace(mode=None, backlog=None)
     text = f"{server}={plain}" if address.kind in ("tcp", "udp") and address.port == 0 else str(plain)
-    return PREFIX + "".join(one if one.isalnum() or one in "./_-=@" else f"%{ord(one):02X}" for one in text)
+    return PREFIX + "".join(
+        one if (one.isascii() and one.isalnum()) or one in "./_-=@" else f"%{ord(one):02X}" for one in text
+    )
 
 
 class Store:
@@ -63,7 +68,7 @@ class Store:
             The name, None when it is no socket of appd's.
         """
         name = words.get("FDNAME", "")
-        if not fds or words.get("FDSTORE") != "1" or not name.startswith(PREFIX):
+        if not fds or words.get("FDSTORE") != "1" or _NAME.fullmatch(name) is None or not _is_socket(fds[-1]):
             return None
         self.keep(name, fds.pop())
         return name
@@ -94,7 +99,14 @@ class Store:
         self._kept.clear()
 
 
+def _is_socket(fd: int) -> bool:
+    return stat.S_ISSOCK(os.fstat(fd).st_mode)
+
+
 def _close(fd: int, unlink: bool = True) -> None:
+    if not _is_socket(fd):
+        os.close(fd)
+        return
     sock = socket.socket(fileno=fd)
     with sock:
         path = sock.getsockname() if sock.family == socket.AF_UNIX else ""

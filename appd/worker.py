@@ -18,7 +18,7 @@ from appd.activation import Inheritance, inherit
 from appd.address import Address
 from appd.config import Settings, load
 from appd.errors import EX_OK, AppdError, ConfigurationError, Problem
-from appd.notify import Notifier
+from appd.notify import MARK, Notifier
 from appd.signals import Stopped, StopSignals
 from appd.supervisor.spawn import CHANNEL, STACKS
 from appd.wear import INTERVAL, Wear
@@ -222,6 +222,7 @@ def run(
     """
     notifier = Notifier(environ)
     supervisor, stacks = environ.pop(CHANNEL, ""), environ.pop(STACKS, "")
+    notifier.mark = MARK if supervisor else ""
     # A worker that is aborted for not answering says where it was: to its supervisor, or to standard error.
     if stacks:
         os.set_inheritable(int(stacks), False)

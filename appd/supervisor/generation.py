@@ -6,10 +6,12 @@ generation is as far as the slowest of its workers; it wants as many workers as 
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any, Protocol
+
+from appd.supervisor.mailbox import unpack
 
 __all__ = ["DRAINING", "LOADING", "PREPARED", "SERVING", "STARTING", "Generation", "Spawn", "Worker", "send_signal"]
 
@@ -41,7 +43,8 @@ def send_signal(workers: Iterable[Worker], number: int) -> None:
     """Sends a signal to each; those that have been waited for are passed over."""
     for worker in workers:
         if not worker.gone:
-            os.kill(worker.pid, number)
+            with suppress(ProcessLookupError):
+                os.kill(worker.pid, number)
 
 
 class Worker:
@@ -60,8 +63,6 @@ class Worker:
         connections: How many connections it has open.
         requests: How many requests it has begun to answer.
         dropped: How many log entries it has lost.
-        restarts: How many workers died in its place before it.
-        recycled: How many were recycled there.
         recycle: Why it is to be recycled, as it said; "" before it did.
         recycle_failures: How many fresh workers could not take its place.
         recycle_at: When to try it, in monotonic seconds.
@@ -82,8 +83,6 @@ class Worker:
         self.connections = 0
         self.requests = 0
         self.dropped = 0
-        self.restarts = 0
-        self.recycled = 0
         self.recycle = ""
         self.recycle_failures = 0
         self.recycle_at = 0.0
@@ -100,10 +99,6 @@ class Worker:
             return False
         self.state = state
         return True
-
-    def take_after(self, worker: Worker) -> None:
-        """Goes on with the history of its place, in which a worker has died."""
-        self.restarts, self.recycled = worker.restarts + 1, worker.recycled
 
     def take_stacks(self) -> str:
         """What faulthandler wrote when it died; "" when it did not die so. To be called once, when it has gone."""
@@ -135,7 +130,10 @@ class Generation:
         servers: Server name → what tells a changed one from the same, as the first worker said.
         keeps: The names in the store that it uses.
         draining: Whether it is on its way out.
+        ended: Whether it was killed without having served.
         failures: How often in a row a worker died, by number.
+        restarts: How often one died at all, by number.
+        recycled: How often one was recycled, by number.
     """
 
     def __init__(self, number: int) -> None:
@@ -147,7 +145,10 @@ class Generation:
         self.listening: dict[str, dict[str, Any]] = {}
         self.keeps: frozenset[str] = frozenset()
         self.draining = False
+        self.ended = False
         self.failures: dict[int, int] = {}
+        self.restarts: dict[int, int] = {}
+        self.recycled: dict[int, int] = {}
 
     @property
     def everyone(self) -> list[Worker]:
@@ -159,21 +160,17 @@ class Generation:
         """Those on their way to the place of another; see `recycling`."""
         return [one for one in self.beside if not one.retired]
 
-    def note_servers(self, told: str) -> None:
-        """Takes what the first worker tells of some servers, JSON; hosted code may tell anything.
+    def learn(self, words: Mapping[str, str]) -> None:
+        """Takes what the first worker tells of the file, in one message or several.
 
         Args:
-            told: A list; of each its `name`, `type`, `digest`, `addresses`, and what it `keeps` in the store.
+            words: X_APPD_SERVERS, X_APPD_LISTENING and X_APPD_KEEPS count.
         """
-        try:
-            for one in json.loads(told):
-                name, addresses = str(one["name"]), [str(address) for address in one["addresses"]]
-                server = {"server": name, "type": str(one["type"]), "addresses": addresses}
-                self.servers[name] = str(one["digest"])
-                self.listening[name] = server
-                self.keeps |= set(map(str, one["keeps"]))
-        except (ValueError, RecursionError, TypeError, KeyError):
-            return
+        self.servers.update(unpack(words.get("X_APPD_SERVERS", "")))
+        self.keeps |= set(words.get("X_APPD_KEEPS", "").split())
+        for server, told in unpack(words.get("X_APPD_LISTENING", "")).items():
+            type_name, *addresses = told.split("\n")
+            self.listening[server] = {"server": server, "type": type_name, "addresses": addresses}
 
     def remove(self, worker: Worker) -> None:
         """Forgets a worker that has gone."""
@@ -188,15 +185,15 @@ class Generation:
             return False
         return all(one.state in states for one in self.workers.values())
 
-    def patience(self, worker: Worker, now: float) -> float:
+    def patience(self, number: int, lived: float) -> float:
         """How long to wait before a worker that died is replaced, in seconds: not at all the first time.
 
         Args:
-            worker: The one that died.
-            now: Monotonic seconds.
+            number: The one that died.
+            lived: For how long it was there, in seconds.
         """
-        failures = 0 if now - worker.started > _SETTLED else self.failures.get(worker.number, 0)
-        self.failures[worker.number] = failures + 1
+        failures = 0 if lived > _SETTLED else self.failures.get(number, 0)
+        self.failures[number] = failures + 1
         return _PATIENCE[min(failures, len(_PATIENCE) - 1)]
 
     @property

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import array
+import json
 import os
 import socket
 import struct
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import NamedTuple
 
-from appd.notify import parse
+from appd.notify import MARK, parse
 
-__all__ = ["Letter", "Mailbox", "number_of"]
+__all__ = ["Letter", "Mailbox", "number_of", "pack", "unpack"]
 
 _CREDENTIALS = struct.Struct("3i")
 _MOST_FDS = 64
+# The longest datagram that can be sent at all: net.core.wmem_default is less than this.
+_MOST_BYTES = 1 << 18
 
 
 class Letter(NamedTuple):
@@ -43,6 +47,20 @@ def number_of(words: Mapping[str, str], key: str, otherwise: int) -> int:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else otherwise
 
 
+def pack(texts: Mapping[str, str]) -> str:
+    """Writes names and values as one word; without a blank, since `appd.notify.compose` makes one of several."""
+    return json.dumps(dict(texts), separators=(",", ":")).replace(" ", "\\u0020")
+
+
+def unpack(word: str) -> dict[str, str]:
+    """Reads what `pack` wrote; what nobody packed is empty."""
+    try:
+        found = json.loads(word)
+    except (ValueError, RecursionError):
+        return {}
+    return {str(key): str(value) for key, value in found.items()} if isinstance(found, dict) else {}
+
+
 class Mailbox:
     """A datagram socket in a folder that nobody else may enter.
 
@@ -60,22 +78,29 @@ class Mailbox:
         self.socket.bind(self.path)
 
     def read(self) -> Iterator[Letter]:
-        """Everything that has come."""
+        """Everything that has come.
+
+        A message that does not say `appd.notify.MARK` is hosted code's own, and one that was cut is nobody's: both come
+        without words.
+        """
         space = socket.CMSG_SPACE(_CREDENTIALS.size) + socket.CMSG_SPACE(_MOST_FDS * 4)
         while True:
             try:
-                data, ancillary, _flags, _address = self.socket.recvmsg(65536, space, socket.MSG_CMSG_CLOEXEC)
-            except BlockingIOError:
+                data, ancillary, flags, _address = self.socket.recvmsg(_MOST_BYTES, space, socket.MSG_CMSG_CLOEXEC)
+            except OSError:  # nothing more, or no memory now
                 return
             pid, fds = 0, array.array("i")
             for level, kind, value in ancillary:
-                if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
+                if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS and len(value) >= _CREDENTIALS.size:
                     pid = _CREDENTIALS.unpack(value[: _CREDENTIALS.size])[0]
                 elif level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                     fds.frombytes(value[: len(value) - len(value) % fds.itemsize])
-            yield Letter(pid, parse(data), list(fds))
+            words = {} if flags & socket.MSG_TRUNC else parse(data)
+            key, _sign, marked = MARK.partition("=")
+            yield Letter(pid, words if words.get(key) == marked else {}, list(fds))
 
     def close(self) -> None:
-        """Closes the socket and removes its path."""
+        """Closes the socket and removes its path, if nobody has."""
         self.socket.close()
-        os.unlink(self.path)
+        with suppress(FileNotFoundError):
+            os.unlink(self.path)

@@ -10,6 +10,7 @@ import os
 import select
 import socket
 import struct
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,10 @@ __all__ = ["Operator"]
 _MOST_CONNECTIONS = 64
 # How long a connection may say nothing, in seconds, while nothing is being done for it.
 _IDLE = 30.0
+# How long nobody is accepted when there was no descriptor for one, in seconds.
+_PAUSE = 1.0
+# More of it would not fit into the line to a worker at once.
+_MAX_NAMESPACE = 200
 _SO_PEERGROUPS = 59
 _LEVELS = ("debug", "info", "warning", "error", "critical")
 
@@ -69,12 +74,21 @@ class Operator:
         except OSError:
             self._listener.close()
             raise
-        poller.register(self._listener.fileno(), self._accept)
+        self._listen()
+
+    def _listen(self) -> None:
+        if self._listener.fileno() >= 0:
+            self._poller.register(self._listener.fileno(), self._accept)
 
     def _accept(self) -> None:
         try:
             connection, _address = self._listener.accept()
+        except BlockingIOError:
+            return
         except OSError:
+            # No descriptor is left: who waits in the queue is heard when there may be one again. accept(2)
+            self._poller.unregister(self._listener.fileno())
+            self._poller.call_later(_PAUSE, self._listen)
             return
         if len(self._connections) >= _MOST_CONNECTIONS:
             connection.close()
@@ -101,12 +115,11 @@ class Operator:
         connection.busy = True
 
         def verdict(code: int, reason: str) -> None:
-            connection.busy = False
             if code:
-                connection.reply(encode_error("ReloadFailed", {"reason": reason, "exit": code}))
+                connection.answer(encode_error("ReloadFailed", {"reason": reason, "exit": code}))
             else:
                 serving = self._supervisor.rollout.serving
-                connection.reply(encode_reply({"generation": serving.number if serving is not None else 0}))
+                connection.answer(encode_reply({"generation": serving.number if serving is not None else 0}))
 
         self._supervisor.rollout.reload(verdict)
 
@@ -115,7 +128,7 @@ class Operator:
 
     def _log_level(self, call: Call, connection: _Connection) -> None:
         level, namespace = call.parameters.get("level"), call.parameters.get("namespace") or ""
-        if level not in _LEVELS or not isinstance(namespace, str) or any(one.isspace() for one in namespace):
+        if level not in _LEVELS or not _is_namespace(namespace):
             wrong = "level" if level not in _LEVELS else "namespace"
             connection.reply(encode_error("org.varlink.service.InvalidParameter", {"parameter": wrong}))
             return
@@ -186,9 +199,10 @@ class _Connection:
         self._gone = gone
         self._framing = Framing()
         self._out = b""
-        self._waiting: list[bytes] = []
+        self._waiting: deque[bytes] = deque()
+        self._taking = False
         self._open = True
-        poller.register(connection.fileno(), self._ready)
+        self._watch()
         self._cancel = poller.call_later(_IDLE, self._idle)
 
     def _idle(self) -> None:
@@ -200,10 +214,17 @@ class _Connection:
     def _ready(self) -> None:
         if self._out:
             self._flush()
-            return
+        elif self.busy or self._waiting:
+            # Nothing was to be read now: poll(2) says so when the other end has gone. A reload goes on all the same.
+            self.close()
+        else:
+            self._read()
+        self._take_calls()
+
+    def _read(self) -> None:
         try:
             data = self.socket.recv(65536)
-            messages = self._framing.feed(data)
+            self._waiting += self._framing.feed(data)
         except BlockingIOError:
             return
         except (OSError, ControlError):
@@ -212,24 +233,36 @@ class _Connection:
         if not data:
             # Who hangs up while a reload is under way gets no answer; the reload goes on.
             self.close()
-            return
-        self._waiting += messages
-        self._next()
 
-    def _next(self) -> None:
+    def _take_calls(self) -> None:
+        """Answers one call after the other; what an answer brings about does not come back in here."""
+        if self._taking:
+            return
+        self._taking = True
         while self._waiting and self._open and not self.busy and not self._out:
             try:
-                call = decode_call(self._waiting.pop(0))
+                self._called(decode_call(self._waiting.popleft()), self)
             except ControlError:
                 self.close()
-                return
-            self._called(call, self)
+        self._taking = False
+        self._watch()
 
     def reply(self, data: bytes) -> None:
         """Sends an answer, as fast as the client takes it."""
         if self._open:
             self._out += data
             self._flush()
+
+    def answer(self, data: bytes) -> None:
+        """Sends the answer to a call that took its time, and goes on with the next call in the next turn.
+
+        Args:
+            data: The message.
+        """
+        self.busy = False
+        self.reply(data)
+        # Not now: whoever answers is in the middle of something that a call may change.
+        self._poller.call_later(0.0, self._take_calls)
 
     def _flush(self) -> None:
         try:
@@ -240,10 +273,14 @@ class _Connection:
             self.close()
             return
         self._out = self._out[sent:]
-        self._poller.unregister(self.socket.fileno())
-        self._poller.register(self.socket.fileno(), self._ready, select.POLLOUT if self._out else select.POLLIN)
-        if not self._out:
-            self._next()
+        self._watch()
+
+    def _watch(self) -> None:
+        """Reads no further while there is something to do or to say."""
+        if self._open:
+            events = select.POLLOUT if self._out else 0 if self.busy or self._waiting else select.POLLIN
+            self._poller.unregister(self.socket.fileno())
+            self._poller.register(self.socket.fileno(), self._ready, events)
 
     def close(self) -> None:
         """Ends the connection."""
@@ -253,6 +290,14 @@ class _Connection:
             self._poller.unregister(self.socket.fileno())
             self.socket.close()
             self._gone(self)
+
+
+def _is_namespace(text: object) -> bool:
+    return (
+        isinstance(text, str)
+        and len(text) <= _MAX_NAMESPACE
+        and all(one.isprintable() and not one.isspace() for one in text)
+    )
 
 
 def may_control(connection: socket.socket) -> bool:
@@ -265,7 +310,8 @@ def may_control(connection: socket.socket) -> bool:
     if uid in (0, os.geteuid()) or (gid == os.getegid() and gid != 65534):
         return True
     try:
-        raw = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, 65536 * 4)
+        # Python allows 1024 bytes: 256 groups. ERANGE says that there are more.
+        raw = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, 1024)
     except OSError:
         return False
     groups = struct.unpack(f"{len(raw) // 4}I", raw)

@@ -58,8 +58,8 @@ def report(supervisor: Supervisor) -> dict[str, Any]:
                 "connections": worker.connections,
                 "rss": resident_memory(worker.pid),
                 "requests": worker.requests,
-                "restarts": worker.restarts,
-                "recycled": worker.recycled,
+                "restarts": generation.restarts.get(worker.number, 0),
+                "recycled": generation.recycled.get(worker.number, 0),
             }
             for generation in rollout.generations()
             for worker in generation.everyone

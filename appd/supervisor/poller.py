@@ -25,6 +25,7 @@ class Poller:
         self.clock = clock
         self._poll = select.poll()
         self._ready: dict[int, Callable[[], None]] = {}
+        self._fresh: set[int] = set()
         self._deadlines: list[tuple[float, int, list[Callable[[], None] | None]]] = []
         self._count = 0
         self._signals: dict[int, Callable[[], None]] = {}
@@ -36,6 +37,7 @@ class Poller:
     def register(self, fd: int, ready: Callable[[], None], events: int = select.POLLIN) -> None:
         """Calls `ready` whenever a descriptor is ready (or broken)."""
         self._ready[fd] = ready
+        self._fresh.add(fd)
         self._poll.register(fd, events)
 
     def unregister(self, fd: int) -> None:
@@ -69,9 +71,12 @@ class Poller:
         """
         if self._deadlines:
             most = min(most, max(0.0, self._deadlines[0][0] - self.clock()))
-        for fd, _events in self._poll.poll(most * 1000):
+        found = self._poll.poll(most * 1000)
+        self._fresh.clear()
+        for fd, _events in found:
             ready = self._ready.get(fd)
-            if ready is not None:
+            # A number that was closed and opened anew in this turn is not what was found ready.
+            if ready is not None and fd not in self._fresh:
                 ready()
         now = self.clock()
         while self._deadlines and self._deadlines[0][0] <= now:

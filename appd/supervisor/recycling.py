@@ -87,7 +87,7 @@ class Recycling:
         generation.workers[fresh.number] = fresh
         if old is None:
             return
-        fresh.restarts, fresh.recycled = old.restarts, old.recycled + 1
+        generation.recycled[old.number] = generation.recycled.get(old.number, 0) + 1
         old.retired = True
         generation.beside.append(old)
         old.tell("drain")
@@ -111,7 +111,6 @@ class Recycling:
             if fresh.number == old.number:
                 generation.beside.remove(fresh)
                 generation.workers[fresh.number] = fresh
-                fresh.take_after(old)
                 return True
         return False
 

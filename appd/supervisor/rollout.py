@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from appd.errors import EX_OK, EX_SOFTWARE
+from appd.errors import EX_CONFIG, EX_OK, EX_SOFTWARE, EX_UNAVAILABLE
 from appd.supervisor.generation import PREPARED, SERVING, Generation, Worker, send_signal
 from appd.supervisor.mailbox import number_of
 from appd.supervisor.overview import changes, summary
@@ -38,6 +38,12 @@ EX_SUPERSEDED = 75
 
 # Draining generations beyond so many end the drain of the oldest.
 _MOST_DRAINING = 2
+# Each takes descriptors of the supervisor's; a number beyond this is a slip of the pen.
+_MOST_WORKERS = 256
+# How long to wait at least when there can be no further process, in seconds.
+_REFUSED = 1.0
+# What a worker may ask of systemd's patience at a time, in seconds.
+_MOST_EXTENSION = 60.0
 _EINVAL = 22
 # Hosted code may ask too, in any words.
 _MOST_REASON = 200
@@ -91,7 +97,7 @@ class Rollout:
     def start(self) -> None:
         """Starts the first generation, forked."""
         self.coming = self._new_generation()
-        self._spawn(self.coming, 1, forked=True)
+        self._start_worker(self.coming, 1, forked=True)
 
     def stop(self) -> None:
         """Drains every worker and leaves; a second time, leaves at once."""
@@ -122,6 +128,31 @@ class Rollout:
         """Every worker of every generation."""
         return [worker for generation in self.generations() for worker in generation.everyone]
 
+    def _start_worker(self, generation: Generation, number: int, forked: bool = False) -> bool:
+        """Starts a worker. When the host refuses, a generation on its way in fails, and a replacement waits."""
+        try:
+            self._spawn(generation, number, forked=forked)
+        except OSError as error:
+            if generation is self.coming:
+                reason = f"no further process can be started: {error.strerror}"
+                if self.serving is None:
+                    self._log.write(reason, 3)
+                self._failed(generation, EX_UNAVAILABLE, reason, error.errno or 0)
+                return False
+            pause = max(_REFUSED, generation.patience(number, 0.0))
+            text = f"worker {number} cannot be started: {error.strerror}; it is tried again in {pause:.0f} s"
+            self._log.write(text, 3, APPD_WORKER=str(number))
+            self._start_later(generation, number, pause)
+            return False
+        return True
+
+    def _start_later(self, generation: Generation, number: int, pause: float) -> None:
+        def again() -> None:
+            if generation is self.serving and not self.stopping and number not in generation.workers:
+                self._start_worker(generation, number)
+
+        self._poller.call_later(pause, again)
+
     def _new_generation(self) -> Generation:
         self._last_number += 1
         return Generation(self._last_number)
@@ -139,8 +170,8 @@ class Rollout:
                 self._advance(self.coming)
             return
         for number in range(1, generation.wanted + 1):
-            if number not in generation.workers:
-                self._spawn(generation, number)
+            if number not in generation.workers and not self._start_worker(generation, number):
+                return
         if generation.all_in(PREPARED):
             if self.serving is not None and self._recycling.hand_over_is_under_way(self.serving):
                 return
@@ -167,7 +198,7 @@ class Rollout:
         self._part_from(generation)
         for worker in generation.everyone:
             worker.tell("drain")
-        for oldest in self.draining[:-_MOST_DRAINING]:
+        for oldest in [one for one in self.draining if not one.ended][:-_MOST_DRAINING]:
             self._log.write(f"generation {oldest.number} still drains, and two later ones do: it ends at once", 4)
             send_signal(oldest.everyone, signal.SIGQUIT)
 
@@ -183,10 +214,11 @@ class Rollout:
             verdict: Called with the exit code and one line when the new generation serves or the old one was kept.
         """
         if self.stopping or self.serving is None:
+            reason = "the service is being stopped" if self.stopping else "the service is still starting"
             if verdict is not None:
-                verdict(
-                    EX_SUPERSEDED, "the service is being stopped" if self.stopping else "the service is still starting"
-                )
+                verdict(EX_SUPERSEDED, reason)
+            else:
+                self._log.write(f"no reload: {reason}", 4)
             return
         if self.coming is not None:
             self._answer(EX_SUPERSEDED, "a later reload took its place")
@@ -195,7 +227,7 @@ class Rollout:
         self._notifier.tell(reloading=True, status="reloading")
         self._recycling.call_off(self.serving)
         self.coming = self._new_generation()
-        self._spawn(self.coming, 1)
+        self._start_worker(self.coming, 1)
 
     def recycle(self) -> None:
         """Begins to replace a worker that has asked for it; to be called once in a while."""
@@ -205,6 +237,7 @@ class Rollout:
     def _end(self, generation: Generation) -> None:
         """Ends a generation that never served."""
         self.coming = None
+        generation.ended = True
         self._part_from(generation)
         if self.serving is not None:
             self._first(self.serving, "resume")
@@ -239,13 +272,17 @@ class Rollout:
         worker.alive = self._poller.clock()
         if "X_APPD_WATCHDOG" in words:
             worker.watchdog = number_of(words, "X_APPD_WATCHDOG", 60000) / 1000
-        if "X_APPD_SERVERS" in words and generation.wanted is None:
-            generation.note_servers(words["X_APPD_SERVERS"])
-        if "X_APPD_WORKERS" in words and generation.wanted is None:
-            generation.wanted = number_of(words, "X_APPD_WORKERS", 1)
+        if generation.wanted is None:
+            generation.learn(words)
+        if "X_APPD_PREPARED" in words and generation.wanted is None:
+            generation.wanted = max(1, number_of(words, "X_APPD_WORKERS", 1))
+            if generation.wanted > _MOST_WORKERS and generation is self.coming:
+                reason = f"the file wants {generation.wanted} workers; at most {_MOST_WORKERS} are possible"
+                self._failed(generation, EX_CONFIG, reason, _EINVAL)
         moved = [worker.hears(word) for key, word in _WORDS if key in words]
         if "EXTEND_TIMEOUT_USEC" in words and (self.stopping or self.serving is None):
-            self._notifier.tell(status=summary(self), extend_timeout=number_of(words, "EXTEND_TIMEOUT_USEC", 0) / 1e6)
+            extended = min(_MOST_EXTENSION, number_of(words, "EXTEND_TIMEOUT_USEC", 0) / 1e6)
+            self._notifier.tell(status=summary(self), extend_timeout=extended)
         if "X_APPD_RECYCLE" in words:
             self.recycle()
         if any(moved):
@@ -321,22 +358,18 @@ class Rollout:
 
     def _replace(self, generation: Generation, worker: Worker, how: str, code: int) -> None:
         inherited = self._recycling.inherit(generation, worker)
-        pause = 0.0 if inherited else generation.patience(worker, self._poller.clock())
+        age = self._poller.clock() - worker.started
+        pause = 0.0 if inherited else generation.patience(worker.number, age)
         self.restarts += 1
+        generation.restarts[worker.number] = generation.restarts.get(worker.number, 0) + 1
         soon = f" in {pause:.0f} s" if pause else ""
         self._log.write(f"worker {worker.number} {how}; it is replaced{soon}", 3, APPD_WORKER=str(worker.number))
         if inherited:
             return
-        if worker.state != SERVING and code > 0 and not generation.workers:
+        if worker.state != SERVING and code > 0 and not generation.workers and self.coming is None:
             self._give_up(code, worker.status.removeprefix("cannot start: "), worker.errno)
             return
-
-        def again() -> None:
-            if generation is self.serving and not self.stopping and worker.number not in generation.workers:
-                self._spawn(generation, worker.number)
-                generation.workers[worker.number].take_after(worker)
-
-        self._poller.call_later(pause, again)
+        self._start_later(generation, worker.number, pause)
 
 
 # What a worker says → the word of its state table.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 from appd.activation import Inheritance, inherit
 from appd.control import control_path
@@ -68,9 +69,11 @@ def supervise(
         return error.exit_code
     finally:
         if folder:
-            for name in os.listdir(folder):
-                os.unlink(os.path.join(folder, name))
-            os.rmdir(folder)
+            # Whoever removed it already has done what is done here.
+            with suppress(OSError):
+                for name in os.listdir(folder):
+                    os.unlink(os.path.join(folder, name))
+                os.rmdir(folder)
         log.close()
 
 

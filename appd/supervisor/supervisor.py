@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["Supervisor"]
 
 _TICK = 1.0
+# A tick that is so late, in seconds, says that the process did not run.
+_STOOD_STILL = 5.0
 
 
 class Supervisor:
@@ -62,6 +64,7 @@ class Supervisor:
         self.log = log
         self.poller = poller
         self.forked: list[Callable[[], None]] = []
+        self._last_tick = poller.clock()
         self._work = work
         self._notifier = notifier
         notifier.when_blocked = partial(poller.call_later, 0.1, notifier.flush)
@@ -90,7 +93,12 @@ class Supervisor:
         return self.rollout.exit_code
 
     def _spawn(self, generation: Generation, number: int, *, forked: bool = False, beside: bool = False) -> None:
-        ours, theirs = socket.socketpair()
+        stacks = os.memfd_create("stacks", os.MFD_CLOEXEC)
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError:
+            os.close(stacks)
+            raise
         ours.setblocking(False)
         environ = {
             "NOTIFY_SOCKET": self._mailbox.path,
@@ -106,10 +114,15 @@ class Supervisor:
             for forget in self.forked:
                 forget()
 
-        stacks = os.memfd_create("stacks", os.MFD_CLOEXEC)
         others = ((CHANNEL, theirs.fileno()), (STACKS, stacks))
-        pid = spawn(passed, others, environ, self._work if forked else None, detach)
-        theirs.close()
+        try:
+            pid = spawn(passed, others, environ, self._work if forked else None, detach)
+        except OSError:
+            os.close(stacks)
+            ours.close()
+            raise
+        finally:
+            theirs.close()
         worker = Worker(pid, number, ours, stacks, self.poller.clock())
         if beside:
             generation.beside.append(worker)
@@ -124,19 +137,20 @@ class Supervisor:
                 self._notifier.tell(fds=[self.store[name]], also={"FDSTORE": "1", "FDNAME": name})
             for fd in letter.fds:
                 os.close(fd)
-            for generation, worker in found:
+            for generation, worker in found if letter.words else ():
                 self.rollout.heard(generation, worker, letter.words)
 
     def _reap(self) -> None:
         while True:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             except ChildProcessError:
                 return
-            if pid == 0:
+            if found is None:
                 return
-            # What it said last may still be in the socket.
+            # What it said last may still be in the socket. Until it is waited for, its number is nobody else's.
             self._read_letters()
+            pid, status = os.waitpid(found.si_pid, 0)
             for generation in self.rollout.generations():
                 for worker in generation.everyone:
                     if worker.pid == pid:
@@ -144,6 +158,11 @@ class Supervisor:
 
     def _tick(self) -> None:
         now = self.poller.clock()
+        if now - self._last_tick > _STOOD_STILL:
+            # Nobody got to say anything while the machine or the control group was frozen.
+            for worker in self.rollout.workers():
+                worker.alive = now
+        self._last_tick = now
         for worker in self.rollout.workers():
             if worker.watchdog and now - worker.alive > worker.watchdog and not worker.killed:
                 worker.killed = True

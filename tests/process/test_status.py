@@ -62,7 +62,7 @@ def test_workers(service):
     idle = socket.create_connection(made.passed.getsockname())
     wait_until(lambda: sum(one["requests"] for one in made.status()["workers"]) == 30)
     status = made.status()
-    assert [one["number"] for one in status["workers"]] == [1, 2] and made.workers() == first
+    assert [one["number"] for one in status["workers"]] == [1, 2] and first <= made.workers()
     assert sum(one["connections"] for one in status["workers"]) == 1
     for one in status["workers"]:
         assert one["state"] == "serving" and one["generation"] == 1 and 0 < one["age"] < 60

@@ -1,0 +1,269 @@
+"""A real supervisor whose workers are processes that only wait: what they would say is said for them."""
+
+from __future__ import annotations
+
+import errno
+import faulthandler
+import os
+import signal
+
+import pytest
+
+from appd.notify import Notifier
+from appd.supervisor import supervisor as module
+from appd.supervisor.directlog import DirectLog
+from appd.supervisor.poller import Poller
+from appd.supervisor.supervisor import Supervisor
+
+READY = {"READY": "1"}
+
+
+def prepared(workers=1):
+    return {"X_APPD_PREPARED": "1", "X_APPD_WORKERS": str(workers), "X_APPD_WATCHDOG": "60000"}
+
+
+class Host:
+    """A supervisor and what it needs; `refused` makes the next so many forks fail with EAGAIN."""
+
+    def __init__(self, folder, monkeypatch):
+        self.now, self.refused, self.said, self.pids = 100.0, 0, [], []
+        log = DirectLog({})
+        monkeypatch.setattr(log, "write", lambda text, *_args, **_fields: self.said.append(text))
+        self.poller = Poller(lambda: self.now)
+        self.told = []
+        notifier = Notifier({"NOTIFY_SOCKET": "@x"}, lambda message, fds: self.told.append(message))
+        self.supervisor = Supervisor([], lambda: None, str(folder), log, notifier, self.poller)
+        self.rollout = self.supervisor.rollout
+        monkeypatch.setattr(module, "spawn", self.spawn)
+
+    def spawn(self, *_arguments):
+        if self.refused:
+            self.refused -= 1
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+        pid = os.fork()
+        if pid == 0:
+            faulthandler.disable()
+            signal.pause()
+            os._exit(0)
+        self.pids.append(pid)
+        return pid
+
+    def says(self, words, generation=None):
+        """Every worker of a generation says something."""
+        generation = generation or self.rollout.coming
+        for worker in list(generation.workers.values()):
+            self.rollout.heard(generation, worker, words)
+
+    def serve(self, workers=1):
+        generation = self.rollout.coming
+        self.says(prepared(workers))
+        self.says(prepared(workers), generation)
+        self.says(READY, generation)
+        assert self.rollout.serving is generation
+
+    def kill(self, worker):
+        """Kills one and waits until that can be known, without waiting for it."""
+        os.kill(worker.pid, signal.SIGKILL)
+        os.waitid(os.P_PID, worker.pid, os.WEXITED | os.WNOWAIT)
+
+    def pass_time(self, seconds):
+        self.now += seconds
+        self.poller.turn(0)
+
+
+@pytest.fixture
+def host(tmp_path, monkeypatch):
+    made = Host(tmp_path, monkeypatch)
+    yield made
+    for pid in made.pids:
+        try:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+        except (ProcessLookupError, ChildProcessError):
+            continue
+    for worker in made.rollout.workers():
+        worker.channel.close()
+        worker.take_stacks()
+    made.supervisor._mailbox.close()
+    made.poller.close()
+
+
+def test_no_process_for_the_first_worker(host):
+    """It ends with 69 and says why."""
+    host.refused = 1
+    host.rollout.start()
+    assert host.rollout.stopping and host.rollout.exit_code == 69
+    assert host.said == ["no further process can be started: Resource temporarily unavailable"]
+    assert any("ERRNO=11" in one for one in host.told)
+
+
+@pytest.mark.parametrize("refused_at", [1, 2])
+def test_no_process_for_a_reload(host, refused_at):
+    """69 as verdict, whether for the first worker or for the second, and the generation before goes on."""
+    host.rollout.start()
+    host.serve(2)
+    verdicts = []
+    before = len(os.listdir("/proc/self/fd"))
+    host.refused = refused_at == 1
+    host.rollout.reload(lambda code, reason: verdicts.append((code, reason)))
+    if refused_at == 2:
+        host.refused = 1
+        host.says(prepared(2))
+        host.kill(next(iter(host.rollout.draining[0].workers.values())))
+        host.supervisor._reap()
+    assert verdicts == [(69, "no further process can be started: Resource temporarily unavailable")]
+    assert host.rollout.coming is None and host.rollout.serving.number == 1 and not host.rollout.draining
+    assert len(os.listdir("/proc/self/fd")) == before
+    host.rollout.reload(lambda code, reason: verdicts.append((code, reason)))
+    host.serve(2)
+    assert verdicts[1] == (0, "generation 3 serves")
+
+
+def test_no_process_for_a_replacement(host):
+    """Tried again after 1, 1 and 2 seconds, a line each time; then there is one."""
+    host.rollout.start()
+    host.serve(2)
+    host.refused = 3
+    host.kill(host.rollout.serving.workers[2])
+    host.supervisor._reap()
+    for pause in (0, 1.01, 2.01):
+        assert 2 not in host.rollout.serving.workers
+        host.pass_time(pause)
+    host.pass_time(4.01)
+    assert sorted(host.rollout.serving.workers) == [1, 2] and not host.refused
+    assert [text.rpartition("again in ")[2] for text in host.said if "cannot be started" in text] == [
+        "1 s",
+        "2 s",
+        "4 s",
+    ]
+
+
+def test_a_timer_for_a_generation_that_has_gone(host):
+    """A replacement that was due after the next generation took over is not made."""
+    host.rollout.start()
+    host.serve(2)
+    first = host.rollout.serving
+    for _ in range(2):
+        host.kill(first.workers[2])
+        host.supervisor._reap()
+        host.pass_time(0)
+    assert 2 not in first.workers
+    host.rollout.reload(None)
+    host.serve(2)
+    host.pass_time(30)
+    assert 2 not in first.workers and len(host.rollout.serving.workers) == 2
+
+
+def test_a_process_that_has_been_waited_for_is_signalled(host):
+    """Somebody else waited for it: no error, at a stop and at the end of a drain."""
+    host.rollout.start()
+    host.serve()
+    (worker,) = host.rollout.serving.workers.values()
+    host.kill(worker)
+    os.waitpid(worker.pid, 0)
+    for _ in range(4):
+        host.rollout.reload(None)
+        host.serve()
+    host.rollout.stop()
+    host.rollout.stop()
+
+
+def test_a_generation_takes_over_with_the_last_word_of_the_dead(host):
+    """A draining worker is dead and not waited for when the third generation takes over and wants the oldest to end."""
+    host.rollout.start()
+    host.serve()
+    (worker,) = host.rollout.serving.workers.values()
+    for _ in range(2):
+        host.rollout.reload(None)
+        host.serve()
+    host.kill(worker)
+    host.rollout.reload(None)
+    host.serve()
+    host.supervisor._reap()
+    assert [one.number for one in host.rollout.draining] == [2, 3]
+
+
+def test_superseded_generations_are_no_drains(host):
+    """Three reloads that were superseded do not end the drain of the generation before."""
+    host.rollout.start()
+    host.serve()
+    for _ in range(4):
+        host.rollout.reload(None)
+    host.serve()
+    assert not [text for text in host.said if "it ends at once" in text]
+
+
+def test_a_frozen_machine(host):
+    """After a minute in which nobody ran, nobody is killed for having said nothing."""
+    host.rollout.start()
+    host.serve()
+    host.supervisor._tick()
+    host.now += 90
+    host.supervisor._tick()
+    assert not any("has not answered" in text for text in host.said)
+    for _ in range(62):
+        host.now += 1
+        host.supervisor._tick()
+    assert any("has not answered for 60 s" in text for text in host.said)
+
+
+def test_words_out_of_turn(host):
+    """READY twice, PREPARED while serving, STOPPING and READY after: the table passes over what does not fit."""
+    host.rollout.start()
+    host.says(READY)
+    assert host.rollout.serving is None
+    host.serve()
+    serving = host.rollout.serving
+    for words in (READY, prepared(9), READY, {"STOPPING": "1"}, READY, {"ERRNO": "9" * 5000}):
+        host.says(words, serving)
+    assert serving.wanted == 1 and [one.state for one in serving.workers.values()] == ["draining"]
+
+
+def test_too_many_workers(host):
+    """A number that no host has is the verdict of the reload, not ten thousand forks."""
+    host.rollout.start()
+    host.serve()
+    verdicts = []
+    host.rollout.reload(lambda code, reason: verdicts.append((code, reason)))
+    host.says(prepared(999_999_999))
+    assert verdicts == [(78, "the file wants 999999999 workers; at most 256 are possible")] and len(host.pids) == 2
+
+
+def test_a_dying_worker_while_others_are_started(host):
+    """The reload fails at once, what was started is ended, and what it wrote last is the reason."""
+    host.rollout.start()
+    host.serve()
+    verdicts = []
+    host.rollout.reload(lambda code, reason: verdicts.append((code, reason)))
+    generation = host.rollout.coming
+    host.says(prepared(3))
+    assert len(generation.workers) == 3
+    host.kill(generation.workers[1])
+    host.supervisor._reap()
+    assert verdicts == [(70, "worker was killed by SIGKILL")]
+    host.rollout.stop()
+    assert host.rollout.coming is None
+
+
+def test_a_stop_in_a_reload(host):
+    """75 for the reload; the workers of both are told to end; a reload after that is refused."""
+    host.rollout.start()
+    host.serve()
+    verdicts = []
+    host.rollout.reload(lambda code, reason: verdicts.append(code))
+    host.rollout.stop()
+    host.rollout.reload(lambda code, reason: verdicts.append(code))
+    assert verdicts == [75, 75] and len(host.rollout.workers()) == 2
+
+
+def test_a_foreign_child(host):
+    """A process that is no worker is waited for and forgotten."""
+    host.rollout.start()
+    pid = os.fork()
+    if pid == 0:
+        os._exit(3)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    host.supervisor._reap()
+    with pytest.raises(ChildProcessError):
+        os.waitpid(pid, 0)
+    assert len(host.rollout.workers()) == 1
