@@ -314,6 +314,7 @@ class _Run:
         words: dict[str, Callable[..., None]] = {
             "go": self._go,
             "drain": self._drain_slowly,
+            "stop": self._stop,
             "log-level": self._set_level,
             "pause": lambda: self._for_ones(ServerService.stop_accepting),
             "resume": lambda: self._for_ones(ServerService.resume_accepting),
@@ -366,6 +367,11 @@ class _Run:
     def _drain_slowly(self) -> None:
         """After a reload: connections may go on for longer than at a stop."""
         self._lifecycle.group.drain_timeout = self._built.settings.reload_drain_timeout
+        self._drain()
+
+    def _stop(self) -> None:
+        """A stop, perhaps of a worker that drains after a reload already."""
+        self._lifecycle.group.end_within(self._built.settings.drain_timeout)
         self._drain()
 
     def _go(self) -> None:

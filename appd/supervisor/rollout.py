@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from appd.errors import EX_CONFIG, EX_OK, EX_SOFTWARE, EX_UNAVAILABLE
-from appd.supervisor.generation import PREPARED, SERVING, Generation, Worker, send_signal
+from appd.supervisor.generation import LOADING, PREPARED, SERVING, Generation, Worker, send_signal
 from appd.supervisor.mailbox import number_of
 from appd.supervisor.overview import changes, summary
 from appd.supervisor.poller import describe_exit
@@ -107,7 +107,12 @@ class Rollout:
         self.stopping = True
         self._notifier.tell(stopping=True, status="stopping")
         self._answer(EX_SUPERSEDED, "the service is being stopped")
-        send_signal(self.workers(), signal.SIGTERM)
+        for worker in self.workers():
+            # A worker takes two signals for a stop at once, and KillMode=control-group has systemd send one to each.
+            if worker.state == LOADING:
+                send_signal([worker], signal.SIGTERM)
+            else:
+                worker.tell("stop")
 
     def leave(self) -> None:
         """Cuts what is open and leaves."""

@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[2] / "appd"
 LAYERS = [
     {"errors", "signals"},
     {"address"},
-    {"control", "ending", "journal", "notify", "store", "units", "wear"},
+    {"control", "ending", "journal", "notify", "order", "store", "units", "wear"},
     {"activation", "binding"},
     {"supervisor"},
     {"interfaces"},

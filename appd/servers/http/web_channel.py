@@ -12,8 +12,6 @@ What it adds to Twisted's channel:
 
 from __future__ import annotations
 
-import fcntl
-import termios
 from typing import Any
 
 from twisted.internet import tcp, unix
@@ -23,6 +21,7 @@ from twisted.python.failure import Failure
 from twisted.web import http
 from zope.interface import implementer
 
+from appd.ports import has_unread
 from appd.servers.http.web_request import Request
 
 __all__ = ["Channel"]
@@ -38,15 +37,6 @@ _BAD_REQUEST = (
     b"HTTP/1.1 400 Bad Request\r\nServer: appd\r\nConnection: close\r\n"
     b"Content-Type: text/plain; charset=utf-8\r\nContent-Length: 16\r\n\r\n400 Bad Request\n"
 )
-
-
-def _unread(transport: Any) -> bool:
-    """Whether bytes have arrived that the reactor has not read yet: FIONREAD of tcp(7) and unix(7)."""
-    if not isinstance(transport, tcp.Connection):
-        return False
-    count = bytearray(4)
-    fcntl.ioctl(transport.fileno(), termios.FIONREAD, count)
-    return any(count)
 
 
 @implementer(IHalfCloseableProtocol)
@@ -163,7 +153,7 @@ class Channel(http.HTTPChannel):
         # A request that has begun to arrive is waited for, in the kernel's queue too; its response is the last.
         if self.requests or self._waiting_bytes:
             return
-        if _unread(self.transport):
+        if has_unread(self.transport):
             self._call_later(LINGER, self._drain_idle)
         else:
             self.loseConnection()
