@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 INTERFACE = "io.appd"
-# Nothing that is said here is long; who sends more without an end means harm.
+# Nothing that is asked here is long; who sends more without an end means harm.
 MAX_MESSAGE = 65536
 
 DESCRIPTION = """\
@@ -40,7 +40,23 @@ type Worker (
   state: string,
   age: float,
   connections: int,
-  rss: int
+  rss: int,
+  requests: int,
+  restarts: int,
+  recycled: int
+)
+
+# What an address says of itself, and in parentheses the address as the file has it.
+type Listening (
+  server: string,
+  type: string,
+  addresses: []string
+)
+
+type Draining (
+  generation: int,
+  workers: int,
+  connections: int
 )
 
 type Reload (
@@ -58,9 +74,12 @@ method Status() -> (
   generation: int,
   status: string,
   restarts: int,
+  recycled: int,
   dropped: int,
   workers: []Worker,
   servers: []string,
+  listening: []Listening,
+  draining: []Draining,
   sockets: []string,
   reload: ?Reload
 )

@@ -64,6 +64,7 @@ class Lifecycle(MultiService):
         reactor: The reactor.
         failed: Called with an `AppdError` when a server fails to listen after `startService` has returned.
         finished: Called when the last connection of a worker that serves only accepted connections has ended.
+        dropped: Says how many log entries were lost.
 
     Attributes:
         ready: Whether READY=1 has been said.
@@ -77,6 +78,7 @@ class Lifecycle(MultiService):
         reactor: Any,
         failed: Callable[[AppdError], None] = lambda _error: None,
         finished: Callable[[], None] = lambda: None,
+        dropped: Callable[[], int] = lambda: 0,
     ) -> None:
         super().__init__()
         self.group = group
@@ -86,7 +88,9 @@ class Lifecycle(MultiService):
         self._reactor = reactor
         self._failed = failed
         self._finished = finished
+        self._dropped = dropped
         self._status_due: Any = None
+        self._told: dict[str, str] = {}
         self._watchdog: LoopingCall | None = None
         self._stopping: defer.Deferred[None] | None = None
         notifier.when_blocked = lambda: reactor.callLater(_RETRY, notifier.flush)
@@ -150,7 +154,21 @@ class Lifecycle(MultiService):
 
     def _tell_status(self) -> None:
         self._status_due = None
-        self._notifier.tell(status=self._status(), also={"X_APPD_CONNECTIONS": str(self.group.open_connections)})
+        counts = self._counts()
+        if counts != self._told:
+            self._told = counts
+            self._notifier.tell(status=self._status(), also=counts)
+        if self.group.open_connections:
+            # Nobody says when the next request comes on a connection that stays.
+            self._status_due = self._reactor.callLater(_STATUS_INTERVAL, self._tell_status)
+
+    def _counts(self) -> dict[str, str]:
+        """What a supervisor is told beside the words for people."""
+        return {
+            "X_APPD_CONNECTIONS": str(self.group.open_connections),
+            "X_APPD_REQUESTS": str(self.group.requests),
+            "X_APPD_DROPPED": str(self._dropped()),
+        }
 
     def _only_accepted(self) -> bool:
         listeners = [listener for server in self.group.servers for listener in server.listeners]
@@ -158,7 +176,7 @@ class Lifecycle(MultiService):
 
     def _draining(self, left: float, connections: int) -> None:
         status = f"draining, {connections} connection{'s' * (connections != 1)} left, {left:.0f} s to go"
-        self._notifier.tell(status=status, extend_timeout=_EXTENSION, also={"X_APPD_CONNECTIONS": str(connections)})
+        self._notifier.tell(status=status, extend_timeout=_EXTENSION, also=self._counts())
 
     def stopService(self) -> defer.Deferred[None]:
         """Drains and stops.
@@ -179,7 +197,8 @@ class Lifecycle(MultiService):
         return waiting
 
     def _begin_stop(self) -> defer.Deferred[Any]:
-        self._notifier.tell(stopping=True, status="stopping")
+        # What failed before it was ready has been told, and is what people should read.
+        self._notifier.tell(stopping=True, status="stopping" if self.ready else None)
         _log.info("stopping", message_id="b1f02d5c8e8b4a4fb6a3f4f3f0f3c9ae")
         if self._status_due is not None:
             self._status_due.cancel()

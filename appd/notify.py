@@ -156,7 +156,9 @@ class Notifier:
 _PASSING = (errno_.EAGAIN, errno_.EMFILE, errno_.ENFILE, errno_.ENOBUFS, errno_.ENOMEM)
 
 # The words that a later message of the same kind makes worthless.
-_NEWS = frozenset({"STATUS", "WATCHDOG", "EXTEND_TIMEOUT_USEC", "X_APPD", "X_APPD_CONNECTIONS", "X_APPD_DROPPED"})
+_NEWS = frozenset(
+    ["STATUS", "WATCHDOG", "EXTEND_TIMEOUT_USEC", "X_APPD", "X_APPD_CONNECTIONS", "X_APPD_REQUESTS", "X_APPD_DROPPED"]
+)
 
 
 def _is_news(message: str) -> bool:

@@ -96,7 +96,7 @@ def make_plan(
 
 
 def _ordered(servers: Sequence[PlannedServer]) -> list[PlannedServer]:
-    from appd.service import in_order
+    from appd.order import in_order
 
     by_name = {one.name: one for one in servers}
     waits = [(one.name, one.settings.after, one.settings.problem("", "after")) for one in servers]

@@ -12,7 +12,9 @@ original stays with its owner.
 
 from __future__ import annotations
 
+import fcntl
 import socket
+import termios
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -22,11 +24,26 @@ from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 if TYPE_CHECKING:
     from twisted.internet.protocol import DatagramProtocol
 
-__all__ = ["Connections", "adopt_connection", "adopt_datagram", "adopt_stream"]
+__all__ = ["Connections", "adopt_connection", "adopt_datagram", "adopt_stream", "has_unread"]
 
 # The largest datagram that UDP can carry, and more than systemd's and syslog's UNIX datagrams use; Twisted's 8192 would
 # cut longer ones off without a word.
 _MAX_DATAGRAM = 65536
+
+
+def has_unread(transport: Any) -> bool:
+    """Whether bytes have arrived that the reactor has not read yet: FIONREAD of tcp(7) and unix(7).
+
+    Closing a connection then would send a reset, which can destroy what is on its way to the peer.
+
+    Args:
+        transport: Twisted's transport of a stream; of another kind nothing is known.
+    """
+    if not isinstance(transport, tcp.Connection) or transport.disconnected:
+        return False
+    count = bytearray(4)
+    fcntl.ioctl(transport.fileno(), termios.FIONREAD, count)
+    return any(count)
 
 
 class Connections:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from appd.control import INTERFACE, ControlError, Framing, control_path, decode_reply, encode_call
@@ -97,9 +97,10 @@ def format_status(report: Mapping[str, Any]) -> str:
     Args:
         report: The answer.
     """
+    workers = report["workers"]
     lines = [
         f"appd {report['version']}, PID {report['pid']}: {report['status']}",
-        f"generation {report['generation']}, {report['restarts']} workers replaced, "
+        f"generation {report['generation']}, {report['restarts']} workers replaced, {report['recycled']} recycled, "
         f"{report['dropped']} log entries dropped",
     ]
     reload = report.get("reload")
@@ -107,10 +108,36 @@ def format_status(report: Mapping[str, Any]) -> str:
         at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(reload["at"]))
         lines.append(f"last reload {at}: {'done' if not reload['exit'] else 'failed'}, {reload['reason']}")
     lines += [f"servers: {', '.join(report['servers'])}", f"sockets: {', '.join(report['sockets']) or 'none'}", ""]
-    lines.append(f"{'WORKER':8}{'PID':>8}  {'GENERATION':>10}  {'STATE':10}{'AGE':>9}  {'CONNECTIONS':>11}  {'RSS':>8}")
-    lines += [
-        f"{one['number']:<8}{one['pid']:>8}  {one['generation']:>10}  {one['state']:10}{one['age']:>8.0f}s"
-        f"  {one['connections']:>11}  {one['rss'] // 1024:>5} KB"
-        for one in report["workers"]
-    ]
+    lines += _table(("SERVER", "TYPE", "ADDRESS"), "<<<", _addresses(report["listening"]))
+    lines.append("")
+    titles = ("WORKER", "PID", "GENERATION", "STATE", "AGE", "CONNECTIONS", "REQUESTS", "RSS", "RESTARTS", "RECYCLED")
+    rows = [[one[title.lower()] for title in ("NUMBER", *titles[1:])] for one in workers]
+    for row in rows:
+        row[4], row[7] = f"{row[4]:.0f} s", f"{row[7] // 1024} KB"
+    lines += _table(titles, "<>><>>>>>>", rows)
     return "\n".join(lines) + "\n"
+
+
+def _addresses(listening: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
+    """A row for each address; a server is named in its first."""
+    return [
+        ("", "", address) if number else (one["server"], one["type"], address)
+        for one in listening
+        for number, address in enumerate(one["addresses"] or ("none",))
+    ]
+
+
+def _table(titles: Sequence[str], sides: str, rows: Sequence[Sequence[Any]]) -> list[str]:
+    """Columns as wide as they need to be.
+
+    Args:
+        titles: What is above each.
+        sides: For each, `<` when it stands on the left, `>` on the right.
+        rows: What is in them.
+    """
+    texts = [list(map(str, row)) for row in (titles, *rows)]
+    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
+    return [
+        "  ".join(f"{text:{side}{width}}" for text, side, width in zip(row, sides, widths, strict=True)).rstrip()
+        for row in texts
+    ]

@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from appd import hosting
-from appd.errors import ConfigurationError, HostError, Problem
+from appd.errors import HostError
 from appd.interfaces import IDrainable
 from appd.listeners import Listener
 from appd.ports import Connections
@@ -24,7 +24,7 @@ from appd.ports import Connections
 if TYPE_CHECKING:
     from twisted.internet.protocol import DatagramProtocol
 
-__all__ = ["ServerGroup", "ServerService", "in_order"]
+__all__ = ["ServerGroup", "ServerService"]
 
 # How long services may take to stop when the drain has used up its time, in seconds.
 _LAST_MOMENT = 2.0
@@ -49,6 +49,7 @@ class ServerService(Service):
     Attributes:
         kinds: The kinds of socket it serves, of `stream` and `datagram`.
         connections: The open connections.
+        counted: How many requests its engine has counted; None where it counts none, and a connection is one.
         listening: Fires when every address listens; fails with an `AppdError`.
     """
 
@@ -74,9 +75,19 @@ class ServerService(Service):
         self.kinds = tuple(kind for kind, by in served.items() if by is not None)
         self.changed: Callable[[], None] = lambda: None
         self.connections = Connections(lambda: self.changed())
+        self.counted: int | None = None
         self.listening: defer.Deferred[None] = defer.succeed(None)
         self._datagram = datagram
         self._ports: list[Any] = []
+
+    @property
+    def requests(self) -> int:
+        """How many requests there have been since the start, as the engine counts them; else how many connections."""
+        return self.connections.total if self.counted is None else self.counted
+
+    def count_request(self) -> None:
+        """Notes a request. For engines of protocols that have requests: once for each, when it has begun."""
+        self.counted = (self.counted or 0) + 1
 
     def privilegedStartService(self) -> None:
         """Binds what appd binds itself: twistd calls this before it gives up root (--uid, --gid).
@@ -144,19 +155,16 @@ class ServerService(Service):
         )
 
     def stop_accepting(self) -> None:
-        """Takes no further connection. The sockets stay open: who connects now waits in the queue of the socket."""
+        """Takes no further connection or datagram. The sockets stay open: both wait in the queue of the socket."""
         for port in self._ports:
-            if hasattr(port, "stopReading") and port not in self._datagram_ports():
+            if hasattr(port, "stopReading"):
                 port.stopReading()
 
     def resume_accepting(self) -> None:
-        """Takes connections again."""
+        """Takes connections and datagrams again."""
         for port in self._ports:
             if hasattr(port, "startReading"):
                 port.startReading()
-
-    def _datagram_ports(self) -> list[Any]:
-        return [port for port in self._ports if hasattr(port, "protocol")]
 
     def drain(self) -> defer.Deferred[None]:
         """Finishes what is in flight: fires when no connection is left; may be cancelled."""
@@ -199,55 +207,6 @@ class ServerService(Service):
                 )
 
 
-def in_order(servers: Sequence[tuple[str, Sequence[str], Problem]]) -> list[str]:
-    """Sorts servers so that each comes after those it names with `after`; otherwise the order of the file stands.
-
-    Args:
-        servers: Name, the names it comes after, and the problem to report (its place) when that cannot be.
-
-    Returns:
-        The names in the order of starting.
-
-    Raises:
-        ConfigurationError: A name is unknown, or they wait for each other.
-    """
-    from graphlib import CycleError, TopologicalSorter
-
-    known = {name.lower(): name for name, _after, _problem in servers}
-    problems = [
-        problem._replace(message=f"after: there is no server {wanted!r}, only {', '.join(sorted(known.values()))}")
-        for _name, after, problem in servers
-        for wanted in after
-        if wanted.lower() not in known
-    ]
-    if problems:
-        raise ConfigurationError(*problems)
-    graph: TopologicalSorter[str] = TopologicalSorter()
-    for name, after, _problem in servers:
-        graph.add(name, *(known[wanted.lower()] for wanted in after))
-    try:
-        ordered = list(graph.static_order())
-    except CycleError as error:
-        circle = error.args[1]
-        problem = next(problem for name, _after, problem in servers if name == circle[0])
-        raise ConfigurationError(
-            problem._replace(message=f"after: servers wait for each other: {' after '.join(reversed(circle))}")
-        ) from None
-    position = {name: number for number, (name, _after, _problem) in enumerate(servers)}
-    return _stable(ordered, position, {name: {known[one.lower()] for one in after} for name, after, _ in servers})
-
-
-def _stable(ordered: Iterable[str], position: dict[str, int], after: dict[str, set[str]]) -> list[str]:
-    """The order of the file wherever `after` leaves a choice."""
-    left = sorted(ordered, key=position.__getitem__)
-    done: list[str] = []
-    while left:
-        following = next(name for name in left if after[name] <= set(done))
-        left.remove(following)
-        done.append(following)
-    return done
-
-
 class ServerGroup(MultiService):
     """Every server of the process: starts all or none, in order, and stops drained.
 
@@ -269,6 +228,7 @@ class ServerGroup(MultiService):
         self.draining: Callable[[float, int], None] = lambda _left, _open: None
         self._waiting: defer.Deferred[Any] | None = None
         self._at_once = False
+        self._ends = 0.0
         for one in services:
             IService(one).setServiceParent(self)
 
@@ -281,6 +241,11 @@ class ServerGroup(MultiService):
     def open_connections(self) -> int:
         """How many connections are open."""
         return sum(len(one.connections) for one in self.servers)
+
+    @property
+    def requests(self) -> int:
+        """How many requests there have been; see `ServerService.requests`."""
+        return sum(one.requests for one in self.servers)
 
     def privilegedStartService(self) -> None:
         """Binds for every server, before twistd gives up root.
@@ -336,11 +301,15 @@ class ServerGroup(MultiService):
         Service.stopService(self)
         for one in self.servers:
             one.stop_accepting()
-        ends = self._reactor.seconds() + self.drain_timeout
-        yield self._wait([_safely(one, one.drain) for one in self.servers], ends)
+        self._ends = self._reactor.seconds() + self.drain_timeout
+        yield self._wait([_safely(one, one.drain) for one in self.servers])
         # What foreign services do at their end has what is left of the time, and a moment in any case.
-        ends = max(ends, self._reactor.seconds() + _LAST_MOMENT)
-        yield self._wait([_safely(one, one.stopService) for one in reversed(list(self.services))], ends)
+        self._ends = max(self._ends, self._reactor.seconds() + _LAST_MOMENT)
+        yield self._wait([_safely(one, one.stopService) for one in reversed(list(self.services))])
+
+    def end_within(self, seconds: float) -> None:
+        """Gives a drain that is under way no more than so many seconds: after a reload came a stop."""
+        self._ends = min(self._ends, self._reactor.seconds() + seconds)
 
     def leave_at_once(self) -> None:
         """Ends every wait: for open connections, and for services that take their time."""
@@ -348,15 +317,15 @@ class ServerGroup(MultiService):
         if self._waiting is not None and not self._waiting.called:
             self._waiting.cancel()
 
-    def _wait(self, ending: list[defer.Deferred[Any]], ends: float) -> defer.Deferred[Any]:
-        """Waits for all of these until a time, and tells how it goes."""
+    def _wait(self, ending: list[defer.Deferred[Any]]) -> defer.Deferred[Any]:
+        """Waits for all of these until `_ends`, and tells how it goes."""
         waiting = self._waiting = defer.DeferredList(ending, consumeErrors=True)
         if waiting.called:
             return waiting
         ticks: list[Any] = []
 
         def tell() -> None:
-            left = max(0.0, ends - self._reactor.seconds())
+            left = max(0.0, self._ends - self._reactor.seconds())
             self.draining(left, self.open_connections)
             if left <= 0 or self._at_once:
                 waiting.cancel()

@@ -72,7 +72,7 @@ def makeService(options: Options) -> MultiService:
         settings = load(options["config"])
         worker.configure_log(log, settings)
         built = worker.build(settings, inheritance, options["binds"], reactor)
-        worker.tell_warnings(log, built.plan)
+        worker.tell_warnings(log, built, supervised=False)
         service = _TwistdWorker(reactor, log, signals, _keeps_twistd_log(options))
         service.lifecycle = worker.compose(
             built, notifier, reactor, failed=service.failed, finished=lambda: service.drain()

@@ -11,7 +11,6 @@ import logging
 import os
 import signal
 import sys
-import zlib
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,8 +20,8 @@ from appd.config import Settings, load_kept
 from appd.errors import EX_OK, AppdError, ConfigurationError, Problem
 from appd.notify import MARK, Notifier
 from appd.signals import Stopped, StopSignals
-from appd.supervisor.mailbox import pack
 from appd.supervisor.spawn import CHANNEL, STACKS
+from appd.wear import INTERVAL, Wear
 
 if TYPE_CHECKING:
     from appd.journal import Log
@@ -159,35 +158,6 @@ def report(log: Log, error: AppdError) -> None:
         log.write(f"{problem}\n{problem.traceback.rstrip()}" if problem.traceback else str(problem), _ERROR)
 
 
-def pass_up(built: Built, notifier: Notifier) -> list[str]:
-    """Has the supervisor keep the sockets that appd made.
-
-    Args:
-        built: The servers, their sockets prepared.
-        notifier: What tells the supervisor.
-
-    Returns:
-        The names in the store that this file uses.
-    """
-    from appd.listeners import BoundListener
-
-    keeps: list[str] = []
-    for one in built.plan.servers:
-        for listener in one.listeners:
-            if isinstance(listener, BoundListener):
-                listener.stored = listener.store_name
-                notifier.tell(fds=[listener.fd], also={"FDSTORE": "1", "FDNAME": listener.stored})
-            stored = getattr(listener, "stored", "")
-            if stored:
-                keeps.append(stored)
-    return keeps
-
-
-def digest(settings: Settings) -> str:
-    """What tells a changed section from the same: a checksum of its type and values, those of its sections too."""
-    return f"{zlib.crc32(repr(settings).encode()):08x}"
-
-
 def leave_forks_alone() -> None:
     """A fork that hosted code makes has no writer thread and no reactor: it prints and dies as any process does."""
     os.register_at_fork(after_in_child=_forked)
@@ -214,10 +184,21 @@ def log_settings(settings: Settings) -> tuple[str, str, dict[str, str]]:
     return section.format, section.level, dict(section.levels.values["values"]) if section.levels is not None else {}
 
 
-def tell_warnings(log: Log, plan: Plan) -> None:
-    """Logs what an administrator should know."""
-    for warning in plan.warnings:
+def tell_warnings(log: Log, built: Built, supervised: bool) -> None:
+    """Logs what an administrator should know.
+
+    Args:
+        log: The log.
+        built: The servers.
+        supervised: Whether there is a supervisor.
+    """
+    for warning in built.plan.warnings:
         log.write(str(warning), _WARNING)
+    keys = [key for key in ("max_requests", "max_memory") if built.settings.values[key] is not None]
+    if keys and not supervised:
+        names = " and ".join(key.replace("_", "-") for key in keys)
+        line = f"{names}: without effect, as there is no supervisor to start a fresh worker (`appd run`, not --single)"
+        log.write(str(built.settings.problem(line, keys[0])), _WARNING)
 
 
 def run(
@@ -297,9 +278,16 @@ class _Run:
         self._log.install_stdlib()
         leave_forks_alone()
         built = build(settings, inheritance, self._binds, reactor)
-        tell_warnings(self._log, built.plan)
+        tell_warnings(self._log, built, self._supervisor is not None)
         self._built = built
-        self._lifecycle = compose(built, self._notifier, reactor, failed=self._failed, finished=lambda: self._drain())
+        self._lifecycle = compose(
+            built,
+            self._notifier,
+            reactor,
+            failed=self._failed,
+            finished=lambda: self._drain(),
+            dropped=lambda: self._log.dropped,
+        )
         self._signals.check()
         return self._serve(reactor)
 
@@ -329,6 +317,7 @@ class _Run:
         words: dict[str, Callable[..., None]] = {
             "go": self._go,
             "drain": self._drain_slowly,
+            "stop": self._stop,
             "log-level": self._set_level,
             "pause": lambda: self._for_ones(ServerService.stop_accepting),
             "resume": lambda: self._for_ones(ServerService.resume_accepting),
@@ -336,6 +325,7 @@ class _Run:
         Channel(self._supervisor, self._reactor, words, self._drain)
         self._lifecycle.beat(self._built.settings.watchdog / 3)
         self._tell_prepared()
+        self._watch_wear()
 
     def _for_ones(self, step: Callable[[Any], None]) -> None:
         """Does something with the servers that run in one process only."""
@@ -345,20 +335,30 @@ class _Run:
 
     def _tell_prepared(self) -> None:
         """Binds what must be bound, passes it up, and says what the supervisor needs to know of the file."""
+        from appd.facts import tell_prepared
+
         try:
             self._lifecycle.privilegedStartService()
         except AppdError as error:
             self._failed(error)
             return
-        keeps = pass_up(self._built, self._notifier)
-        facts = {
-            "X_APPD_WORKERS": str(self._built.settings.workers),
-            "X_APPD_WATCHDOG": str(int(self._built.settings.watchdog * 1000)),
-            "X_APPD_KEEPS": " ".join(keeps),
-            "X_APPD_SERVERS": pack({one.name: digest(one.settings) for one in self._built.plan.servers}),
-            "X_APPD_PREPARED": "1",
-        }
-        self._notifier.tell(also=facts)
+        tell_prepared(self._built.settings, self._built.plan, self._notifier)
+
+    def _watch_wear(self) -> None:
+        """Looks whether it is time to be replaced, where the file says when that is."""
+        from twisted.internet.task import LoopingCall
+
+        wear = Wear(
+            self._built.settings.max_requests,
+            self._built.settings.max_memory,
+            lambda: self._lifecycle.group.requests,
+            lambda reason: self._notifier.tell(also={"X_APPD_RECYCLE": reason}),
+            lambda line: self._log.write(line, _WARNING),
+        )
+        if not wear.pointless:
+            looking = LoopingCall(wear.look)
+            looking.clock = self._reactor
+            looking.start(INTERVAL)
 
     def _set_level(self, level: str, namespace: str = "") -> None:
         """The level of one namespace, or of all, until the next start."""
@@ -370,6 +370,11 @@ class _Run:
     def _drain_slowly(self) -> None:
         """After a reload: connections may go on for longer than at a stop."""
         self._lifecycle.group.drain_timeout = self._built.settings.reload_drain_timeout
+        self._drain()
+
+    def _stop(self) -> None:
+        """A stop, perhaps of a worker that drains after a reload already."""
+        self._lifecycle.group.end_within(self._built.settings.drain_timeout)
         self._drain()
 
     def _go(self) -> None:

@@ -56,6 +56,13 @@ def size(text: str) -> int:
     return found
 
 
+def memory(text: str) -> int:
+    """The memory of a process in bytes, as `size`; no process has less than 1 MB."""
+    if size(text) < _SIZE_UNITS["MB"]:
+        raise ValueError(f"{text!r} is less than 1MB")
+    return size(text)
+
+
 def switch(text: str) -> bool:
     """`on` or `off` (yes, no, true, false, 1 and 0 too)."""
     if text.lower() not in _SWITCHES:

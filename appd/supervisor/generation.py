@@ -9,9 +9,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
-__all__ = ["DRAINING", "LOADING", "PREPARED", "SERVING", "STARTING", "Generation", "Worker", "send_signal"]
+from appd.supervisor.mailbox import unpack
+
+__all__ = ["DRAINING", "LOADING", "PREPARED", "SERVING", "STARTING", "Generation", "Spawn", "Worker", "send_signal"]
 
 LOADING = "loading"
 PREPARED = "prepared"
@@ -34,7 +36,8 @@ TRANSITIONS = {
 # What of a worker is plain, and the same for every version of the supervisor.
 _KEPT = (
     *("pid", "number", "started", "state", "status", "errno"),
-    *("connections", "dropped", "alive", "watchdog", "killed"),
+    *("connections", "requests", "dropped", "alive", "watchdog", "killed"),
+    *("recycle", "recycle_failures", "recycle_at", "retired"),
 )
 
 # Pauses before a worker that died again is replaced, in seconds.
@@ -65,7 +68,12 @@ class Worker:
         state: How far it has come.
         status: What it said last of itself.
         connections: How many connections it has open.
+        requests: How many requests it has begun to answer.
         dropped: How many log entries it has lost.
+        recycle: Why it is to be recycled, as it said; "" before it did.
+        recycle_failures: How many fresh workers could not take its place.
+        recycle_at: When to try it, in monotonic seconds.
+        retired: Whether it has left its place to another, or is not to have it.
         alive: When it last said WATCHDOG=1.
         watchdog: How long it may be silent, in seconds; None before it said.
     """
@@ -80,7 +88,12 @@ class Worker:
         self.status = ""
         self.errno = 0
         self.connections = 0
+        self.requests = 0
         self.dropped = 0
+        self.recycle = ""
+        self.recycle_failures = 0
+        self.recycle_at = 0.0
+        self.retired = False
         self.alive = now
         self.watchdog: float | None = None
         self.killed = False
@@ -137,35 +150,77 @@ class Generation:
         number: From 1.
 
     Attributes:
+        workers: Those that hold a place, by its number.
+        beside: Those that do not: fresh ones that are to replace another, and replaced ones that drain.
         wanted: How many workers the file wants; None before the first worker has read it.
+        listening: Server name → what Status says of it.
         servers: Server name → what tells a changed one from the same, as the first worker said.
         keeps: The names in the store that it uses.
         draining: Whether it is on its way out.
         ended: Whether it was killed without having served.
         failures: How often in a row a worker died, by number.
+        restarts: How often one died at all, by number.
+        recycled: How often one was recycled, by number.
     """
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.workers: dict[int, Worker] = {}
+        self.beside: list[Worker] = []
         self.wanted: int | None = None
         self.servers: dict[str, str] = {}
+        self.listening: dict[str, dict[str, Any]] = {}
         self.keeps: frozenset[str] = frozenset()
         self.draining = False
         self.ended = False
         self.failures: dict[int, int] = {}
+        self.restarts: dict[int, int] = {}
+        self.recycled: dict[int, int] = {}
+
+    @property
+    def everyone(self) -> list[Worker]:
+        """Every process of it."""
+        return [*self.workers.values(), *self.beside]
+
+    @property
+    def fresh(self) -> list[Worker]:
+        """Those on their way to the place of another; see `recycling`."""
+        return [one for one in self.beside if not one.retired]
+
+    def learn(self, words: Mapping[str, str]) -> None:
+        """Takes what the first worker tells of the file, in one message or several.
+
+        Args:
+            words: X_APPD_SERVERS, X_APPD_LISTENING and X_APPD_KEEPS count.
+        """
+        self.servers.update(unpack(words.get("X_APPD_SERVERS", "")))
+        self.keeps |= set(words.get("X_APPD_KEEPS", "").split())
+        for server, told in unpack(words.get("X_APPD_LISTENING", "")).items():
+            type_name, *addresses = told.split("\n")
+            self.listening[server] = {"server": server, "type": type_name, "addresses": addresses}
+
+    def remove(self, worker: Worker) -> None:
+        """Forgets a worker that has gone."""
+        if worker in self.beside:
+            self.beside.remove(worker)
+        else:
+            del self.workers[worker.number]
 
     def keep(self) -> dict[str, Any]:
         """What a later version of the supervisor needs to know of it, as JSON has it."""
         return {
             "number": self.number,
             "workers": [worker.keep() for worker in self.workers.values()],
+            "beside": [worker.keep() for worker in self.beside],
             "wanted": self.wanted,
             "servers": self.servers,
             "keeps": sorted(self.keeps),
             "draining": self.draining,
             "ended": self.ended,
+            "listening": self.listening,
             "failures": list(self.failures.items()),
+            "restarts": list(self.restarts.items()),
+            "recycled": list(self.recycled.items()),
         }
 
     @classmethod
@@ -178,12 +233,16 @@ class Generation:
         """
         made = cls(known["number"])
         made.workers = {one["number"]: Worker.kept(one, channel(one["channel"])) for one in known["workers"]}
+        made.beside = [Worker.kept(one, channel(one["channel"])) for one in known["beside"]]
         made.wanted = known["wanted"]
         made.servers = dict(known["servers"])
         made.keeps = frozenset(known["keeps"])
         made.draining = known["draining"]
         made.ended = known["ended"]
+        made.listening = dict(known["listening"])
         made.failures = dict(known["failures"])
+        made.restarts = dict(known["restarts"])
+        made.recycled = dict(known["recycled"])
         return made
 
     def all_in(self, *states: str) -> bool:
@@ -206,4 +265,10 @@ class Generation:
     @property
     def connections(self) -> int:
         """How many connections its workers have open."""
-        return sum(one.connections for one in self.workers.values())
+        return sum(one.connections for one in self.everyone)
+
+
+class Spawn(Protocol):
+    """Starts a worker and notes it in its generation, in the place of that number or beside it."""
+
+    def __call__(self, generation: Generation, number: int, *, forked: bool = False, beside: bool = False) -> None: ...

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from appd import __version__
+from appd.wear import resident_memory
 
 if TYPE_CHECKING:
     from appd.supervisor.rollout import Rollout
@@ -26,6 +27,8 @@ def summary(rollout: Rollout) -> str:
         _count(len(serving.workers), "worker"),
         _count(serving.connections, "connection"),
     ]
+    if len(serving.beside) > len(serving.fresh):
+        parts.append(f"{_count(len(serving.beside) - len(serving.fresh), 'recycled worker')} draining")
     for one in rollout.draining:
         parts.append(f"generation {one.number} drains {_count(one.connections, 'connection')}")
     return ("draining, " if rollout.stopping else "") + ", ".join(parts)
@@ -43,7 +46,8 @@ def report(supervisor: Supervisor) -> dict[str, Any]:
         "generation": serving.number if serving is not None else 0,
         "status": summary(rollout),
         "restarts": rollout.restarts,
-        "dropped": supervisor.log.dropped + sum(one.dropped for one in rollout.workers()),
+        "recycled": rollout.recycled,
+        "dropped": supervisor.log.dropped + rollout.dropped + sum(one.dropped for one in rollout.workers()),
         "workers": [
             {
                 "number": worker.number,
@@ -52,12 +56,20 @@ def report(supervisor: Supervisor) -> dict[str, Any]:
                 "state": worker.state,
                 "age": round(now - worker.started, 3),
                 "connections": worker.connections,
-                "rss": _rss(worker.pid),
+                "rss": resident_memory(worker.pid),
+                "requests": worker.requests,
+                "restarts": generation.restarts.get(worker.number, 0),
+                "recycled": generation.recycled.get(worker.number, 0),
             }
             for generation in rollout.generations()
-            for worker in generation.workers.values()
+            for worker in generation.everyone
         ],
         "servers": list(serving.servers) if serving is not None else [],
+        "listening": list(serving.listening.values()) if serving is not None else [],
+        "draining": [
+            {"generation": one.number, "workers": len(one.everyone), "connections": one.connections}
+            for one in rollout.draining
+        ],
         "sockets": [name for name, _fd in (*supervisor.inherited, *supervisor.store.items())],
         "reload": {"at": last[0], "exit": last[1], "reason": last[2]} if last is not None else None,
     }
@@ -81,12 +93,3 @@ def changes(before: Mapping[str, str], after: Mapping[str, str]) -> str:
 
 def _count(number: int, thing: str) -> str:
     return f"{number} {thing}{'s' * (number != 1)}"
-
-
-def _rss(pid: int) -> int:
-    """The resident memory of a process, in bytes; 0 when it has gone."""
-    try:
-        with open(f"/proc/{pid}/statm") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, IndexError):
-        return 0

@@ -242,7 +242,9 @@ class Renewal:
 def kept_descriptors(state: Mapping[str, Any]) -> list[int]:
     """Every descriptor that a state names."""
     rollout, control = state["rollout"], state["control"]
-    workers = [worker for one in (rollout["serving"], *rollout["draining"]) for worker in one["workers"]]
+    workers = [
+        worker for one in (rollout["serving"], *rollout["draining"]) for worker in (*one["workers"], *one["beside"])
+    ]
     return [
         *(fd for _name, fd in state["inherited"]),
         *(state["mailbox"], control["listener"]),

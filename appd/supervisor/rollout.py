@@ -17,18 +17,20 @@ import signal
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from appd.errors import EX_CONFIG, EX_OK, EX_SOFTWARE, EX_UNAVAILABLE
-from appd.supervisor.generation import PREPARED, SERVING, Generation, Worker, send_signal
-from appd.supervisor.mailbox import number_of, unpack
+from appd.supervisor.generation import LOADING, PREPARED, SERVING, Generation, Worker, send_signal
+from appd.supervisor.mailbox import number_of
 from appd.supervisor.overview import changes, summary
 from appd.supervisor.poller import describe_exit
+from appd.supervisor.recycling import Recycling
 
 if TYPE_CHECKING:
     from appd.notify import Notifier
     from appd.store import Store
     from appd.supervisor.directlog import DirectLog
+    from appd.supervisor.generation import Spawn
     from appd.supervisor.poller import Poller
 
 __all__ = ["EX_SUPERSEDED", "Rollout", "Verdict"]
@@ -44,14 +46,10 @@ _REFUSED = 1.0
 # What a worker may ask of systemd's patience at a time, in seconds.
 _MOST_EXTENSION = 60.0
 _EINVAL = 22
+# Hosted code may ask too, in any words.
+_MOST_REASON = 200
 
 Verdict = Callable[[int, str], None]
-
-
-class Spawn(Protocol):
-    """Starts a worker and notes it in its generation."""
-
-    def __call__(self, generation: Generation, number: int, forked: bool = False) -> None: ...
 
 
 class Rollout:
@@ -72,6 +70,8 @@ class Rollout:
         draining: Those on their way out, the oldest first.
         last_reload: When (seconds since the epoch), exit code and reason of the last reload; None before one.
         restarts: How many workers were replaced.
+        recycled: How many were recycled.
+        dropped: How many log entries were lost by workers that have gone.
     """
 
     def __init__(self, spawn: Spawn, store: Store, log: DirectLog, notifier: Notifier, poller: Poller) -> None:
@@ -80,6 +80,7 @@ class Rollout:
         self._log = log
         self._notifier = notifier
         self._poller = poller
+        self._recycling = Recycling(spawn, log, poller.clock)
         self.stopping = False
         self.exit_code = EX_OK
         self.serving: Generation | None = None
@@ -87,6 +88,8 @@ class Rollout:
         self.draining: list[Generation] = []
         self.last_reload: tuple[float, int, str] | None = None
         self.restarts = 0
+        self.recycled = 0
+        self.dropped = 0
         self._verdict: Verdict | None = None
         self._reloading = False
         self._last_number = 0
@@ -102,6 +105,8 @@ class Rollout:
             "last_number": self._last_number,
             "last_reload": self.last_reload,
             "restarts": self.restarts,
+            "recycled": self.recycled,
+            "dropped": self.dropped,
             "status": self._status,
         }
 
@@ -117,7 +122,7 @@ class Rollout:
         self._last_number = known["last_number"]
         last = known["last_reload"]
         self.last_reload = (last[0], last[1], last[2]) if last is not None else None
-        self.restarts = known["restarts"]
+        self.restarts, self.recycled, self.dropped = known["restarts"], known["recycled"], known["dropped"]
         self._status = known["status"]
         self._reloading = True
         for worker in self.workers():
@@ -142,7 +147,12 @@ class Rollout:
         if self.coming is None:
             self.confirm()
         self._answer(EX_SUPERSEDED, "the service is being stopped")
-        send_signal(self.workers(), signal.SIGTERM)
+        for worker in self.workers():
+            # A worker takes two signals for a stop at once, and KillMode=control-group has systemd send one to each.
+            if worker.state == LOADING:
+                send_signal([worker], signal.SIGTERM)
+            else:
+                worker.tell("stop")
 
     def leave(self) -> None:
         """Cuts what is open and leaves."""
@@ -161,12 +171,12 @@ class Rollout:
 
     def workers(self) -> list[Worker]:
         """Every worker of every generation."""
-        return [worker for generation in self.generations() for worker in generation.workers.values()]
+        return [worker for generation in self.generations() for worker in generation.everyone]
 
     def _start_worker(self, generation: Generation, number: int, forked: bool = False) -> bool:
         """Starts a worker. When the host refuses, a generation on its way in fails, and a replacement waits."""
         try:
-            self._spawn(generation, number, forked)
+            self._spawn(generation, number, forked=forked)
         except OSError as error:
             if generation is self.coming:
                 reason = f"no further process can be started: {error.strerror}"
@@ -200,11 +210,16 @@ class Rollout:
             for worker in generation.workers.values():
                 if worker.hears("go"):
                     worker.tell("go")
+            self.recycled += self._recycling.advance(generation)
+            if self.coming is not None:
+                self._advance(self.coming)
             return
         for number in range(1, generation.wanted + 1):
             if number not in generation.workers and not self._start_worker(generation, number):
                 return
         if generation.all_in(PREPARED):
+            if self.serving is not None and self._recycling.hand_over_is_under_way(self.serving):
+                return
             if self.serving is not None:
                 # What runs in one process only must not run in two.
                 self._first(self.serving, "pause")
@@ -232,15 +247,15 @@ class Rollout:
 
     def _drain(self, generation: Generation) -> None:
         self._part_from(generation)
-        for worker in generation.workers.values():
+        for worker in generation.everyone:
             worker.tell("drain")
         for oldest in [one for one in self.draining if not one.ended][:-_MOST_DRAINING]:
             self._log.write(f"generation {oldest.number} still drains, and two later ones do: it ends at once", 4)
-            send_signal(oldest.workers.values(), signal.SIGQUIT)
+            send_signal(oldest.everyone, signal.SIGQUIT)
 
     def _part_from(self, generation: Generation) -> None:
         generation.draining = True
-        if generation.workers:
+        if generation.everyone:
             self.draining.append(generation)
 
     def reload(self, verdict: Verdict | None) -> None:
@@ -262,8 +277,14 @@ class Rollout:
         self.confirm()
         self._verdict, self._reloading = verdict, True
         self._notifier.tell(reloading=True, status="reloading")
+        self._recycling.call_off(self.serving)
         self.coming = self._new_generation()
         self._start_worker(self.coming, 1)
+
+    def recycle(self) -> None:
+        """Begins to replace a worker that has asked for it; to be called once in a while."""
+        if self.serving is not None and self.coming is None and not self.stopping:
+            self._recycling.begin(self.serving)
 
     def _end(self, generation: Generation) -> None:
         """Ends a generation that never served."""
@@ -272,7 +293,7 @@ class Rollout:
         self._part_from(generation)
         if self.serving is not None:
             self._first(self.serving, "resume")
-        send_signal(generation.workers.values(), signal.SIGKILL)
+        send_signal(generation.everyone, signal.SIGKILL)
 
     def _answer(self, code: int, reason: str) -> None:
         """The outcome of a reload, for whoever asked and for the journal."""
@@ -297,14 +318,16 @@ class Rollout:
         worker.status = words.get("STATUS", worker.status)
         worker.errno = number_of(words, "ERRNO", worker.errno)
         worker.connections = number_of(words, "X_APPD_CONNECTIONS", worker.connections)
+        worker.requests = number_of(words, "X_APPD_REQUESTS", worker.requests)
         worker.dropped = number_of(words, "X_APPD_DROPPED", worker.dropped)
+        worker.recycle = worker.recycle or words.get("X_APPD_RECYCLE", "")[:_MOST_REASON]
         worker.alive = self._poller.clock()
         if "X_APPD_WATCHDOG" in words:
             worker.watchdog = number_of(words, "X_APPD_WATCHDOG", 60000) / 1000
+        if generation.wanted is None:
+            generation.learn(words)
         if "X_APPD_PREPARED" in words and generation.wanted is None:
             generation.wanted = max(1, number_of(words, "X_APPD_WORKERS", 1))
-            generation.servers = unpack(words.get("X_APPD_SERVERS", ""))
-            generation.keeps = frozenset(words.get("X_APPD_KEEPS", "").split())
             if generation.wanted > _MOST_WORKERS and generation is self.coming:
                 reason = f"the file wants {generation.wanted} workers; at most {_MOST_WORKERS} are possible"
                 self._failed(generation, EX_CONFIG, reason, _EINVAL)
@@ -312,6 +335,8 @@ class Rollout:
         if "EXTEND_TIMEOUT_USEC" in words and (self.stopping or self.serving is None):
             extended = min(_MOST_EXTENSION, number_of(words, "EXTEND_TIMEOUT_USEC", 0) / 1e6)
             self._notifier.tell(status=summary(self), extend_timeout=extended)
+        if "X_APPD_RECYCLE" in words:
+            self.recycle()
         if any(moved):
             self._advance(generation)
         elif generation is self.serving and not self.stopping:
@@ -335,14 +360,21 @@ class Rollout:
             worker: Which one.
             status: What wait(2) says of it.
         """
-        del generation.workers[worker.number]
+        fresh = worker in generation.fresh
+        generation.remove(worker)
+        self.dropped += worker.dropped
         worker.channel.close()
         stacks = worker.take_stacks()
         if stacks:
             self._log.write(f"worker {worker.number} {describe_exit(status)}, its stacks:\n{stacks}", 3)
-        if not generation.workers and generation in self.draining:
+        if not generation.everyone and generation in self.draining:
             self.draining.remove(generation)
-        if generation.draining or self.stopping:
+        if generation.draining or self.stopping or worker.retired:
+            return
+        if fresh:
+            self._recycling.failed(generation, worker, status)
+            if self.coming is not None:
+                self._advance(self.coming)
             return
         code = os.waitstatus_to_exitcode(status)
         reason = (
@@ -377,10 +409,15 @@ class Rollout:
         send_signal(self.workers(), signal.SIGKILL)
 
     def _replace(self, generation: Generation, worker: Worker, how: str, code: int) -> None:
-        pause = generation.patience(worker.number, self._poller.clock() - worker.started)
+        inherited = self._recycling.inherit(generation, worker)
+        age = self._poller.clock() - worker.started
+        pause = 0.0 if inherited else generation.patience(worker.number, age)
         self.restarts += 1
+        generation.restarts[worker.number] = generation.restarts.get(worker.number, 0) + 1
         soon = f" in {pause:.0f} s" if pause else ""
         self._log.write(f"worker {worker.number} {how}; it is replaced{soon}", 3, APPD_WORKER=str(worker.number))
+        if inherited:
+            return
         if worker.state != SERVING and code > 0 and not generation.workers and self.coming is None:
             self._give_up(code, worker.status.removeprefix("cannot start: "), worker.errno)
             return

@@ -98,7 +98,7 @@ class Supervisor:
         self.store.close(os.environ)
         return self.rollout.exit_code
 
-    def _spawn(self, generation: Generation, number: int, forked: bool = False) -> None:
+    def _spawn(self, generation: Generation, number: int, *, forked: bool = False, beside: bool = False) -> None:
         stacks = os.memfd_create("stacks", os.MFD_CLOEXEC)
         try:
             ours, theirs = socket.socketpair()
@@ -127,7 +127,11 @@ class Supervisor:
             raise
         finally:
             theirs.close()
-        generation.workers[number] = Worker(pid, number, ours, stacks, self.poller.clock())
+        worker = Worker(pid, number, ours, stacks, self.poller.clock())
+        if beside:
+            generation.beside.append(worker)
+        else:
+            generation.workers[number] = worker
 
     def detach(self) -> None:
         """In a forked child: forgets every descriptor without closing it."""
@@ -139,7 +143,7 @@ class Supervisor:
 
     def _read_letters(self) -> None:
         for letter in self.mailbox.read():
-            found = [(g, w) for g in self.rollout.generations() for w in g.workers.values() if w.pid == letter.pid]
+            found = [(g, w) for g in self.rollout.generations() for w in g.everyone if w.pid == letter.pid]
             name = self.store.take(letter.words, letter.fds) if found else None
             if name is not None:  # and on to systemd's store
                 self._notifier.tell(fds=[self.store[name]], also={"FDSTORE": "1", "FDNAME": name})
@@ -163,7 +167,7 @@ class Supervisor:
             if pid in self.children:
                 self.children.pop(pid)(status)
             for generation in self.rollout.generations():
-                for worker in list(generation.workers.values()):
+                for worker in generation.everyone:
                     if worker.pid == pid:
                         self.rollout.gone(generation, worker, status)
 
@@ -180,6 +184,7 @@ class Supervisor:
                 self.log.write(f"worker {worker.number} has not answered for {worker.watchdog:.0f} s: it is killed", 3)
                 send_signal([worker], signal.SIGABRT)
                 self.poller.call_later(2.0, partial(send_signal, [worker], signal.SIGKILL))
+        self.rollout.recycle()
         if self.rollout.coming is not None and not self.rollout.stopping:
             # A start or reload that takes its time is kept alive; its workers say when they hang.
             self._notifier.tell(extend_timeout=5.0)

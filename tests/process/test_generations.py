@@ -10,101 +10,18 @@ import socket
 import subprocess
 import threading
 import time
-from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
 from support.running import APPD, ask, listening, wait_until
-
-PID_APPLICATION = """
-import os, time
-def app(environ, start_response):
-    if environ["PATH_INFO"] == "/slow":
-        time.sleep(1.5)
-    start_response("200 OK", [("Content-Type", "text/plain")])
-    return [str(os.getpid()).encode()]
-"""
-PID_FACTORY = """
-import os, time
-from twisted.internet.protocol import Factory, Protocol
-class Says(Protocol):
-    def dataReceived(self, data):
-        if data == b"hang":
-            time.sleep(60)
-        self.transport.write(str(os.getpid()).encode())
-        self.transport.loseConnection()
-def factory():
-    return Factory.forProtocol(Says)
-"""
+from support.service import PID_APPLICATION, Load, Service, gone
 
 
 @pytest.fixture
 def service(start, tmp_path):
-    """Starts a server that answers with its PID; `file` is its configuration, `reload` asks for a reload."""
-    (tmp_path / "hosted.py").write_text(PID_APPLICATION)
-    (tmp_path / "theirs.py").write_text(PID_FACTORY)
-
-    class Service:
-        def __init__(self, before="", servers=None):
-            self.passed = listening()
-            self.control = str(tmp_path / "control")
-            self.servers = (
-                servers or "<http h>\n address systemd:name=h\n <wsgi>\n  application hosted:app\n </wsgi>\n</http>\n"
-            )
-            self.text = f"python-path {tmp_path}\n{before}{self.servers}"
-            self.running = start(self.text, ("h", self.passed), arguments=("--control", self.control)).wait_ready()
-            self.file = Path(self.running.manager.path).with_name("appd.conf")
-
-        def pid(self, path="/"):
-            answer = ask(self.passed, f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
-            assert answer.startswith(b"HTTP/1.1 200 ")
-            return int(answer.rpartition(b"\n")[2])
-
-        def call(self, *arguments):
-            command = [APPD, *arguments, "--socket", self.control]
-            return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
-
-        def reload(self):
-            return self.call("reload")
-
-        def status(self):
-            return json.loads(self.call("status", "--json").stdout)
-
-        def workers(self):
-            return {one["pid"] for one in self.status()["workers"] if one["state"] == "serving"}
-
-    return Service
-
-
-class Load:
-    """New connections from some threads, until it is left; `results` says what became of them."""
-
-    def __init__(self, address, threads=6):
-        self.address, self.results, self._end = address, Counter(), threading.Event()
-        self._threads = [threading.Thread(target=self._loop) for _ in range(threads)]
-
-    def _loop(self):
-        while not self._end.is_set():
-            try:
-                answer = ask(self.address, b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", timeout=20)
-                self.results["ok" if re.search(rb"\r\n\r\n\d+$", answer) else f"bad {answer[:40]!r}"] += 1
-            except OSError as error:
-                self.results[type(error).__name__] += 1
-
-    def __enter__(self):
-        for one in self._threads:
-            one.start()
-        wait_until(lambda: self.results["ok"] > 20)
-        return self
-
-    def __exit__(self, *_):
-        self._end.set()
-        for one in self._threads:
-            one.join()
-
-
-def gone(pid):
-    return not Path(f"/proc/{pid}").exists()
+    """Starts a server that answers with its PID."""
+    return partial(Service, start, tmp_path)
 
 
 def test_workers(service):

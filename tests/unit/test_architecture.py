@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[2] / "appd"
 LAYERS = [
     {"errors", "signals"},
     {"address"},
-    {"control", "ending", "journal", "notify", "store", "units"},
+    {"control", "ending", "journal", "notify", "order", "store", "units", "wear"},
     {"activation", "binding"},
     {"supervisor"},
     {"interfaces"},
@@ -30,6 +30,7 @@ LAYERS = [
     {"servers.echo", "servers.http", "page"},
     {"servers.server"},
     {"channel", "lifecycle", "plan"},
+    {"facts"},
     {"worker"},
     {"unitfiles"},
     {"check", "explain", "remote", "tap", "typelist", "unitwriter"},

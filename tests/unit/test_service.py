@@ -15,8 +15,9 @@ from zope.interface.verify import verifyClass, verifyObject
 from appd.address import Address
 from appd.errors import ConfigurationError, HostError, Place, Problem
 from appd.interfaces import IDrainable, IServerType
+from appd.order import in_order
 from appd.servers import ServerType
-from appd.service import ServerGroup, ServerService, in_order
+from appd.service import ServerGroup, ServerService
 
 
 class FakePort:

@@ -9,9 +9,13 @@ from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
 from zope.interface import implementer
 
 from appd.interfaces import IDrainable
+from appd.ports import has_unread
 from appd.servers import ServerType
 
 __all__ = ["server_type"]
+
+# How long a connection must have been silent before a drain ends it, in seconds; the same as for HTTP.
+_LINGER = 0.2
 
 
 @implementer(IHalfCloseableProtocol)
@@ -21,13 +25,31 @@ class _Echo(Protocol):
     factory: _EchoFactory
     transport: Any
 
+    def __init__(self) -> None:
+        self._heard = False
+        self._later: Any = None
+
     def connectionMade(self) -> None:
         self.factory.open.add(self)
+        if self.factory.draining:
+            self.drain()
         # The transport stops reading while its own buffer of answers is full.
         self.transport.registerProducer(self.transport, True)
 
     def dataReceived(self, data: bytes) -> None:
+        self._heard = True
         self.transport.write(data)
+
+    def drain(self) -> None:
+        """Ends the connection once nothing has come for a moment; what is on its way is still sent back."""
+        self._heard = False
+        self._later = self.transport.reactor.callLater(_LINGER, self._end_if_silent)
+
+    def _end_if_silent(self) -> None:
+        if self._heard or has_unread(self.transport):
+            self.drain()
+        else:
+            self.finish()
 
     def readConnectionLost(self) -> None:
         """The peer has said all it wants to; what it said is still owed to it."""
@@ -44,6 +66,8 @@ class _Echo(Protocol):
 
     def connectionLost(self, reason: Any = None) -> None:
         self.factory.open.discard(self)
+        if self._later is not None and self._later.active():
+            self._later.cancel()
 
 
 @implementer(IDrainable)
@@ -53,10 +77,12 @@ class _EchoFactory(Factory):
 
     def __init__(self, db: Any = None, settings: Any = None) -> None:
         self.open: set[_Echo] = set()
+        self.draining = False
 
     def drain(self) -> None:
+        self.draining = True
         for protocol in list(self.open):
-            protocol.finish()
+            protocol.drain()
 
 
 class _EchoDatagrams(DatagramProtocol):

@@ -71,7 +71,7 @@ def serve_application(name: str, db: Any, section: Section) -> ServerService:
 def _service(name: str, site: Site, section: Section) -> ServerService:
     factory = SiteFactory(name, site, section.host)
     description = f"twisted.web: {', '.join(one.text for one in site.mounts)}"
-    return ServerService(
+    service = ServerService(
         name,
         "http",
         section.listeners,
@@ -80,6 +80,9 @@ def _service(name: str, site: Site, section: Section) -> ServerService:
         description=description,
         processes=section.settings.processes or "all",
     )
+    service.counted = 0
+    factory.count_request = service.count_request
+    return service
 
 
 def _over(name: str, application: Any) -> SiteFactory:

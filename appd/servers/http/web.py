@@ -41,6 +41,7 @@ class SiteFactory(http.HTTPFactory):
         access_log: The format for requests that no mount answers.
         channels: The open connections.
         draining: Whether connections are to end.
+        count_request: Called for each request.
     """
 
     protocol = Channel  # type: ignore[assignment]  # Twisted's own is a proxy that may speak HTTP/2
@@ -57,6 +58,7 @@ class SiteFactory(http.HTTPFactory):
         self.access_log = site.access_log
         self.channels: set[Channel] = set()
         self.draining = False
+        self.count_request: Callable[[], None] = lambda: None
 
     def startFactory(self) -> None:
         """Nothing: Twisted's opens its own access log, and wakes up every second for its clock."""

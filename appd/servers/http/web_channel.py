@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 from twisted.web import http
 from zope.interface import implementer
 
+from appd.ports import has_unread
 from appd.servers.http.web_request import Request
 
 __all__ = ["Channel"]
@@ -149,8 +150,12 @@ class Channel(http.HTTPChannel):
             self._call_later(LINGER, self._drain_idle)
 
     def _drain_idle(self) -> None:
-        # A request that has begun to arrive is waited for; its response is the last.
-        if not self.requests and not self._waiting_bytes:
+        # A request that has begun to arrive is waited for, in the kernel's queue too; its response is the last.
+        if self.requests or self._waiting_bytes:
+            return
+        if has_unread(self.transport):
+            self._call_later(LINGER, self._drain_idle)
+        else:
             self.loseConnection()
 
     def loseConnection(self) -> None:

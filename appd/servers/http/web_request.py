@@ -66,6 +66,7 @@ class Request(http.Request):
 
     def process(self) -> None:
         """Answers."""
+        self._site.count_request()
         self.setHeader(b"Server", b"appd")
         self.setHeader(b"Date", http.datetimeToString(self._site.reactor.seconds()))
         try:
