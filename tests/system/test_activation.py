@@ -112,7 +112,7 @@ def test_clients_wait_while_the_file_is_mended(host: Host) -> None:
     host.configure(_SHOP.replace("shop:application", "shop:aplication"))
     host.drop_in("appd.service", "[Service]\nRestartSec=100ms\n")
     host.systemctl("start", "appd.socket")
-    clients = [host.start(*host.curl("http://127.0.0.1:8080/", timeout=60)) for _ in range(3)]
+    clients = [host.start(*host.curl("http://127.0.0.1:8080/", timeout=120)) for _ in range(3)]
     wait_until(lambda: "aplication" in host.property("appd.service", "StatusText"))
     while int(host.property("appd.service", "NRestarts")) < 12:
         assert host.state("appd.socket") == "active"
