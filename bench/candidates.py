@@ -86,7 +86,11 @@ class Candidate:
         self.swap()
 
     def __enter__(self) -> Candidate:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
