@@ -23,6 +23,8 @@ KEEP = 900
 # Listening sockets wait in a queue of this length, as in the shipped unit.
 BACKLOG = 4096
 _PATIENCE = 30.0
+# Before whoever measures binds itself to one.
+ALL_CORES = os.sched_getaffinity(0)
 
 # The body says who answered and which version of the code; load.BODY_END ends it.
 APPLICATION = '''"""What every candidate serves."""
@@ -66,6 +68,8 @@ class Candidate:
     program = ""
     # Whether it takes LISTEN_FDS; otherwise it binds the port itself.
     inherits = True
+    # Whether its reload returns when the new code serves, not when the signal is sent.
+    tells_when_reloaded = False
     # Further environment variables.
     environ: Mapping[str, str] = {}
 
@@ -82,7 +86,11 @@ class Candidate:
         self.swap()
 
     def __enter__(self) -> Candidate:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -131,8 +139,7 @@ class Candidate:
 
     def _become(self, command: list[str], environ: dict[str, str]) -> None:
         """In the child: what systemd does before execve(2)."""
-        if self._core is not None:
-            os.sched_setaffinity(0, {self._core})
+        os.sched_setaffinity(0, {self._core} if self._core is not None else ALL_CORES)
         os.chdir(self.folder)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         said = os.open("said", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -151,19 +158,26 @@ class Candidate:
         os.waitpid(self.pid, 0)
         self.pid = 0
 
-    def restart(self) -> None:
-        """`systemctl restart`, to the first answer of the new process."""
+    def restart(self) -> float:
+        """`systemctl restart`, to the first answer of the new process. Returns when that was, in monotonic seconds."""
         before = set(self.processes())
         self.stop()
         self.launch()
         self.wait_answer(lambda pid: pid not in before)
+        return time.monotonic()
 
-    def reload(self) -> None:
-        """Its reload, until no process of before is left to answer."""
+    def reload(self) -> float:
+        """Its reload, until no process of before is left to answer.
+
+        Returns:
+            When it was said to be done, in monotonic seconds; where nobody says so, when it was.
+        """
         before = self.workers()
         self.order_reload()
+        said = time.monotonic()
         self.wait_answer(lambda pid: pid not in before)
         self._wait(lambda: not before & set(self.processes()), "the workers of before stay")
+        return said if self.tells_when_reloaded else time.monotonic()
 
     def order_reload(self) -> None:
         """What the unit has as ExecReload=."""
@@ -226,6 +240,7 @@ class Appd(Candidate):
 
     name = "appd"
     program = "appd"
+    tells_when_reloaded = True
 
     def command(self) -> Sequence[str | Path]:
         file = self.folder / "appd.conf"

@@ -9,7 +9,8 @@ the median over all of them, and the longest.
 
 * restart: SIGTERM, the end of the process, the same command again; `systemctl restart` does no more.
 * reload: `appd reload` as ExecReload= runs it; SIGHUP for gunicorn.
-* swap: the same after the application's source changed. stale: answers of the old code to later requests.
+* swap: the same after the application's source changed. stale: answers of the old code on connections that were made
+  after `appd reload` had returned; gunicorn does not say when, so there it is when the old worker has gone.
 * kill: SIGKILL for one of two workers.
 * burst: 64 connections at once to two workers that have nothing else to do; the share of the busier one.
 
@@ -70,14 +71,14 @@ class Plan(NamedTuple):
     bursts: int
 
 
-def loaded(server: Candidate, keep_alive: bool, plan: Plan, act: Callable[[], None], times: int) -> Run:
+def loaded(server: Candidate, keep_alive: bool, plan: Plan, act: Callable[[], float], times: int) -> Run:
     """Does something to a server some times, under load.
 
     Args:
         server: It runs.
         keep_alive: Whether the clients keep their connections.
         plan: How much.
-        act: What is done; returns when its effect is complete.
+        act: What is done, to its end; returns when it was said to be done.
         times: How often.
     """
     windows: list[Window] = []
@@ -89,21 +90,20 @@ def loaded(server: Candidate, keep_alive: bool, plan: Plan, act: Callable[[], No
         versions: list[tuple[float, int]] = []
         for _ in range(times):
             began = time.monotonic()
-            act()
+            versions.append((act(), server.version))
             windows.append(Window(began, time.monotonic()))
-            versions.append((windows[-1].ended, server.version))
             time.sleep(plan.settle)
         tally = generator.finish()
     return Run(tally, steady, windows, _stale(tally.requests, versions))
 
 
 def _stale(requests: list[Request], versions: list[tuple[float, int]]) -> int:
-    """Answers of an older version than was in force when the request was made."""
-    found = 0
-    for one in requests:
-        if one.outcome == "ok":
-            found += any(one.version < version for since, version in versions if one.asked > since)
-    return found
+    """Answers of an older version than the one that was said to serve before the connection was made."""
+    return sum(
+        any(one.version < version for since, version in versions if one.connected > since)
+        for one in requests
+        if one.outcome == "ok"
+    )
 
 
 def restarts(kind: type[Candidate], keep_alive: bool, plan: Plan) -> Run:
@@ -122,9 +122,9 @@ def swaps(kind: type[Candidate], keep_alive: bool, plan: Plan) -> Run:
     """Reloads under load, each with new code."""
     with kind(SERVER_CORE) as server:
 
-        def swap() -> None:
+        def swap() -> float:
             server.swap()
-            server.reload()
+            return server.reload()
 
         return loaded(server, keep_alive, plan, swap, max(1, plan.times // 3))
 
@@ -134,10 +134,11 @@ def kills(kind: type[Candidate], keep_alive: bool, plan: Plan) -> Run:
     with kind(SERVER_CORE, workers=2) as server:
         server.wait_workers()
 
-        def kill() -> None:
+        def kill() -> float:
             before = server.workers()
             os.kill(min(before), signal.SIGKILL)
             server.wait_answer(lambda pid: pid not in before)
+            return time.monotonic()
 
         return loaded(server, keep_alive, plan, kill, 1)
 
@@ -241,6 +242,7 @@ def main() -> None:
     rounds, times, settle, number = options.rounds, options.times, 0.5, 20
     if options.quick:
         rounds, times, settle, number = 1, 1, 0.1, 2
+    os.sched_setaffinity(0, {LOAD_CORE})
     plan = Plan(options.clients, options.pause / 1000, times, settle, number)
     print(f"{surroundings()}; {plan.clients} clients, {options.pause:g} ms between requests, {rounds} rounds")
 
