@@ -99,6 +99,20 @@ def _parser() -> _Parser:
     units.add_argument("--diff", action="store_true", help="show how the folder differs, and write nothing")
     units.set_defaults(act=_units)
 
+    _add_control(commands)
+
+    # A supervisor asks this of a new version of the program: whether it takes these arguments, and could go on.
+    resumable = commands.add_parser("resumable")
+    resumable.add_argument("arguments", nargs=argparse.REMAINDER)
+    resumable.set_defaults(act=_resumable)
+
+    version = commands.add_parser("version", help="print the version")
+    version.set_defaults(act=_version)
+    return parser
+
+
+def _add_control(commands: Any) -> None:
+    """The commands that ask a running service."""
     for name, act, what in (
         ("status", _status, "show generation, workers, servers and the last reload"),
         ("reload", _reload, "read the file and the code anew, and return when that serves or the old was kept"),
@@ -114,15 +128,6 @@ def _parser() -> _Parser:
         if name == "log-level":
             control.add_argument("level", metavar="LEVEL", choices=["debug", "info", "warning", "error", "critical"])
             control.add_argument("namespace", metavar="NAMESPACE", nargs="?", help="of one logger and those below it")
-
-    # A supervisor asks this of a new version of the program: whether it takes these arguments, and could go on.
-    resumable = commands.add_parser("resumable")
-    resumable.add_argument("arguments", nargs=argparse.REMAINDER)
-    resumable.set_defaults(act=_resumable)
-
-    version = commands.add_parser("version", help="print the version")
-    version.set_defaults(act=_version)
-    return parser
 
 
 def main(arguments: Sequence[str], signals: StopSignals) -> int:
