@@ -7,7 +7,7 @@ import sys
 from typing import NoReturn
 
 from appd.ending import leave
-from appd.signals import Stopped, StopSignals
+from appd.signals import RESUME, Stopped, StopSignals
 
 __all__ = ["main"]
 
@@ -16,7 +16,7 @@ def main() -> NoReturn:
     """Runs the command of sys.argv and exits with its code."""
     signals = StopSignals()
     try:
-        if sys.argv[1:2] == ["run"]:
+        if sys.argv[1:2] == ["run"] and RESUME not in os.environ:
             signals.raise_when_told()
         _open_standard_streams()
         from appd import cli

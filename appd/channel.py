@@ -63,7 +63,9 @@ class Channel:
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
             word, *arguments = line.decode().split()
-            self._words[word](*arguments)
+            # A supervisor that is newer than this worker may know more words.
+            if word in self._words:
+                self._words[word](*arguments)
 
     def connectionLost(self, reason: Any = None) -> None:
         """The reactor ends."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from appd import __version__
 from appd.address import Address, parse_bind
 from appd.errors import EX_IOERR, EX_OK, EX_SOFTWARE, EX_USAGE, AppdError
-from appd.signals import Stopped, StopSignals
+from appd.signals import RESUME, Stopped, StopSignals
 from appd.supervisor.spawn import CHANNEL
 
 if TYPE_CHECKING:
@@ -95,6 +95,11 @@ def _parser() -> _Parser:
             control.add_argument("level", metavar="LEVEL", choices=["debug", "info", "warning", "error", "critical"])
             control.add_argument("namespace", metavar="NAMESPACE", nargs="?", help="of one logger and those below it")
 
+    # A supervisor asks this of a new version of the program: whether it takes these arguments, and could go on.
+    resumable = commands.add_parser("resumable")
+    resumable.add_argument("arguments", nargs=argparse.REMAINDER)
+    resumable.set_defaults(act=_resumable)
+
     version = commands.add_parser("version", help="print the version")
     version.set_defaults(act=_version)
     return parser
@@ -137,6 +142,10 @@ def _complain(error: AppdError) -> None:
 
 
 def _run(options: argparse.Namespace, signals: StopSignals) -> int:
+    if RESUME in os.environ:
+        from appd.supervisor.root import resume
+
+        return resume(int(os.environ.pop(RESUME)))
     if not options.single and CHANNEL not in os.environ:
         from appd.supervisor.root import supervise
 
@@ -221,6 +230,18 @@ def _log_level(options: argparse.Namespace, _signals: StopSignals) -> int:
     _call(
         options, "SetLogLevel", level=options.level, **({"namespace": options.namespace} if options.namespace else {})
     )
+    return EX_OK
+
+
+def _resumable(options: argparse.Namespace, _signals: StopSignals) -> int:
+    from appd.supervisor.renewal import StateError, read_state
+
+    _parser().parse_args(options.arguments)
+    try:
+        read_state(int(os.environ.pop(RESUME, "-1")))
+    except StateError as error:
+        print(error, file=sys.stderr)
+        return EX_SOFTWARE
     return EX_OK
 
 

@@ -120,6 +120,11 @@ class Framing:
         self._most = most
         self._rest = b""
 
+    @property
+    def rest(self) -> bytes:
+        """What has come of a message that is not whole."""
+        return self._rest
+
     def feed(self, data: bytes) -> list[bytes]:
         """Takes bytes and returns the messages that are whole now.
 

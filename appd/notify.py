@@ -124,6 +124,15 @@ class Notifier:
         self._waiting.append((message, fds))
         self.flush()
 
+    def keep(self) -> list[tuple[str, list[int]]]:
+        """What has not been sent yet: each message and its descriptors."""
+        return [(message, list(fds)) for message, fds in self._waiting]
+
+    def go_on(self, known: Sequence[tuple[str, Sequence[int]]]) -> None:
+        """Sends what another has not: what its `keep` said."""
+        self._waiting = [(message, fds) for message, fds in known]
+        self.flush()
+
     def flush(self) -> None:
         """Sends what waits, as far as the manager takes it."""
         while self._waiting:

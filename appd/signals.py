@@ -12,7 +12,11 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["StopSignals", "Stopped"]
+__all__ = ["RESUME", "StopSignals", "Stopped"]
+
+# The variable that tells a process that it goes on where an earlier version of the program stopped in it, and on which
+# descriptor that left its state. Signals are blocked then until it has taken over.
+RESUME = "APPD_RESUME"
 
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 

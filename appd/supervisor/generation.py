@@ -7,11 +7,13 @@ generation is as far as the slowest of its workers; it wants as many workers as 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+import signal
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Protocol
 
-from appd.supervisor.mailbox import unpack
+from appd.supervisor.mailbox import number_of, unpack
+from appd.supervisor.poller import describe_exit
 
 __all__ = ["DRAINING", "LOADING", "PREPARED", "SERVING", "STARTING", "Generation", "Spawn", "Worker", "send_signal"]
 
@@ -33,10 +35,19 @@ TRANSITIONS = {
 }
 
 
+# What of a worker is plain, and the same for every version of the supervisor.
+_KEPT = (
+    *("pid", "number", "started", "state", "status", "errno"),
+    *("connections", "requests", "dropped", "alive", "watchdog", "killed"),
+    *("recycle", "recycle_failures", "recycle_at", "retired"),
+)
+
 # Pauses before a worker that died again is replaced, in seconds.
 _PATIENCE = (0.0, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 # A worker that has lived so long, in seconds, died for the first time again.
 _SETTLED = 60.0
+# Hosted code may say anything; so much of it goes into the journal.
+_MOST_REASON = 200
 
 
 def send_signal(workers: Iterable[Worker], number: int) -> None:
@@ -92,6 +103,26 @@ class Worker:
         self.killed = False
         self.gone = False
 
+    def keep(self) -> dict[str, Any]:
+        """What a later version of the supervisor needs to know of it, as JSON has it; the channel is a descriptor."""
+        return {name: getattr(self, name) for name in _KEPT} | {
+            "channel": self.channel.fileno(),
+            "stacks": self._stacks,
+        }
+
+    @classmethod
+    def kept(cls, known: Mapping[str, Any], channel: Any) -> Worker:
+        """Makes it again.
+
+        Args:
+            known: What `keep` said, of this version or of another.
+            channel: The supervisor's end of its channel.
+        """
+        made = cls(known["pid"], known["number"], channel, known["stacks"], known["started"])
+        for name in _KEPT:
+            setattr(made, name, known.get(name, getattr(made, name)))
+        return made
+
     def hears(self, word: str) -> bool:
         """Moves on by a word. Returns whether it did."""
         state = TRANSITIONS.get((self.state, word))
@@ -99,6 +130,41 @@ class Worker:
             return False
         self.state = state
         return True
+
+    def note(self, words: Mapping[str, str], now: float) -> None:
+        """Takes what it says of itself.
+
+        Args:
+            words: The message.
+            now: Monotonic seconds.
+        """
+        self.status = words.get("STATUS", self.status)
+        self.errno = number_of(words, "ERRNO", self.errno)
+        self.connections = number_of(words, "X_APPD_CONNECTIONS", self.connections)
+        self.requests = number_of(words, "X_APPD_REQUESTS", self.requests)
+        self.dropped = number_of(words, "X_APPD_DROPPED", self.dropped)
+        self.recycle = self.recycle or words.get("X_APPD_RECYCLE", "")[:_MOST_REASON]
+        self.alive = now
+        if "X_APPD_WATCHDOG" in words:
+            self.watchdog = number_of(words, "X_APPD_WATCHDOG", 60000) / 1000
+
+    def stop(self) -> None:
+        """Has it drain and leave."""
+        # It takes two signals for a stop at once, and KillMode=control-group has systemd send it one.
+        if self.state == LOADING:
+            send_signal([self], signal.SIGTERM)
+        else:
+            self.tell("stop")
+
+    def reason(self, status: int) -> str:
+        """Why it did not serve, or not any more.
+
+        Args:
+            status: What wait(2) says of it.
+        """
+        if self.status and os.waitstatus_to_exitcode(status) > 0:
+            return self.status.removeprefix("cannot start: ")
+        return f"worker {describe_exit(status)}"
 
     def take_stacks(self) -> str:
         """What faulthandler wrote when it died; "" when it did not die so. To be called once, when it has gone."""
@@ -172,12 +238,56 @@ class Generation:
             type_name, *addresses = told.split("\n")
             self.listening[server] = {"server": server, "type": type_name, "addresses": addresses}
 
+    def tell_first(self, word: str) -> None:
+        """Tells the worker that has what runs in one process only."""
+        if 1 in self.workers:
+            self.workers[1].tell(word)
+
     def remove(self, worker: Worker) -> None:
         """Forgets a worker that has gone."""
         if worker in self.beside:
             self.beside.remove(worker)
         else:
             del self.workers[worker.number]
+
+    def keep(self) -> dict[str, Any]:
+        """What a later version of the supervisor needs to know of it, as JSON has it."""
+        return {
+            "number": self.number,
+            "workers": [worker.keep() for worker in self.workers.values()],
+            "wanted": self.wanted,
+            "servers": self.servers,
+            "keeps": sorted(self.keeps),
+            "draining": self.draining,
+            "ended": self.ended,
+            "failures": list(self.failures.items()),
+            "beside": [worker.keep() for worker in self.beside],
+            "listening": self.listening,
+            "restarts": list(self.restarts.items()),
+            "recycled": list(self.recycled.items()),
+        }
+
+    @classmethod
+    def kept(cls, known: Mapping[str, Any], channel: Callable[[int], Any]) -> Generation:
+        """Makes it again.
+
+        Args:
+            known: What `keep` said, of this version or of another.
+            channel: Makes a channel of its descriptor.
+        """
+        made = cls(known["number"])
+        made.workers = {one["number"]: Worker.kept(one, channel(one["channel"])) for one in known["workers"]}
+        made.wanted = known["wanted"]
+        made.servers = dict(known["servers"])
+        made.keeps = frozenset(known["keeps"])
+        made.draining = known["draining"]
+        made.ended = known["ended"]
+        made.failures = dict(known["failures"])
+        made.beside = [Worker.kept(one, channel(one["channel"])) for one in known.get("beside", ())]
+        made.listening = dict(known.get("listening", {}))
+        made.restarts = dict(known.get("restarts", ()))
+        made.recycled = dict(known.get("recycled", ()))
+        return made
 
     def all_in(self, *states: str) -> bool:
         """Whether every wanted worker is there and in one of the states."""

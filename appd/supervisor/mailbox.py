@@ -66,13 +66,17 @@ class Mailbox:
 
     Args:
         folder: The folder, of mode 0700.
+        made: The socket, when it is there already.
 
     Attributes:
         path: What NOTIFY_SOCKET says.
     """
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, made: int | None = None) -> None:
         self.path = os.path.join(folder, "notify")
+        if made is not None:
+            self.socket = socket.socket(fileno=made)
+            return
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         self.socket.bind(self.path)

@@ -11,7 +11,7 @@ import select
 import socket
 import struct
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from appd import __version__
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from appd.supervisor.poller import Poller
     from appd.supervisor.supervisor import Supervisor
 
-__all__ = ["Operator"]
+__all__ = ["Operator", "listen_at"]
 
 _MOST_CONNECTIONS = 64
 # How long a connection may say nothing, in seconds, while nothing is being done for it.
@@ -50,30 +50,18 @@ class Operator:
     Args:
         supervisor: What is controlled.
         poller: The loop.
-        path: The path of the socket; an earlier one that nobody answers on is replaced.
+        path: The path of the socket.
+        listener: The socket, listening: of `listen_at`.
 
     Resource handling: `close` closes everything and removes the path.
-
-    Raises:
-        OSError: The socket cannot be made.
     """
 
-    def __init__(self, supervisor: Supervisor, poller: Poller, path: str) -> None:
+    def __init__(self, supervisor: Supervisor, poller: Poller, path: str, listener: socket.socket) -> None:
         self._supervisor = supervisor
         self._poller = poller
         self._path = path
         self._connections: set[_Connection] = set()
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        try:
-            if os.path.exists(path):
-                os.unlink(path)
-            self._listener.bind(path)
-            # Who may do what is decided by the peer's credentials, of which a group is one way in.
-            os.chmod(path, 0o660)
-            self._listener.listen(64)
-        except OSError:
-            self._listener.close()
-            raise
+        self._listener = listener
         self._listen()
 
     def _listen(self) -> None:
@@ -93,8 +81,33 @@ class Operator:
         if len(self._connections) >= _MOST_CONNECTIONS:
             connection.close()
             return
+        self._adopt(connection)
+
+    def _adopt(self, connection: socket.socket) -> _Connection:
         connection.setblocking(False)
-        self._connections.add(_Connection(connection, self._poller, self._called, self._connections.discard))
+        made = _Connection(connection, self._poller, self._called, self._connections.discard)
+        self._connections.add(made)
+        return made
+
+    def keep(self) -> dict[str, Any]:
+        """What a later version of the supervisor needs to know, as JSON has it."""
+        return {
+            "path": self._path,
+            "listener": self._listener.fileno(),
+            "connections": [one.keep() for one in self._connections],
+        }
+
+    def go_on(self, known: Mapping[str, Any]) -> None:
+        """Goes on where an earlier version stopped: who asked for the reload that brought this one is answered.
+
+        Args:
+            known: What `keep` said.
+        """
+        for one in known["connections"]:
+            connection = self._adopt(socket.socket(fileno=one["fd"]))
+            connection.go_on(one)
+            if connection.busy:
+                connection.answer(self._reloaded())
 
     def _called(self, call: Call, connection: _Connection) -> None:
         if not may_control(connection.socket):
@@ -115,13 +128,14 @@ class Operator:
         connection.busy = True
 
         def verdict(code: int, reason: str) -> None:
-            if code:
-                connection.answer(encode_error("ReloadFailed", {"reason": reason, "exit": code}))
-            else:
-                serving = self._supervisor.rollout.serving
-                connection.answer(encode_reply({"generation": serving.number if serving is not None else 0}))
+            failed = encode_error("ReloadFailed", {"reason": reason, "exit": code})
+            connection.answer(failed if code else self._reloaded())
 
         self._supervisor.rollout.reload(verdict)
+
+    def _reloaded(self) -> bytes:
+        serving = self._supervisor.rollout.serving
+        return encode_reply({"generation": serving.number if serving is not None else 0})
 
     def _status(self, _call: Call, connection: _Connection) -> None:
         connection.reply(encode_reply(report(self._supervisor)))
@@ -204,6 +218,19 @@ class _Connection:
         self._open = True
         self._watch()
         self._cancel = poller.call_later(_IDLE, self._idle)
+
+    def keep(self) -> dict[str, Any]:
+        """What a later version needs to know: also what was not answered yet, and what not taken."""
+        unread = b"".join(one + b"\0" for one in self._waiting) + self._framing.rest
+        texts = {"out": self._out.decode("latin-1"), "unread": unread.decode("latin-1")}
+        return {"fd": self.socket.fileno(), "busy": self.busy, **texts}
+
+    def go_on(self, known: Mapping[str, Any]) -> None:
+        """Goes on where an earlier version stopped."""
+        self.busy = known["busy"]
+        self._out = known["out"].encode("latin-1")
+        self._waiting += self._framing.feed(known["unread"].encode("latin-1"))
+        self._poller.call_later(0.0, self._take_calls)
 
     def _idle(self) -> None:
         if self.busy:
@@ -290,6 +317,29 @@ class _Connection:
             self._poller.unregister(self.socket.fileno())
             self.socket.close()
             self._gone(self)
+
+
+def listen_at(path: str) -> socket.socket:
+    """Makes the control socket; an earlier one at its path is replaced.
+
+    Args:
+        path: Where.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        if os.path.exists(path):
+            os.unlink(path)
+        listener.bind(path)
+        # Who may do what is decided by the peer's credentials, of which a group is one way in.
+        os.chmod(path, 0o660)
+        listener.listen(64)
+    except OSError:
+        listener.close()
+        raise
+    return listener
 
 
 def _is_namespace(text: object) -> bool:

@@ -84,6 +84,11 @@ class Poller:
             if call is not None:
                 call()
 
+    @property
+    def signalled(self) -> bool:
+        """Whether a signal has come that nobody was called for yet."""
+        return bool(select.select([self._woken], [], [], 0)[0])
+
     def _signalled(self) -> None:
         try:
             numbers = self._woken.recv(4096)

@@ -16,10 +16,11 @@ import os
 import signal
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from appd.errors import EX_CONFIG, EX_OK, EX_SOFTWARE, EX_UNAVAILABLE
-from appd.supervisor.generation import LOADING, PREPARED, SERVING, Generation, Worker, send_signal
+from appd.supervisor.generation import PREPARED, SERVING, Generation, Worker, send_signal
 from appd.supervisor.mailbox import number_of
 from appd.supervisor.overview import changes, summary
 from appd.supervisor.poller import describe_exit
@@ -45,8 +46,6 @@ _REFUSED = 1.0
 # What a worker may ask of systemd's patience at a time, in seconds.
 _MOST_EXTENSION = 60.0
 _EINVAL = 22
-# Hosted code may ask too, in any words.
-_MOST_REASON = 200
 
 Verdict = Callable[[int, str], None]
 
@@ -86,13 +85,49 @@ class Rollout:
         self.coming: Generation | None = None
         self.draining: list[Generation] = []
         self.last_reload: tuple[float, int, str] | None = None
-        self.restarts = 0
-        self.recycled = 0
-        self.dropped = 0
+        self.restarts = self.recycled = self.dropped = 0
         self._verdict: Verdict | None = None
         self._reloading = False
         self._last_number = 0
         self._status = ""
+        self.renew: Callable[[], bool] = lambda: False
+        """Called when a reload has brought new workers: whether somebody else calls `confirm`, when that is due."""
+
+    def keep(self) -> dict[str, Any]:
+        """What a later version of the supervisor needs to know, as JSON has it. Nothing may be coming."""
+        return {
+            "serving": self.serving.keep() if self.serving is not None else None,
+            "draining": [one.keep() for one in self.draining],
+            "last_number": self._last_number,
+            "last_reload": self.last_reload,
+            "restarts": self.restarts,
+            "recycled": self.recycled,
+            "dropped": self.dropped,
+            "status": self._status,
+        }
+
+    def go_on(self, known: Mapping[str, Any], channel: Callable[[int], Any]) -> None:
+        """Goes on where an earlier version stopped, which was at the end of a reload.
+
+        Args:
+            known: What `keep` said.
+            channel: Makes a channel of its descriptor.
+        """
+        self.serving = Generation.kept(known["serving"], channel)
+        self.draining = [Generation.kept(one, channel) for one in known["draining"]]
+        self._last_number = known["last_number"]
+        last = known["last_reload"]
+        self.last_reload = (last[0], last[1], last[2]) if last is not None else None
+        self.restarts = known["restarts"]
+        self.recycled, self.dropped = known.get("recycled", 0), known.get("dropped", 0)
+        self._status = known["status"]
+        self._reloading = True
+        for worker in self.workers():
+            if worker.killed:
+                self._poller.call_later(_REFUSED, partial(send_signal, [worker], signal.SIGKILL))
+        for number in range(1, (self.serving.wanted or 0) + 1):
+            if number not in self.serving.workers:
+                self._start_later(self.serving, number, _REFUSED)
 
     def start(self) -> None:
         """Starts the first generation, forked."""
@@ -106,13 +141,11 @@ class Rollout:
             return
         self.stopping = True
         self._notifier.tell(stopping=True, status="stopping")
+        if self.coming is None:
+            self.confirm()
         self._answer(EX_SUPERSEDED, "the service is being stopped")
         for worker in self.workers():
-            # A worker takes two signals for a stop at once, and KillMode=control-group has systemd send one to each.
-            if worker.state == LOADING:
-                send_signal([worker], signal.SIGTERM)
-            else:
-                worker.tell("stop")
+            worker.stop()
 
     def leave(self) -> None:
         """Cuts what is open and leaves."""
@@ -178,11 +211,8 @@ class Rollout:
             if number not in generation.workers and not self._start_worker(generation, number):
                 return
         if generation.all_in(PREPARED):
-            if self.serving is not None and self._recycling.hand_over_is_under_way(self.serving):
+            if self.serving is not None and not self._recycling.pause(self.serving):
                 return
-            if self.serving is not None:
-                # What runs in one process only must not run in two.
-                self._first(self.serving, "pause")
             for worker in generation.workers.values():
                 worker.hears("go")
                 worker.tell("go")
@@ -197,7 +227,13 @@ class Rollout:
         if before is not None:
             self._log.write(changes(before.servers, generation.servers), 6, APPD_GENERATION=str(generation.number))
             self._drain(before)
-        self._answer(EX_OK, f"generation {generation.number} serves")
+        if before is None or not self.renew():
+            self.confirm()
+
+    def confirm(self) -> None:
+        """The reload is done: who asked for it is answered, once."""
+        if self.serving is not None:
+            self._answer(EX_OK, f"generation {self.serving.number} serves")
 
     def _drain(self, generation: Generation) -> None:
         self._part_from(generation)
@@ -228,6 +264,7 @@ class Rollout:
         if self.coming is not None:
             self._answer(EX_SUPERSEDED, "a later reload took its place")
             self._end(self.coming)
+        self.confirm()
         self._verdict, self._reloading = verdict, True
         self._notifier.tell(reloading=True, status="reloading")
         self._recycling.call_off(self.serving)
@@ -245,7 +282,7 @@ class Rollout:
         generation.ended = True
         self._part_from(generation)
         if self.serving is not None:
-            self._first(self.serving, "resume")
+            self.serving.tell_first("resume")
         send_signal(generation.everyone, signal.SIGKILL)
 
     def _answer(self, code: int, reason: str) -> None:
@@ -268,15 +305,7 @@ class Rollout:
             worker: Who says it.
             words: The message.
         """
-        worker.status = words.get("STATUS", worker.status)
-        worker.errno = number_of(words, "ERRNO", worker.errno)
-        worker.connections = number_of(words, "X_APPD_CONNECTIONS", worker.connections)
-        worker.requests = number_of(words, "X_APPD_REQUESTS", worker.requests)
-        worker.dropped = number_of(words, "X_APPD_DROPPED", worker.dropped)
-        worker.recycle = worker.recycle or words.get("X_APPD_RECYCLE", "")[:_MOST_REASON]
-        worker.alive = self._poller.clock()
-        if "X_APPD_WATCHDOG" in words:
-            worker.watchdog = number_of(words, "X_APPD_WATCHDOG", 60000) / 1000
+        worker.note(words, self._poller.clock())
         if generation.wanted is None:
             generation.learn(words)
         if "X_APPD_PREPARED" in words and generation.wanted is None:
@@ -330,15 +359,10 @@ class Rollout:
                 self._advance(self.coming)
             return
         code = os.waitstatus_to_exitcode(status)
-        reason = (
-            worker.status.removeprefix("cannot start: ")
-            if code > 0 and worker.status
-            else f"worker {describe_exit(status)}"
-        )
         if generation is self.coming:
-            self._failed(generation, code if code > 0 else EX_SOFTWARE, reason, worker.errno)
+            self._failed(generation, code if code > 0 else EX_SOFTWARE, worker.reason(status), worker.errno)
             return
-        self._replace(generation, worker, describe_exit(status), code)
+        self._replace(generation, worker, status)
 
     def _failed(self, generation: Generation, code: int, reason: str, errno: int) -> None:
         """A generation that was to serve cannot."""
@@ -349,19 +373,14 @@ class Rollout:
         self._tell_ready()
         self._answer(code, reason)
 
-    @staticmethod
-    def _first(generation: Generation, word: str) -> None:
-        """Tells the worker that has what runs in one process only."""
-        if 1 in generation.workers:
-            generation.workers[1].tell(word)
-
     def _give_up(self, code: int, reason: str, errno: int) -> None:
         """Nothing serves and nothing can: systemd is told why, and decides."""
         self._notifier.tell(status=f"cannot start: {reason}", errno=errno or _EINVAL)
         self.exit_code, self.stopping = code, True
         send_signal(self.workers(), signal.SIGKILL)
 
-    def _replace(self, generation: Generation, worker: Worker, how: str, code: int) -> None:
+    def _replace(self, generation: Generation, worker: Worker, status: int) -> None:
+        how, code = describe_exit(status), os.waitstatus_to_exitcode(status)
         inherited = self._recycling.inherit(generation, worker)
         age = self._poller.clock() - worker.started
         pause = 0.0 if inherited else generation.patience(worker.number, age)
@@ -372,7 +391,7 @@ class Rollout:
         if inherited:
             return
         if worker.state != SERVING and code > 0 and not generation.workers and self.coming is None:
-            self._give_up(code, worker.status.removeprefix("cannot start: "), worker.errno)
+            self._give_up(code, worker.reason(status), worker.errno)
             return
         self._start_later(generation, worker.number, pause)
 

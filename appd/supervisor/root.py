@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
+from appd import __version__
 from appd.activation import Inheritance, inherit
 from appd.control import control_path
 from appd.ending import leave
@@ -13,11 +15,13 @@ from appd.errors import AppdError, HostError
 from appd.notify import Notifier
 from appd.signals import Stopped, StopSignals
 from appd.supervisor.directlog import DirectLog
-from appd.supervisor.operator import Operator
+from appd.supervisor.mailbox import Mailbox
+from appd.supervisor.operator import Operator, listen_at
 from appd.supervisor.poller import Poller
+from appd.supervisor.renewal import Renewal, kept_descriptors, own_files, read_state, take_signals
 from appd.supervisor.supervisor import Supervisor
 
-__all__ = ["private_folder", "supervise"]
+__all__ = ["private_folder", "resume", "supervise"]
 
 # What fits into sun_path with its final NUL: unix(7).
 _MAX_PATH = 107
@@ -52,13 +56,9 @@ def supervise(
         folder = private_folder(environ)
         signals.check()
         poller = Poller()
-        supervisor = Supervisor(names, lambda: leave(work(None), StopSignals()), folder, log, notifier, poller)
-        operator = _operator(supervisor, poller, control or control_path(environ) or os.path.join(folder, "control"))
-        supervisor.forked.append(operator.detach)
-        try:
-            return supervisor.run()
-        finally:
-            operator.close()
+        supervisor = Supervisor(names, lambda: leave(work(None), StopSignals()), Mailbox(folder), log, notifier, poller)
+        path = control or control_path(environ) or os.path.join(folder, "control")
+        return _supervise(supervisor, Operator(supervisor, poller, path, _listener(path)), notifier)
     except Stopped:
         notifier.tell(stopping=True, status="stopped before it served")
         return 0
@@ -68,19 +68,76 @@ def supervise(
         notifier.tell(status=f"cannot start: {error.problems[0]}", errno=error.errno)
         return error.exit_code
     finally:
-        if folder:
-            # Whoever removed it already has done what is done here.
-            with suppress(OSError):
-                for name in os.listdir(folder):
-                    os.unlink(os.path.join(folder, name))
-                os.rmdir(folder)
+        _remove(folder)
         log.close()
 
 
-def _operator(supervisor: Supervisor, poller: Poller, path: str) -> Operator:
+def resume(descriptor: int, environ: Mapping[str, str] = os.environ) -> int:
+    """Goes on where an earlier version of the program stopped, which executed this one: see `renewal`.
+
+    Args:
+        descriptor: Where it left its state.
+        environ: What systemd says.
+
+    Returns:
+        The exit code.
+    """
+    state = read_state(descriptor)
+    for one in kept_descriptors(state):
+        os.set_inheritable(one, False)
+    notifier, log, poller = Notifier(environ), DirectLog(environ), Poller()
+    log.dropped = state["dropped"]
+    inherited = [(name, fd) for name, fd in state["inherited"]]
+    mailbox = Mailbox(state["folder"], state["mailbox"])
+    supervisor = Supervisor(inherited, lambda: None, mailbox, log, notifier, poller)
+    control = state["control"]
+    operator = Operator(supervisor, poller, control["path"], socket.socket(fileno=control["listener"]))
+
+    def begin() -> None:
+        supervisor.rollout.go_on(state["rollout"], _channel)
+        log.write(f"the supervisor goes on as appd {__version__}, with its {len(supervisor.rollout.workers())} workers")
+        notifier.go_on(state["notifier"])
+        supervisor.rollout.confirm()
+        operator.go_on(control)
+        # A worker that died meanwhile has not been told of by any signal of this program.
+        take_signals(state["mask"], supervisor.reap)
+
+    try:
+        return _supervise(supervisor, operator, notifier, begin)
+    finally:
+        _remove(state["folder"])
+        log.close()
+
+
+def _supervise(
+    supervisor: Supervisor, operator: Operator, notifier: Notifier, begin: Callable[[], None] | None = None
+) -> int:
+    supervisor.forked.append(operator.detach)
+    supervisor.rollout.renew = Renewal(supervisor, operator, notifier, own_files()).begin
+    try:
+        return supervisor.run(begin)
+    finally:
+        operator.close()
+
+
+def _channel(descriptor: int) -> socket.socket:
+    made = socket.socket(fileno=descriptor)
+    made.setblocking(False)
+    return made
+
+
+def _remove(folder: str) -> None:
+    # Whoever removed it already has done what is done here.
+    with suppress(OSError):
+        for name in os.listdir(folder):
+            os.unlink(os.path.join(folder, name))
+        os.rmdir(folder)
+
+
+def _listener(path: str) -> socket.socket:
     try:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        return Operator(supervisor, poller, path)
+        return listen_at(path)
     except OSError as error:
         raise HostError(f"control socket {path}: {error.strerror}", number=error.errno) from None
 

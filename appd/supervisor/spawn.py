@@ -36,6 +36,7 @@ def spawn(
     environ: Mapping[str, str],
     go_on: Callable[[], object] | None,
     detach: Callable[[], None],
+    arguments: Sequence[str] | None = None,
 ) -> int:
     """Starts a worker.
 
@@ -45,6 +46,7 @@ def spawn(
         environ: Variables to set, beside LISTEN_* and those.
         go_on: What the child does in this process image, and does not return from. None executes the program anew.
         detach: Called in the child: makes the supervisor's objects forget their descriptors.
+        arguments: The command line of what is executed, without the interpreter; that of this process without it.
 
     Returns:
         The process ID.
@@ -57,7 +59,8 @@ def spawn(
     try:
         pid = os.fork()
         if pid == 0:
-            _child(passed, others, environ, go_on, detach, blocked)
+            command = [sys.executable, *(sys.orig_argv[1:] if arguments is None else arguments)]
+            _child(passed, others, environ, go_on, detach, blocked, command)
         return pid
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
@@ -70,6 +73,7 @@ def _child(
     go_on: Callable[[], object] | None,
     detach: Callable[[], None],
     mask: set[int | signal.Signals],
+    command: list[str],
 ) -> NoReturn:
     try:
         signal.set_wakeup_fd(-1)
@@ -90,7 +94,7 @@ def _child(
         _end_with_parent()
         if go_on is None:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-            os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+            os.execv(command[0], command)
         for fd in numbers:
             os.set_inheritable(fd, False)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)

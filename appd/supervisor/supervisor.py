@@ -38,7 +38,7 @@ class Supervisor:
     Args:
         inherited: Name and descriptor of what systemd passed, in its order.
         work: What a forked worker does, and does not return from.
-        folder: A folder of mode 0700 for the workers' NOTIFY_SOCKET.
+        mailbox: The workers' NOTIFY_SOCKET; closed at the end.
         log: The log.
         notifier: What tells systemd.
         poller: The loop.
@@ -47,14 +47,16 @@ class Supervisor:
         inherited: The sockets that systemd passed and appd did not bind itself.
         store: Those that appd bound.
         rollout: The generations.
+        mailbox: The workers' NOTIFY_SOCKET.
         forked: Called in a forked child: each makes an object of the supervisor's forget its descriptors.
+        children: Process ID → what to call with the status when that child has ended, which is no worker.
     """
 
     def __init__(
         self,
         inherited: Sequence[tuple[str, int]],
         work: Callable[[], object],
-        folder: str,
+        mailbox: Mailbox,
         log: DirectLog,
         notifier: Notifier,
         poller: Poller,
@@ -64,15 +66,19 @@ class Supervisor:
         self.log = log
         self.poller = poller
         self.forked: list[Callable[[], None]] = []
+        self.children: dict[int, Callable[[int], None]] = {}
         self._last_tick = poller.clock()
         self._work = work
         self._notifier = notifier
         notifier.when_blocked = partial(poller.call_later, 0.1, notifier.flush)
-        self._mailbox = Mailbox(folder)
+        self.mailbox = mailbox
         self.rollout = Rollout(self._spawn, self.store, log, notifier, poller)
 
-    def run(self) -> int:
+    def run(self, begin: Callable[[], None] | None = None) -> int:
         """Supervises until the last worker has gone.
+
+        Args:
+            begin: Called when signals are taken: starts the first generation, without it.
 
         Returns:
             The exit code: 0 after a stop, that of the first generation when it could not start.
@@ -81,13 +87,13 @@ class Supervisor:
             self.poller.on_signal(number, self.rollout.stop)
         self.poller.on_signal(signal.SIGQUIT, self.rollout.leave)
         self.poller.on_signal(signal.SIGHUP, lambda: self.rollout.reload(None))
-        self.poller.on_signal(signal.SIGCHLD, self._reap)
-        self.poller.register(self._mailbox.socket.fileno(), self._read_letters)
+        self.poller.on_signal(signal.SIGCHLD, self.reap)
+        self.poller.register(self.mailbox.socket.fileno(), self._read_letters)
         self.poller.call_later(_TICK, self._tick)
-        self.rollout.start()
+        (begin or self.rollout.start)()
         while not self.rollout.stopping or any(self.rollout.workers()):
             self.poller.turn()
-        self._mailbox.close()
+        self.mailbox.close()
         self.poller.close()
         self.store.close(os.environ)
         return self.rollout.exit_code
@@ -101,18 +107,16 @@ class Supervisor:
             raise
         ours.setblocking(False)
         environ = {
-            "NOTIFY_SOCKET": self._mailbox.path,
+            "NOTIFY_SOCKET": self.mailbox.path,
             "APPD_GENERATION": str(generation.number),
             "APPD_WORKER": str(number),
         }
         passed = [*self.inherited, *self.store.items()]
 
         def detach() -> None:
-            for one in (ours, theirs, self._mailbox.socket, *(worker.channel for worker in self.rollout.workers())):
-                one.detach()
-            self.poller.detach()
-            for forget in self.forked:
-                forget()
+            ours.detach()
+            theirs.detach()
+            self.detach()
 
         others = ((CHANNEL, theirs.fileno()), (STACKS, stacks))
         try:
@@ -129,8 +133,16 @@ class Supervisor:
         else:
             generation.workers[number] = worker
 
+    def detach(self) -> None:
+        """In a forked child: forgets every descriptor without closing it."""
+        for one in (self.mailbox.socket, *(worker.channel for worker in self.rollout.workers())):
+            one.detach()
+        self.poller.detach()
+        for forget in self.forked:
+            forget()
+
     def _read_letters(self) -> None:
-        for letter in self._mailbox.read():
+        for letter in self.mailbox.read():
             found = [(g, w) for g in self.rollout.generations() for w in g.everyone if w.pid == letter.pid]
             name = self.store.take(letter.words, letter.fds) if found else None
             if name is not None:  # and on to systemd's store
@@ -140,7 +152,8 @@ class Supervisor:
             for generation, worker in found if letter.words else ():
                 self.rollout.heard(generation, worker, letter.words)
 
-    def _reap(self) -> None:
+    def reap(self) -> None:
+        """Waits for every child that has ended."""
         while True:
             try:
                 found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -151,6 +164,8 @@ class Supervisor:
             # What it said last may still be in the socket. Until it is waited for, its number is nobody else's.
             self._read_letters()
             pid, status = os.waitpid(found.si_pid, 0)
+            if pid in self.children:
+                self.children.pop(pid)(status)
             for generation in self.rollout.generations():
                 for worker in generation.everyone:
                     if worker.pid == pid:

@@ -12,6 +12,7 @@ import pytest
 from appd.notify import Notifier
 from appd.supervisor import supervisor as module
 from appd.supervisor.directlog import DirectLog
+from appd.supervisor.mailbox import Mailbox
 from appd.supervisor.poller import Poller
 from appd.supervisor.supervisor import Supervisor
 
@@ -32,7 +33,7 @@ class Host:
         self.poller = Poller(lambda: self.now)
         self.told = []
         notifier = Notifier({"NOTIFY_SOCKET": "@x"}, lambda message, fds: self.told.append(message))
-        self.supervisor = Supervisor([], lambda: None, str(folder), log, notifier, self.poller)
+        self.supervisor = Supervisor([], lambda: None, Mailbox(str(folder)), log, notifier, self.poller)
         self.rollout = self.supervisor.rollout
         monkeypatch.setattr(module, "spawn", self.spawn)
 
@@ -84,7 +85,7 @@ def host(tmp_path, monkeypatch):
     for worker in made.rollout.workers():
         worker.channel.close()
         worker.take_stacks()
-    made.supervisor._mailbox.close()
+    made.supervisor.mailbox.close()
     made.poller.close()
 
 
@@ -110,7 +111,7 @@ def test_no_process_for_a_reload(host, refused_at):
         host.refused = 1
         host.says(prepared(2))
         host.kill(next(iter(host.rollout.draining[0].workers.values())))
-        host.supervisor._reap()
+        host.supervisor.reap()
     assert verdicts == [(69, "no further process can be started: Resource temporarily unavailable")]
     assert host.rollout.coming is None and host.rollout.serving.number == 1 and not host.rollout.draining
     assert len(os.listdir("/proc/self/fd")) == before
@@ -125,7 +126,7 @@ def test_no_process_for_a_replacement(host):
     host.serve(2)
     host.refused = 3
     host.kill(host.rollout.serving.workers[2])
-    host.supervisor._reap()
+    host.supervisor.reap()
     for pause in (0, 1.01, 2.01):
         assert 2 not in host.rollout.serving.workers
         host.pass_time(pause)
@@ -145,7 +146,7 @@ def test_a_timer_for_a_generation_that_has_gone(host):
     first = host.rollout.serving
     for _ in range(2):
         host.kill(first.workers[2])
-        host.supervisor._reap()
+        host.supervisor.reap()
         host.pass_time(0)
     assert 2 not in first.workers
     host.rollout.reload(None)
@@ -179,7 +180,7 @@ def test_a_generation_takes_over_with_the_last_word_of_the_dead(host):
     host.kill(worker)
     host.rollout.reload(None)
     host.serve()
-    host.supervisor._reap()
+    host.supervisor.reap()
     assert [one.number for one in host.rollout.draining] == [2, 3]
 
 
@@ -239,7 +240,7 @@ def test_a_dying_worker_while_others_are_started(host):
     host.says(prepared(3))
     assert len(generation.workers) == 3
     host.kill(generation.workers[1])
-    host.supervisor._reap()
+    host.supervisor.reap()
     assert verdicts == [(70, "worker was killed by SIGKILL")]
     host.rollout.stop()
     assert host.rollout.coming is None
@@ -263,7 +264,7 @@ def test_a_foreign_child(host):
     if pid == 0:
         os._exit(3)
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-    host.supervisor._reap()
+    host.supervisor.reap()
     with pytest.raises(ChildProcessError):
         os.waitpid(pid, 0)
     assert len(host.rollout.workers()) == 1
