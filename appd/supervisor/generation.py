@@ -140,6 +140,7 @@ class Generation:
         wanted: How many workers the file wants; None before the first worker has read it.
         servers: Server name → what tells a changed one from the same, as the first worker said.
         keeps: The names in the store that it uses.
+        idle_exit: After how long without anything to do the service may end, in seconds; 0 is never.
         draining: Whether it is on its way out.
         ended: Whether it was killed without having served.
         failures: How often in a row a worker died, by number.
@@ -151,6 +152,7 @@ class Generation:
         self.wanted: int | None = None
         self.servers: dict[str, str] = {}
         self.keeps: frozenset[str] = frozenset()
+        self.idle_exit = 0.0
         self.draining = False
         self.ended = False
         self.failures: dict[int, int] = {}
@@ -163,6 +165,7 @@ class Generation:
             "wanted": self.wanted,
             "servers": self.servers,
             "keeps": sorted(self.keeps),
+            "idle_exit": self.idle_exit,
             "draining": self.draining,
             "ended": self.ended,
             "failures": list(self.failures.items()),
@@ -181,6 +184,7 @@ class Generation:
         made.wanted = known["wanted"]
         made.servers = dict(known["servers"])
         made.keeps = frozenset(known["keeps"])
+        made.idle_exit = known.get("idle_exit", 0.0)
         made.draining = known["draining"]
         made.ended = known["ended"]
         made.failures = dict(known["failures"])

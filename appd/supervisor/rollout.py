@@ -91,6 +91,8 @@ class Rollout:
         self._reloading = False
         self._last_number = 0
         self._status = ""
+        self.interrupt: Callable[[], None] = lambda: None
+        """Called before a new generation is made: workers that rest are woken."""
         self.renew: Callable[[], bool] = lambda: False
         """Called when a reload has brought new workers: whether somebody else calls `confirm`, when that is due."""
 
@@ -260,6 +262,7 @@ class Rollout:
             self._answer(EX_SUPERSEDED, "a later reload took its place")
             self._end(self.coming)
         self.confirm()
+        self.interrupt()
         self._verdict, self._reloading = verdict, True
         self._notifier.tell(reloading=True, status="reloading")
         self.coming = self._new_generation()
@@ -305,6 +308,7 @@ class Rollout:
             generation.wanted = max(1, number_of(words, "X_APPD_WORKERS", 1))
             generation.servers = unpack(words.get("X_APPD_SERVERS", ""))
             generation.keeps = frozenset(words.get("X_APPD_KEEPS", "").split())
+            generation.idle_exit = number_of(words, "X_APPD_IDLE_EXIT", 0) / 1000
             if generation.wanted > _MOST_WORKERS and generation is self.coming:
                 reason = f"the file wants {generation.wanted} workers; at most {_MOST_WORKERS} are possible"
                 self._failed(generation, EX_CONFIG, reason, _EINVAL)

@@ -15,6 +15,7 @@ from appd.errors import AppdError, HostError
 from appd.notify import Notifier
 from appd.signals import Stopped, StopSignals
 from appd.supervisor.directlog import DirectLog
+from appd.supervisor.idle import WAKE
 from appd.supervisor.mailbox import Mailbox
 from appd.supervisor.operator import Operator, listen_at
 from appd.supervisor.poller import Poller
@@ -95,6 +96,7 @@ def resume(descriptor: int, environ: Mapping[str, str] = os.environ) -> int:
 
     def begin() -> None:
         supervisor.rollout.go_on(state["rollout"], _channel)
+        supervisor.rollout.tell_workers(WAKE)
         log.write(f"the supervisor goes on as appd {__version__}, with its {len(supervisor.rollout.workers())} workers")
         notifier.go_on(state["notifier"])
         supervisor.rollout.confirm()

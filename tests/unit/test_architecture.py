@@ -30,6 +30,7 @@ LAYERS = [
     {"servers.echo", "servers.http", "page"},
     {"servers.server"},
     {"channel", "lifecycle", "plan"},
+    {"rest"},
     {"worker"},
     {"check", "explain", "remote", "tap", "typelist"},
     {"cli"},
