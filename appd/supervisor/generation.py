@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
+from appd.supervisor.mailbox import number_of, unpack
+
 __all__ = ["DRAINING", "LOADING", "PREPARED", "SERVING", "STARTING", "Generation", "Worker", "send_signal"]
 
 LOADING = "loading"
@@ -106,6 +108,21 @@ class Worker:
             setattr(made, name, known.get(name, getattr(made, name)))
         return made
 
+    def learn(self, words: Mapping[str, str], now: float) -> None:
+        """Notes what it says of itself.
+
+        Args:
+            words: The message.
+            now: Monotonic seconds.
+        """
+        self.alive = now
+        self.status = words.get("STATUS", self.status)
+        self.errno = number_of(words, "ERRNO", self.errno)
+        self.connections = number_of(words, "X_APPD_CONNECTIONS", self.connections)
+        self.dropped = number_of(words, "X_APPD_DROPPED", self.dropped)
+        if "X_APPD_WATCHDOG" in words:
+            self.watchdog = number_of(words, "X_APPD_WATCHDOG", 60000) / 1000
+
     def hears(self, word: str) -> bool:
         """Moves on by a word. Returns whether it did."""
         state = TRANSITIONS.get((self.state, word))
@@ -189,6 +206,21 @@ class Generation:
         made.ended = known["ended"]
         made.failures = dict(known["failures"])
         return made
+
+    def learn(self, words: Mapping[str, str]) -> int:
+        """Notes what its first worker has read in the file.
+
+        Args:
+            words: The message.
+
+        Returns:
+            How many workers are wanted.
+        """
+        wanted = self.wanted = max(1, number_of(words, "X_APPD_WORKERS", 1))
+        self.servers = unpack(words.get("X_APPD_SERVERS", ""))
+        self.keeps = frozenset(words.get("X_APPD_KEEPS", "").split())
+        self.idle_exit = number_of(words, "X_APPD_IDLE_EXIT", 0) / 1000
+        return wanted
 
     def all_in(self, *states: str) -> bool:
         """Whether every wanted worker is there and in one of the states."""

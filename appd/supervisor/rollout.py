@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from appd.errors import EX_CONFIG, EX_OK, EX_SOFTWARE, EX_UNAVAILABLE
 from appd.supervisor.generation import PREPARED, SERVING, Generation, Worker, send_signal
-from appd.supervisor.mailbox import number_of, unpack
+from appd.supervisor.mailbox import number_of
+from appd.supervisor.outcome import Outcome, Verdict
 from appd.supervisor.overview import changes, summary
 from appd.supervisor.poller import describe_exit
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from appd.supervisor.directlog import DirectLog
     from appd.supervisor.poller import Poller
 
-__all__ = ["EX_SUPERSEDED", "Rollout", "Verdict"]
+__all__ = ["EX_SUPERSEDED", "Rollout"]
 
 EX_SUPERSEDED = 75
 
@@ -44,8 +44,6 @@ _REFUSED = 1.0
 # What a worker may ask of systemd's patience at a time, in seconds.
 _MOST_EXTENSION = 60.0
 _EINVAL = 22
-
-Verdict = Callable[[int, str], None]
 
 
 class Spawn(Protocol):
@@ -70,7 +68,6 @@ class Rollout:
         serving: The generation that serves, None before the first.
         coming: The one that is to take over.
         draining: Those on their way out, the oldest first.
-        last_reload: When (seconds since the epoch), exit code and reason of the last reload; None before one.
         restarts: How many workers were replaced.
     """
 
@@ -85,16 +82,19 @@ class Rollout:
         self.serving: Generation | None = None
         self.coming: Generation | None = None
         self.draining: list[Generation] = []
-        self.last_reload: tuple[float, int, str] | None = None
         self.restarts = 0
-        self._verdict: Verdict | None = None
-        self._reloading = False
+        self._outcome = Outcome(log)
         self._last_number = 0
         self._status = ""
         self.interrupt: Callable[[], None] = lambda: None
         """Called before a new generation is made: workers that rest are woken."""
         self.renew: Callable[[], bool] = lambda: False
         """Called when a reload has brought new workers: whether somebody else calls `confirm`, when that is due."""
+
+    @property
+    def last_reload(self) -> tuple[float, int, str] | None:
+        """When (seconds since the epoch), exit code and reason of the last reload; None before one."""
+        return self._outcome.last
 
     def keep(self) -> dict[str, Any]:
         """What a later version of the supervisor needs to know, as JSON has it. Nothing may be coming."""
@@ -118,10 +118,10 @@ class Rollout:
         self.draining = [Generation.kept(one, channel) for one in known["draining"]]
         self._last_number = known["last_number"]
         last = known["last_reload"]
-        self.last_reload = (last[0], last[1], last[2]) if last is not None else None
+        self._outcome.last = (last[0], last[1], last[2]) if last is not None else None
         self.restarts = known["restarts"]
         self._status = known["status"]
-        self._reloading = True
+        self._outcome.expect(None)
         for worker in self.workers():
             if worker.killed:
                 self._poller.call_later(_REFUSED, partial(send_signal, [worker], signal.SIGKILL))
@@ -143,7 +143,7 @@ class Rollout:
         self._notifier.tell(stopping=True, status="stopping")
         if self.coming is None:
             self.confirm()
-        self._answer(EX_SUPERSEDED, "the service is being stopped")
+        self._outcome.tell(EX_SUPERSEDED, "the service is being stopped")
         send_signal(self.workers(), signal.SIGTERM)
 
     def leave(self) -> None:
@@ -230,7 +230,7 @@ class Rollout:
     def confirm(self) -> None:
         """The reload is done: who asked for it is answered, once."""
         if self.serving is not None:
-            self._answer(EX_OK, f"generation {self.serving.number} serves")
+            self._outcome.tell(EX_OK, f"generation {self.serving.number} serves")
 
     def _drain(self, generation: Generation) -> None:
         self._part_from(generation)
@@ -259,11 +259,11 @@ class Rollout:
                 self._log.write(f"no reload: {reason}", 4)
             return
         if self.coming is not None:
-            self._answer(EX_SUPERSEDED, "a later reload took its place")
+            self._outcome.tell(EX_SUPERSEDED, "a later reload took its place")
             self._end(self.coming)
         self.confirm()
         self.interrupt()
-        self._verdict, self._reloading = verdict, True
+        self._outcome.expect(verdict)
         self._notifier.tell(reloading=True, status="reloading")
         self.coming = self._new_generation()
         self._start_worker(self.coming, 1)
@@ -277,18 +277,6 @@ class Rollout:
             self._first(self.serving, "resume")
         send_signal(generation.workers.values(), signal.SIGKILL)
 
-    def _answer(self, code: int, reason: str) -> None:
-        """The outcome of a reload, for whoever asked and for the journal."""
-        if not self._reloading:
-            return
-        self._reloading = False
-        self.last_reload = (time.time(), code, reason)
-        if code:
-            self._log.write(f"reload failed, the generation before goes on: {reason}", 3)
-        verdict, self._verdict = self._verdict, None
-        if verdict is not None:
-            verdict(code, reason)
-
     def heard(self, generation: Generation, worker: Worker, words: Mapping[str, str]) -> None:
         """Takes what a worker says.
 
@@ -297,20 +285,11 @@ class Rollout:
             worker: Who says it.
             words: The message.
         """
-        worker.status = words.get("STATUS", worker.status)
-        worker.errno = number_of(words, "ERRNO", worker.errno)
-        worker.connections = number_of(words, "X_APPD_CONNECTIONS", worker.connections)
-        worker.dropped = number_of(words, "X_APPD_DROPPED", worker.dropped)
-        worker.alive = self._poller.clock()
-        if "X_APPD_WATCHDOG" in words:
-            worker.watchdog = number_of(words, "X_APPD_WATCHDOG", 60000) / 1000
+        worker.learn(words, self._poller.clock())
         if "X_APPD_PREPARED" in words and generation.wanted is None:
-            generation.wanted = max(1, number_of(words, "X_APPD_WORKERS", 1))
-            generation.servers = unpack(words.get("X_APPD_SERVERS", ""))
-            generation.keeps = frozenset(words.get("X_APPD_KEEPS", "").split())
-            generation.idle_exit = number_of(words, "X_APPD_IDLE_EXIT", 0) / 1000
-            if generation.wanted > _MOST_WORKERS and generation is self.coming:
-                reason = f"the file wants {generation.wanted} workers; at most {_MOST_WORKERS} are possible"
+            wanted = generation.learn(words)
+            if wanted > _MOST_WORKERS and generation is self.coming:
+                reason = f"the file wants {wanted} workers; at most {_MOST_WORKERS} are possible"
                 self._failed(generation, EX_CONFIG, reason, _EINVAL)
         moved = [worker.hears(word) for key, word in _WORDS if key in words]
         if "EXTEND_TIMEOUT_USEC" in words and (self.stopping or self.serving is None):
@@ -366,7 +345,7 @@ class Rollout:
             self._give_up(code, reason, errno)
             return
         self._tell_ready()
-        self._answer(code, reason)
+        self._outcome.tell(code, reason)
 
     @staticmethod
     def _first(generation: Generation, word: str) -> None:
