@@ -11,7 +11,7 @@ from appd import __version__
 from appd.activation import Inheritance, inherit
 from appd.control import control_path
 from appd.ending import leave
-from appd.errors import AppdError, HostError
+from appd.errors import EX_SOFTWARE, AppdError, HostError
 from appd.notify import Notifier
 from appd.signals import Stopped, StopSignals
 from appd.supervisor.directlog import DirectLog
@@ -118,8 +118,21 @@ def _supervise(
     supervisor.rollout.renew = Renewal(supervisor, operator, notifier, own_files()).begin
     try:
         return supervisor.run(begin)
+    except Exception as error:
+        # The workers drain when this process has gone, and systemd starts it again.
+        what = f"{type(error).__name__}: {error} ({_place(error)})"
+        supervisor.log.write(f"the supervisor has failed, which is a fault of appd's own: {what}", 2)
+        return EX_SOFTWARE
     finally:
         operator.close()
+
+
+def _place(error: BaseException) -> str:
+    """Where it was raised, for a report of the fault: users see no traceback of ours."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    return f"{os.path.basename(frame.tb_frame.f_code.co_filename)}:{frame.tb_lineno}" if frame is not None else ""
 
 
 def _channel(descriptor: int) -> socket.socket:

@@ -118,7 +118,9 @@ def service(start, tmp_path):
             return done
 
         def status(self):
-            return json.loads(self.call("status", "--json").stdout)
+            done = self.call("status", "--json")
+            assert done.returncode == 0, f"{done.stderr}\n{self.running.errors}"
+            return json.loads(done.stdout)
 
         def serving(self):
             return {one["number"]: one["pid"] for one in self.status()["workers"] if one["state"] == "serving"}
