@@ -62,8 +62,8 @@ class Channel:
             return
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
-            word, *arguments = line.decode().split()
-            # A supervisor that is newer than this worker may know more words.
+            word, *arguments = line.decode().split() or [""]
+            # A supervisor of a later version may know more words.
             if word in self._words:
                 self._words[word](*arguments)
 

@@ -195,6 +195,7 @@ class Generation:
         listening: Server name → what Status says of it.
         servers: Server name → what tells a changed one from the same, as the first worker said.
         keeps: The names in the store that it uses.
+        idle_exit: After how long without anything to do the service may end, in seconds; 0 is never.
         draining: Whether it is on its way out.
         ended: Whether it was killed without having served.
         failures: How often in a row a worker died, by number.
@@ -210,6 +211,7 @@ class Generation:
         self.servers: dict[str, str] = {}
         self.listening: dict[str, dict[str, Any]] = {}
         self.keeps: frozenset[str] = frozenset()
+        self.idle_exit = 0.0
         self.draining = False
         self.ended = False
         self.failures: dict[int, int] = {}
@@ -230,8 +232,9 @@ class Generation:
         """Takes what the first worker tells of the file, in one message or several.
 
         Args:
-            words: X_APPD_SERVERS, X_APPD_LISTENING and X_APPD_KEEPS count.
+            words: X_APPD_SERVERS, X_APPD_LISTENING, X_APPD_KEEPS and X_APPD_IDLE_EXIT count.
         """
+        self.idle_exit = number_of(words, "X_APPD_IDLE_EXIT", 0) / 1000
         self.servers.update(unpack(words.get("X_APPD_SERVERS", "")))
         self.keeps |= set(words.get("X_APPD_KEEPS", "").split())
         for server, told in unpack(words.get("X_APPD_LISTENING", "")).items():
@@ -258,6 +261,7 @@ class Generation:
             "wanted": self.wanted,
             "servers": self.servers,
             "keeps": sorted(self.keeps),
+            "idle_exit": self.idle_exit,
             "draining": self.draining,
             "ended": self.ended,
             "failures": list(self.failures.items()),
@@ -280,6 +284,7 @@ class Generation:
         made.wanted = known["wanted"]
         made.servers = dict(known["servers"])
         made.keeps = frozenset(known["keeps"])
+        made.idle_exit = known.get("idle_exit", 0.0)
         made.draining = known["draining"]
         made.ended = known["ended"]
         made.failures = dict(known["failures"])
