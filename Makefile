@@ -52,9 +52,9 @@ test: lint
 # What `test` leaves out.
 test-all: test-oldest test-trixie
 
-# The tests on the oldest releases that pyproject.toml allows. six is what that service_identity imports and does not declare.
+# The tests on the oldest releases that pyproject.toml allows, random ones for longer. six is what that service_identity imports and does not declare.
 test-oldest: .venv-oldest/.installed
-	.venv-oldest/bin/pytest -q -m 'not system' -W ignore  # old releases warn on newer Pythons
+	APPD_TEST_SECONDS=120 .venv-oldest/bin/pytest -q -m 'not system' -W ignore  # old releases warn on newer Pythons
 
 # The tests on a booted host, on Debian 13: its systemd, its Python and, as far as it has them, its packages.
 test-trixie: $(VENV)/.installed

@@ -62,8 +62,10 @@ class Channel:
             return
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
-            word, *arguments = line.decode().split()
-            self._words[word](*arguments)
+            word, *arguments = line.decode().split() or [""]
+            # A supervisor of a later version may know more words.
+            if word in self._words:
+                self._words[word](*arguments)
 
     def connectionLost(self, reason: Any = None) -> None:
         """The reactor ends."""

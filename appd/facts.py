@@ -56,7 +56,12 @@ def tell_prepared(settings: Settings, plan: Plan, notifier: Notifier) -> None:
             # All of them in one could be more than a datagram holds.
             tell()
             length = 0
-    tell(WORKERS=str(settings.workers), WATCHDOG=str(int(settings.watchdog * 1000)), PREPARED="1")
+    tell(
+        WORKERS=str(settings.workers),
+        WATCHDOG=str(int(settings.watchdog * 1000)),
+        IDLE_EXIT=str(int((settings.idle_exit or 0) * 1000)),
+        PREPARED="1",
+    )
 
 
 def pass_up(listeners: Sequence[Listener], notifier: Notifier) -> list[str]:

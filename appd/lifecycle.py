@@ -145,6 +145,11 @@ class Lifecycle(MultiService):
         servers, connections = len(self.group.services), self.group.open_connections
         return f"serving {servers} server{'s' * (servers != 1)}, {connections} connection{'s' * (connections != 1)}"
 
+    @property
+    def has_news(self) -> bool:
+        """Whether something has been served that the manager has not been told of."""
+        return self._status_due is not None
+
     def _changed(self) -> None:
         """A connection has begun or ended."""
         if self._only_accepted() and self.ready and self.group.open_connections == 0:

@@ -87,7 +87,7 @@ class _SocketListener:
         from appd import ports
 
         if self.kind == "datagram":
-            return ports.adopt_datagram(reactor, fd, self.family, serves)
+            return ports.adopt_datagram(reactor, fd, self.family, serves, connections)
         if self.kind == "connection":
             return ports.adopt_connection(reactor, fd, self.family, serves, connections)
         return ports.adopt_stream(reactor, fd, self.family, serves, connections)

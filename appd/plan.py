@@ -7,9 +7,9 @@ passed, wrong kinds, two servers of one name, an address twice, a circle in `aft
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from appd.activation import ClaimError, Inheritance
+from appd.activation import ClaimError, Inheritance, takes
 from appd.address import Address
 from appd.binding import BindOptions, NamedSocket, group_id, user_id
 from appd.config.settings import Settings
@@ -19,7 +19,7 @@ from appd.interfaces import IServerType
 from appd.listeners import Listener
 from appd.registry import Registration, Registry
 
-__all__ = ["Plan", "PlannedServer", "make_plan", "server_name"]
+__all__ = ["Plan", "PlannedServer", "make_plan", "server_name", "unserved"]
 
 
 class PlannedServer(NamedTuple):
@@ -84,8 +84,9 @@ def make_plan(
     for one in settings.sockets:
         problems += _wrong_options(one)
     planned: dict[str, PlannedServer] = {}
+    idles = settings.idle_exit is not None
     for one in settings.servers:
-        found = _server(one, names[id(one)], registry, inheritance, named, problems, warnings)
+        found = _server(one, names[id(one)], registry, inheritance, named, idles, problems, warnings)
         if found is not None:
             planned[found.name] = found
     if inheritance is not None and not problems:
@@ -180,6 +181,7 @@ def _server(
     registry: Registry,
     inheritance: Inheritance | None,
     named: Mapping[str, NamedSocket],
+    idles: bool,
     problems: list[Problem],
     warnings: list[Problem],
 ) -> PlannedServer | None:
@@ -200,6 +202,8 @@ def _server(
             problems.append(settings.problem(f"server {name!r}: {error}", "address", number))
             continue
         listeners += found
+        if idles and (refusal := _not_kept(address, found, inheritance)):
+            problems.append(settings.problem(f"server {name!r}: {refusal}", "address", number))
         if settings.backlog and any(one.inherited for one in found):
             warnings.append(
                 settings.problem(
@@ -215,6 +219,16 @@ def _server(
             )
         )
     return PlannedServer(name, settings, registration, server_type, listeners)
+
+
+def _not_kept(address: Address, found: Sequence[Listener], inheritance: Inheritance | None) -> str:
+    """Why an address is none that wakes a service which has ended for lack of something to do; "" when it is one."""
+    if all(one.inherited for one in found) or (inheritance is None and address.kind == "systemd"):
+        return ""
+    return (
+        f"idle-exit is for sockets that systemd keeps, and {address} is bound by appd: "
+        "have a .socket unit listen there and write systemd:name=…, or remove idle-exit"
+    )
 
 
 def _named_sockets(
@@ -256,3 +270,28 @@ def _unclaimed(settings: Settings, inheritance: Inheritance, problems: list[Prob
             problems.append(settings.problem(f"{message}; strict-sockets is on", "strict_sockets"))
         else:
             warnings.append(Problem(message))
+
+
+def unserved(planned: PlannedServer, service: Any, idles: bool) -> list[Problem]:
+    """What only the finished server shows: sockets of a kind that it does not serve, and whether it can rest.
+
+    Args:
+        planned: The server, of which `<server>` finds out this late what it takes.
+        service: What its type made.
+        idles: Whether the file has idle-exit.
+    """
+    from appd.service import ServerService
+
+    name, settings = planned.name, planned.settings
+    if not isinstance(service, ServerService):
+        what = f"idle-exit is for servers that appd counts the connections of, and {type(service).__name__} is none"
+        return [settings.problem(f"server {name!r}: {what}", "")] if idles else []
+    return [
+        settings.problem(
+            f"server {name!r}: {one.address} is a {one.kind} socket, but {service.type_name} takes "
+            f"{takes(service.kinds)}: see the .socket unit",
+            "address",
+        )
+        for one in service.listeners
+        if one.kind and ("stream" if one.kind == "connection" else one.kind) not in service.kinds
+    ]

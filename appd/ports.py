@@ -71,6 +71,11 @@ class Connections:
         self._open.add(transport)
         self._changed()
 
+    def touch(self) -> None:
+        """Notes that something was served without a connection."""
+        self.total += 1
+        self._changed()
+
     def discard(self, transport: Any) -> None:
         """Notes that a connection has ended."""
         self._open.discard(transport)
@@ -171,6 +176,12 @@ class _AdoptedUNIXPort(_AdoptedMixin, unix.Port):
 class _AdoptedDatagramMixin:
     """A datagram port on a socket that exists."""
 
+    connections: Connections
+
+    def doRead(self) -> None:
+        self.connections.touch()
+        super().doRead()  # type: ignore[misc]  # the port this is mixed into has it
+
     def _bindSocket(self) -> None:
         port: Any = self
         existing, port._preexistingSocket = port._preexistingSocket, None
@@ -244,7 +255,9 @@ def adopt_stream(
     return listening
 
 
-def adopt_datagram(reactor: Any, fd: int, family: int, protocol: DatagramProtocol) -> IListeningPort:
+def adopt_datagram(
+    reactor: Any, fd: int, family: int, protocol: DatagramProtocol, connections: Connections
+) -> IListeningPort:
     """Serves a protocol on a bound datagram socket.
 
     Args:
@@ -252,6 +265,7 @@ def adopt_datagram(reactor: Any, fd: int, family: int, protocol: DatagramProtoco
         fd: The socket, bound and non-blocking; it is duplicated.
         family: AF_INET, AF_INET6 or AF_UNIX.
         protocol: What takes the datagrams. Over AF_UNIX an address is a path, or None for a sender without a name.
+        connections: What keeps the record of when something came.
 
     Returns:
         The port, reading; the caller stops it.
@@ -263,6 +277,7 @@ def adopt_datagram(reactor: Any, fd: int, family: int, protocol: DatagramProtoco
         port._preexistingSocket = existing
     else:
         port = _AdoptedUDPPort._fromListeningDescriptor(reactor, fd, family, protocol, maxPacketSize=_MAX_DATAGRAM)
+    port.connections = connections
     port.startListening()
     listening: IListeningPort = port
     return listening

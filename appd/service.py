@@ -160,6 +160,16 @@ class ServerService(Service):
             if hasattr(port, "stopReading"):
                 port.stopReading()
 
+    def rest(self) -> None:
+        """Takes neither connections nor datagrams; they wait in the queues of the sockets until `resume_accepting`."""
+        for port in self._ports:
+            port.stopReading()
+
+    @property
+    def descriptors(self) -> list[int]:
+        """Those of the sockets that it listens on."""
+        return [port.fileno() for port in self._ports]
+
     def resume_accepting(self) -> None:
         """Takes connections and datagrams again."""
         for port in self._ports:

@@ -78,6 +78,7 @@ def makeService(options: Options) -> MultiService:
             built, notifier, reactor, failed=service.failed, finished=lambda: service.drain()
         )
         service.lifecycle.setServiceParent(service)
+        service.idle_exit = settings.idle_exit
     except AppdError as error:
         worker.report(log, error)
         notifier.tell_failure(error)
@@ -120,6 +121,7 @@ class _TwistdWorker(MultiService):
     """
 
     lifecycle: Lifecycle
+    idle_exit: float | None = None
 
     def __init__(self, reactor: Any, log: Log, signals: StopSignals, keeps_twistd_log: bool) -> None:
         super().__init__()
@@ -166,6 +168,10 @@ class _TwistdWorker(MultiService):
             raise SystemExit(error.exit_code) from None
 
     def _take_signals(self) -> None:
+        if self.idle_exit is not None:
+            from appd.rest import RestAlone
+
+            RestAlone(self.idle_exit, self.lifecycle, self._reactor, self.drain)
         self._signals.call_when_told(
             self._reactor.callFromThread, self.drain, self.lifecycle.leave_at_once, self._no_reload
         )

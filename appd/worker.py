@@ -93,6 +93,7 @@ def build(
 def _services(plan: Plan, db: Any, settings: Settings, reactor: Any, threads: Any) -> dict[str, Any]:
     from appd import hosting
     from appd.interfaces import Host, Section
+    from appd.plan import unserved
 
     problems: list[Problem] = []
     services: dict[str, Any] = {}
@@ -109,29 +110,11 @@ def _services(plan: Plan, db: Any, settings: Settings, reactor: Any, threads: An
         except ConfigurationError as error:
             problems += error.problems
             continue
-        problems += _unserved(one.name, one.settings, service)
+        problems += unserved(one, service, settings.idle_exit is not None)
         services[one.name] = service
     if problems:
         raise ConfigurationError(*problems)
     return services
-
-
-def _unserved(name: str, settings: Settings, service: Any) -> list[Problem]:
-    """Sockets of a kind that the finished server does not serve; only `<server>` finds out this late."""
-    from appd.activation import takes
-    from appd.service import ServerService
-
-    if not isinstance(service, ServerService):
-        return []
-    return [
-        settings.problem(
-            f"server {name!r}: {one.address} is a {one.kind} socket, but {service.type_name} takes "
-            f"{takes(service.kinds)}: see the .socket unit",
-            "address",
-        )
-        for one in service.listeners
-        if one.kind and ("stream" if one.kind == "connection" else one.kind) not in service.kinds
-    ]
 
 
 def compose(built: Built, notifier: Notifier, reactor: Any, **callbacks: Any) -> Lifecycle:
@@ -308,24 +291,35 @@ class _Run:
             return
         if self._supervisor is None:
             self._go()
+            self._rest_alone()
             return
         # Ctrl-C of a terminal reaches every process; the supervisor tells this one, which would take both for two.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         from appd.channel import Channel
+        from appd.rest import Rest
         from appd.service import ServerService
 
+        rest = Rest(self._lifecycle, self._notifier, self._reactor)
         words: dict[str, Callable[..., None]] = {
             "go": self._go,
             "drain": self._drain_slowly,
             "stop": self._stop,
             "log-level": self._set_level,
             "pause": lambda: self._for_ones(ServerService.stop_accepting),
+            "rest": rest.rest,
+            "wake": rest.wake,
             "resume": lambda: self._for_ones(ServerService.resume_accepting),
         }
         Channel(self._supervisor, self._reactor, words, self._drain)
         self._lifecycle.beat(self._built.settings.watchdog / 3)
         self._tell_prepared()
         self._watch_wear()
+
+    def _rest_alone(self) -> None:
+        if self._built.settings.idle_exit is not None:
+            from appd.rest import RestAlone
+
+            RestAlone(self._built.settings.idle_exit, self._lifecycle, self._reactor, self._drain)
 
     def _for_ones(self, step: Callable[[Any], None]) -> None:
         """Does something with the servers that run in one process only."""

@@ -20,6 +20,7 @@ _SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|)\Z", re.A)
 _SPAN_UNITS = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZE = re.compile(r"(\d+)\s*(B|KB|MB|GB|)\Z", re.A | re.I)
 _SIZE_UNITS = {"": 1, "B": 1, "KB": 1024, "MB": 1024**2, "GB": 1024**3}
+_SHORTEST_IDLE = 5.0
 _LONGEST_SPAN = 3650 * 86400.0
 _LARGEST_SIZE = 1024**6
 _SWITCHES = {"on": True, "yes": True, "true": True, "1": True, "off": False, "no": False, "false": False, "0": False}
@@ -41,6 +42,16 @@ def span(text: str) -> float:
     seconds = float(match[1]) * _SPAN_UNITS[match[2]]
     if seconds > _LONGEST_SPAN:
         raise ValueError(f"{text!r} is longer than ten years (3650d)")
+    return seconds
+
+
+def idle_exit(text: str) -> float | None:
+    """`never`, or a length of time from five seconds on: less would end a service between two requests."""
+    if text.lower() == "never":
+        return None
+    seconds = span(text)
+    if seconds < _SHORTEST_IDLE:
+        raise ValueError(f"{text!r} is too short: never, or at least {_SHORTEST_IDLE:.0f}s")
     return seconds
 
 

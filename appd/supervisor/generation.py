@@ -7,11 +7,13 @@ generation is as far as the slowest of its workers; it wants as many workers as 
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Protocol
 
-from appd.supervisor.mailbox import unpack
+from appd.supervisor.mailbox import number_of, unpack
+from appd.supervisor.poller import describe_exit
 
 __all__ = ["DRAINING", "LOADING", "PREPARED", "SERVING", "STARTING", "Generation", "Spawn", "Worker", "send_signal"]
 
@@ -44,6 +46,8 @@ _KEPT = (
 _PATIENCE = (0.0, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 # A worker that has lived so long, in seconds, died for the first time again.
 _SETTLED = 60.0
+# Hosted code may say anything; so much of it goes into the journal.
+_MOST_REASON = 200
 
 
 def send_signal(workers: Iterable[Worker], number: int) -> None:
@@ -127,6 +131,41 @@ class Worker:
         self.state = state
         return True
 
+    def note(self, words: Mapping[str, str], now: float) -> None:
+        """Takes what it says of itself.
+
+        Args:
+            words: The message.
+            now: Monotonic seconds.
+        """
+        self.status = words.get("STATUS", self.status)
+        self.errno = number_of(words, "ERRNO", self.errno)
+        self.connections = number_of(words, "X_APPD_CONNECTIONS", self.connections)
+        self.requests = number_of(words, "X_APPD_REQUESTS", self.requests)
+        self.dropped = number_of(words, "X_APPD_DROPPED", self.dropped)
+        self.recycle = self.recycle or words.get("X_APPD_RECYCLE", "")[:_MOST_REASON]
+        self.alive = now
+        if "X_APPD_WATCHDOG" in words:
+            self.watchdog = number_of(words, "X_APPD_WATCHDOG", 60000) / 1000
+
+    def stop(self) -> None:
+        """Has it drain and leave."""
+        # It takes two signals for a stop at once, and KillMode=control-group has systemd send it one.
+        if self.state == LOADING:
+            send_signal([self], signal.SIGTERM)
+        else:
+            self.tell("stop")
+
+    def reason(self, status: int) -> str:
+        """Why it did not serve, or not any more.
+
+        Args:
+            status: What wait(2) says of it.
+        """
+        if self.status and os.waitstatus_to_exitcode(status) > 0:
+            return self.status.removeprefix("cannot start: ")
+        return f"worker {describe_exit(status)}"
+
     def take_stacks(self) -> str:
         """What faulthandler wrote when it died; "" when it did not die so. To be called once, when it has gone."""
         self.gone = True
@@ -156,6 +195,7 @@ class Generation:
         listening: Server name → what Status says of it.
         servers: Server name → what tells a changed one from the same, as the first worker said.
         keeps: The names in the store that it uses.
+        idle_exit: After how long without anything to do the service may end, in seconds; 0 is never.
         draining: Whether it is on its way out.
         ended: Whether it was killed without having served.
         failures: How often in a row a worker died, by number.
@@ -171,6 +211,7 @@ class Generation:
         self.servers: dict[str, str] = {}
         self.listening: dict[str, dict[str, Any]] = {}
         self.keeps: frozenset[str] = frozenset()
+        self.idle_exit = 0.0
         self.draining = False
         self.ended = False
         self.failures: dict[int, int] = {}
@@ -191,13 +232,19 @@ class Generation:
         """Takes what the first worker tells of the file, in one message or several.
 
         Args:
-            words: X_APPD_SERVERS, X_APPD_LISTENING and X_APPD_KEEPS count.
+            words: X_APPD_SERVERS, X_APPD_LISTENING, X_APPD_KEEPS and X_APPD_IDLE_EXIT count.
         """
+        self.idle_exit = number_of(words, "X_APPD_IDLE_EXIT", 0) / 1000
         self.servers.update(unpack(words.get("X_APPD_SERVERS", "")))
         self.keeps |= set(words.get("X_APPD_KEEPS", "").split())
         for server, told in unpack(words.get("X_APPD_LISTENING", "")).items():
             type_name, *addresses = told.split("\n")
             self.listening[server] = {"server": server, "type": type_name, "addresses": addresses}
+
+    def tell_first(self, word: str) -> None:
+        """Tells the worker that has what runs in one process only."""
+        if 1 in self.workers:
+            self.workers[1].tell(word)
 
     def remove(self, worker: Worker) -> None:
         """Forgets a worker that has gone."""
@@ -211,14 +258,15 @@ class Generation:
         return {
             "number": self.number,
             "workers": [worker.keep() for worker in self.workers.values()],
-            "beside": [worker.keep() for worker in self.beside],
             "wanted": self.wanted,
             "servers": self.servers,
             "keeps": sorted(self.keeps),
+            "idle_exit": self.idle_exit,
             "draining": self.draining,
             "ended": self.ended,
-            "listening": self.listening,
             "failures": list(self.failures.items()),
+            "beside": [worker.keep() for worker in self.beside],
+            "listening": self.listening,
             "restarts": list(self.restarts.items()),
             "recycled": list(self.recycled.items()),
         }
@@ -233,16 +281,17 @@ class Generation:
         """
         made = cls(known["number"])
         made.workers = {one["number"]: Worker.kept(one, channel(one["channel"])) for one in known["workers"]}
-        made.beside = [Worker.kept(one, channel(one["channel"])) for one in known["beside"]]
         made.wanted = known["wanted"]
         made.servers = dict(known["servers"])
         made.keeps = frozenset(known["keeps"])
+        made.idle_exit = known.get("idle_exit", 0.0)
         made.draining = known["draining"]
         made.ended = known["ended"]
-        made.listening = dict(known["listening"])
         made.failures = dict(known["failures"])
-        made.restarts = dict(known["restarts"])
-        made.recycled = dict(known["recycled"])
+        made.beside = [Worker.kept(one, channel(one["channel"])) for one in known.get("beside", ())]
+        made.listening = dict(known.get("listening", {}))
+        made.restarts = dict(known.get("restarts", ()))
+        made.recycled = dict(known.get("recycled", ()))
         return made
 
     def all_in(self, *states: str) -> bool:

@@ -13,7 +13,6 @@ import signal
 from typing import TYPE_CHECKING
 
 from appd.supervisor.generation import LOADING, PREPARED, SERVING, STARTING, send_signal
-from appd.supervisor.poller import describe_exit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -126,8 +125,7 @@ class Recycling:
         if old is None:
             return
         old.tell("resume")
-        reason = fresh.status.removeprefix("cannot start: ") or f"the fresh worker {describe_exit(status)}"
-        self._put_off(generation, old, reason)
+        self._put_off(generation, old, fresh.reason(status))
 
     def _put_off(self, generation: Generation, old: Worker, reason: str) -> None:
         old.recycle_at = self._clock() + _PATIENCE[min(old.recycle_failures, len(_PATIENCE) - 1)]
@@ -150,6 +148,13 @@ class Recycling:
                 send_signal([fresh], signal.SIGKILL)
 
     @staticmethod
-    def hand_over_is_under_way(generation: Generation) -> bool:
-        """Whether a worker that has what runs in one process only is about to be replaced by another."""
-        return any(fresh.state == STARTING for fresh in generation.fresh)
+    def pause(generation: Generation) -> bool:
+        """Has what runs in one process only pause, as another generation is about to start it.
+
+        Returns:
+            Whether it could be: not while it is handed over to a fresh worker.
+        """
+        if any(fresh.state == STARTING for fresh in generation.fresh):
+            return False
+        generation.tell_first("pause")
+        return True

@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from appd.errors import EX_CONFIG, EX_OK, EX_SOFTWARE, EX_UNAVAILABLE
-from appd.supervisor.generation import LOADING, PREPARED, SERVING, Generation, Worker, send_signal
+from appd.supervisor.generation import PREPARED, SERVING, Generation, Worker, send_signal
 from appd.supervisor.mailbox import number_of
+from appd.supervisor.outcome import Outcome, Verdict
 from appd.supervisor.overview import changes, summary
 from appd.supervisor.poller import describe_exit
 from appd.supervisor.recycling import Recycling
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from appd.supervisor.generation import Spawn
     from appd.supervisor.poller import Poller
 
-__all__ = ["EX_SUPERSEDED", "Rollout", "Verdict"]
+__all__ = ["EX_SUPERSEDED", "Rollout"]
 
 EX_SUPERSEDED = 75
 
@@ -46,10 +46,6 @@ _REFUSED = 1.0
 # What a worker may ask of systemd's patience at a time, in seconds.
 _MOST_EXTENSION = 60.0
 _EINVAL = 22
-# Hosted code may ask too, in any words.
-_MOST_REASON = 200
-
-Verdict = Callable[[int, str], None]
 
 
 class Rollout:
@@ -68,7 +64,6 @@ class Rollout:
         serving: The generation that serves, None before the first.
         coming: The one that is to take over.
         draining: Those on their way out, the oldest first.
-        last_reload: When (seconds since the epoch), exit code and reason of the last reload; None before one.
         restarts: How many workers were replaced.
         recycled: How many were recycled.
         dropped: How many log entries were lost by workers that have gone.
@@ -86,16 +81,19 @@ class Rollout:
         self.serving: Generation | None = None
         self.coming: Generation | None = None
         self.draining: list[Generation] = []
-        self.last_reload: tuple[float, int, str] | None = None
-        self.restarts = 0
-        self.recycled = 0
-        self.dropped = 0
-        self._verdict: Verdict | None = None
-        self._reloading = False
+        self.restarts = self.recycled = self.dropped = 0
+        self._outcome = Outcome(log)
         self._last_number = 0
         self._status = ""
+        self.interrupt: Callable[[], None] = lambda: None
+        """Called before a new generation is made: workers that rest are woken."""
         self.renew: Callable[[], bool] = lambda: False
         """Called when a reload has brought new workers: whether somebody else calls `confirm`, when that is due."""
+
+    @property
+    def last_reload(self) -> tuple[float, int, str] | None:
+        """When (seconds since the epoch), exit code and reason of the last reload; None before one."""
+        return self._outcome.last
 
     def keep(self) -> dict[str, Any]:
         """What a later version of the supervisor needs to know, as JSON has it. Nothing may be coming."""
@@ -121,10 +119,11 @@ class Rollout:
         self.draining = [Generation.kept(one, channel) for one in known["draining"]]
         self._last_number = known["last_number"]
         last = known["last_reload"]
-        self.last_reload = (last[0], last[1], last[2]) if last is not None else None
-        self.restarts, self.recycled, self.dropped = known["restarts"], known["recycled"], known["dropped"]
+        self._outcome.last = (last[0], last[1], last[2]) if last is not None else None
+        self.restarts = known["restarts"]
+        self.recycled, self.dropped = known.get("recycled", 0), known.get("dropped", 0)
         self._status = known["status"]
-        self._reloading = True
+        self._outcome.expect(None)
         for worker in self.workers():
             if worker.killed:
                 self._poller.call_later(_REFUSED, partial(send_signal, [worker], signal.SIGKILL))
@@ -146,13 +145,9 @@ class Rollout:
         self._notifier.tell(stopping=True, status="stopping")
         if self.coming is None:
             self.confirm()
-        self._answer(EX_SUPERSEDED, "the service is being stopped")
+        self._outcome.tell(EX_SUPERSEDED, "the service is being stopped")
         for worker in self.workers():
-            # A worker takes two signals for a stop at once, and KillMode=control-group has systemd send one to each.
-            if worker.state == LOADING:
-                send_signal([worker], signal.SIGTERM)
-            else:
-                worker.tell("stop")
+            worker.stop()
 
     def leave(self) -> None:
         """Cuts what is open and leaves."""
@@ -218,11 +213,8 @@ class Rollout:
             if number not in generation.workers and not self._start_worker(generation, number):
                 return
         if generation.all_in(PREPARED):
-            if self.serving is not None and self._recycling.hand_over_is_under_way(self.serving):
+            if self.serving is not None and not self._recycling.pause(self.serving):
                 return
-            if self.serving is not None:
-                # What runs in one process only must not run in two.
-                self._first(self.serving, "pause")
             for worker in generation.workers.values():
                 worker.hears("go")
                 worker.tell("go")
@@ -243,7 +235,7 @@ class Rollout:
     def confirm(self) -> None:
         """The reload is done: who asked for it is answered, once."""
         if self.serving is not None:
-            self._answer(EX_OK, f"generation {self.serving.number} serves")
+            self._outcome.tell(EX_OK, f"generation {self.serving.number} serves")
 
     def _drain(self, generation: Generation) -> None:
         self._part_from(generation)
@@ -272,10 +264,11 @@ class Rollout:
                 self._log.write(f"no reload: {reason}", 4)
             return
         if self.coming is not None:
-            self._answer(EX_SUPERSEDED, "a later reload took its place")
+            self._outcome.tell(EX_SUPERSEDED, "a later reload took its place")
             self._end(self.coming)
         self.confirm()
-        self._verdict, self._reloading = verdict, True
+        self.interrupt()
+        self._outcome.expect(verdict)
         self._notifier.tell(reloading=True, status="reloading")
         self._recycling.call_off(self.serving)
         self.coming = self._new_generation()
@@ -292,20 +285,8 @@ class Rollout:
         generation.ended = True
         self._part_from(generation)
         if self.serving is not None:
-            self._first(self.serving, "resume")
+            self.serving.tell_first("resume")
         send_signal(generation.everyone, signal.SIGKILL)
-
-    def _answer(self, code: int, reason: str) -> None:
-        """The outcome of a reload, for whoever asked and for the journal."""
-        if not self._reloading:
-            return
-        self._reloading = False
-        self.last_reload = (time.time(), code, reason)
-        if code:
-            self._log.write(f"reload failed, the generation before goes on: {reason}", 3)
-        verdict, self._verdict = self._verdict, None
-        if verdict is not None:
-            verdict(code, reason)
 
     def heard(self, generation: Generation, worker: Worker, words: Mapping[str, str]) -> None:
         """Takes what a worker says.
@@ -315,15 +296,7 @@ class Rollout:
             worker: Who says it.
             words: The message.
         """
-        worker.status = words.get("STATUS", worker.status)
-        worker.errno = number_of(words, "ERRNO", worker.errno)
-        worker.connections = number_of(words, "X_APPD_CONNECTIONS", worker.connections)
-        worker.requests = number_of(words, "X_APPD_REQUESTS", worker.requests)
-        worker.dropped = number_of(words, "X_APPD_DROPPED", worker.dropped)
-        worker.recycle = worker.recycle or words.get("X_APPD_RECYCLE", "")[:_MOST_REASON]
-        worker.alive = self._poller.clock()
-        if "X_APPD_WATCHDOG" in words:
-            worker.watchdog = number_of(words, "X_APPD_WATCHDOG", 60000) / 1000
+        worker.note(words, self._poller.clock())
         if generation.wanted is None:
             generation.learn(words)
         if "X_APPD_PREPARED" in words and generation.wanted is None:
@@ -377,15 +350,10 @@ class Rollout:
                 self._advance(self.coming)
             return
         code = os.waitstatus_to_exitcode(status)
-        reason = (
-            worker.status.removeprefix("cannot start: ")
-            if code > 0 and worker.status
-            else f"worker {describe_exit(status)}"
-        )
         if generation is self.coming:
-            self._failed(generation, code if code > 0 else EX_SOFTWARE, reason, worker.errno)
+            self._failed(generation, code if code > 0 else EX_SOFTWARE, worker.reason(status), worker.errno)
             return
-        self._replace(generation, worker, describe_exit(status), code)
+        self._replace(generation, worker, status)
 
     def _failed(self, generation: Generation, code: int, reason: str, errno: int) -> None:
         """A generation that was to serve cannot."""
@@ -394,13 +362,7 @@ class Rollout:
             self._give_up(code, reason, errno)
             return
         self._tell_ready()
-        self._answer(code, reason)
-
-    @staticmethod
-    def _first(generation: Generation, word: str) -> None:
-        """Tells the worker that has what runs in one process only."""
-        if 1 in generation.workers:
-            generation.workers[1].tell(word)
+        self._outcome.tell(code, reason)
 
     def _give_up(self, code: int, reason: str, errno: int) -> None:
         """Nothing serves and nothing can: systemd is told why, and decides."""
@@ -408,7 +370,8 @@ class Rollout:
         self.exit_code, self.stopping = code, True
         send_signal(self.workers(), signal.SIGKILL)
 
-    def _replace(self, generation: Generation, worker: Worker, how: str, code: int) -> None:
+    def _replace(self, generation: Generation, worker: Worker, status: int) -> None:
+        how, code = describe_exit(status), os.waitstatus_to_exitcode(status)
         inherited = self._recycling.inherit(generation, worker)
         age = self._poller.clock() - worker.started
         pause = 0.0 if inherited else generation.patience(worker.number, age)
@@ -419,7 +382,7 @@ class Rollout:
         if inherited:
             return
         if worker.state != SERVING and code > 0 and not generation.workers and self.coming is None:
-            self._give_up(code, worker.status.removeprefix("cannot start: "), worker.errno)
+            self._give_up(code, worker.reason(status), worker.errno)
             return
         self._start_later(generation, worker.number, pause)
 

@@ -11,10 +11,11 @@ from appd import __version__
 from appd.activation import Inheritance, inherit
 from appd.control import control_path
 from appd.ending import leave
-from appd.errors import AppdError, HostError
+from appd.errors import EX_SOFTWARE, AppdError, HostError
 from appd.notify import Notifier
 from appd.signals import Stopped, StopSignals
 from appd.supervisor.directlog import DirectLog
+from appd.supervisor.idle import WAKE
 from appd.supervisor.mailbox import Mailbox
 from appd.supervisor.operator import Operator, listen_at
 from appd.supervisor.poller import Poller
@@ -95,6 +96,7 @@ def resume(descriptor: int, environ: Mapping[str, str] = os.environ) -> int:
 
     def begin() -> None:
         supervisor.rollout.go_on(state["rollout"], _channel)
+        supervisor.rollout.tell_workers(WAKE)
         log.write(f"the supervisor goes on as appd {__version__}, with its {len(supervisor.rollout.workers())} workers")
         notifier.go_on(state["notifier"])
         supervisor.rollout.confirm()
@@ -116,8 +118,21 @@ def _supervise(
     supervisor.rollout.renew = Renewal(supervisor, operator, notifier, own_files()).begin
     try:
         return supervisor.run(begin)
+    except Exception as error:
+        # The workers drain when this process has gone, and systemd starts it again.
+        what = f"{type(error).__name__}: {error} ({_place(error)})"
+        supervisor.log.write(f"the supervisor has failed, which is a fault of appd's own: {what}", 2)
+        return EX_SOFTWARE
     finally:
         operator.close()
+
+
+def _place(error: BaseException) -> str:
+    """Where it was raised, for a report of the fault: users see no traceback of ours."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    return f"{os.path.basename(frame.tb_frame.f_code.co_filename)}:{frame.tb_lineno}" if frame is not None else ""
 
 
 def _channel(descriptor: int) -> socket.socket:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from appd.notify import Notifier
 from appd.store import PREFIX, Store
 from appd.supervisor.generation import Generation, Worker, send_signal
+from appd.supervisor.idlewatch import IdleWatch
 from appd.supervisor.mailbox import Mailbox
 from appd.supervisor.poller import Poller
 from appd.supervisor.rollout import Rollout
@@ -47,6 +48,7 @@ class Supervisor:
         inherited: The sockets that systemd passed and appd did not bind itself.
         store: Those that appd bound.
         rollout: The generations.
+        idle: What ends a service that nobody uses.
         mailbox: The workers' NOTIFY_SOCKET.
         forked: Called in a forked child: each makes an object of the supervisor's forget its descriptors.
         children: Process ID → what to call with the status when that child has ended, which is no worker.
@@ -73,6 +75,8 @@ class Supervisor:
         notifier.when_blocked = partial(poller.call_later, 0.1, notifier.flush)
         self.mailbox = mailbox
         self.rollout = Rollout(self._spawn, self.store, log, notifier, poller)
+        self.idle = IdleWatch(self)
+        self.rollout.interrupt = self.idle.interrupt
 
     def run(self, begin: Callable[[], None] | None = None) -> int:
         """Supervises until the last worker has gone.
@@ -151,6 +155,7 @@ class Supervisor:
                 os.close(fd)
             for generation, worker in found if letter.words else ():
                 self.rollout.heard(generation, worker, letter.words)
+                self.idle.heard(generation, worker, letter.words)
 
     def reap(self) -> None:
         """Waits for every child that has ended."""
@@ -188,6 +193,7 @@ class Supervisor:
         if self.rollout.coming is not None and not self.rollout.stopping:
             # A start or reload that takes its time is kept alive; its workers say when they hang.
             self._notifier.tell(extend_timeout=5.0)
+        self.idle.passed()
         if self._notifier.watchdog_interval is not None:
             self._notifier.tell(watchdog=True)
         every = self._notifier.watchdog_interval or _TICK

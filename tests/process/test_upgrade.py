@@ -99,7 +99,11 @@ def service(start, tmp_path):
                 "<http h>\n address systemd:name=h\n <wsgi>\n  application hosted:app\n </wsgi>\n</http>\n"
                 f"<server e>\n type hosted:factory\n address {tmp_path}/e.sock\n</server>\n"
             )
-            self.environ = {"PYTHONPATH": str(tmp_path / "lib"), "PYTHONDONTWRITEBYTECODE": "1"}
+            self.environ = {
+                "PYTHONPATH": str(tmp_path / "lib"),
+                "PYTHONDONTWRITEBYTECODE": "1",
+                "WATCHDOG_USEC": "4000000",
+            }
             arguments = ("--control", self.control)
             self.running = start(text, ("h", self.passed), arguments=arguments, environ=self.environ).wait_ready()
             self.pid = self.running.process.pid
@@ -114,7 +118,9 @@ def service(start, tmp_path):
             return done
 
         def status(self):
-            return json.loads(self.call("status", "--json").stdout)
+            done = self.call("status", "--json")
+            assert done.returncode == 0, f"{done.stderr}\n{self.running.errors}"
+            return json.loads(done.stdout)
 
         def serving(self):
             return {one["number"]: one["pid"] for one in self.status()["workers"] if one["state"] == "serving"}
@@ -201,7 +207,9 @@ def test_an_upgrade_under_load(service):
     with socket.create_connection(made.passed.getsockname(), timeout=10) as client:
         client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         assert b"0.2.0 " in b"".join(iter(lambda: client.recv(65536), b""))
-    made.running.manager.read_all()
+    manager = made.running.manager
+    manager.read_all()
+    assert wait_until(lambda: (manager.read(3) or {}).get("WATCHDOG") == "1")
     serves_on(made, "0.2.0")
 
 
@@ -229,6 +237,7 @@ def test_new_code_that_cannot_go_on(service, what):
     made.write("supervisor/renewal.py", (before, after))
     made.upgrade("0.2.0")
     made.reload()
+    made.running.wait_said("this supervisor stays as it was")
     lines = [line for line in made.running.err if "this supervisor stays as it was" in line]
     assert len(lines) == 1 and said in lines[0]
     assert made.status()["version"] == "0.1.0"

@@ -8,7 +8,7 @@ import re
 import subprocess
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +50,16 @@ class Service:
         folder: Where hosted code and the control socket go.
         before: Keys of the process.
         servers: The sections; without them an application that answers with its PID.
+        more: Names and sockets beside `h`.
     """
 
     def __init__(
-        self, start: Callable[..., Running], folder: Path, before: str = "", servers: str = "", ready: bool = True
+        self,
+        start: Callable[..., Running],
+        folder: Path,
+        before: str = "",
+        servers: str = "",
+        more: Sequence[tuple[str, Any]] = (),
     ) -> None:
         for name, text in (("hosted", PID_APPLICATION), ("theirs", PID_FACTORY)):
             if not (folder / f"{name}.py").exists():
@@ -62,9 +68,8 @@ class Service:
         self.control = str(folder / "control")
         self.servers = servers or HTTP
         self.text = f"python-path {folder}\n{before}{self.servers}"
-        self.running = start(self.text, ("h", self.passed), arguments=("--control", self.control))
-        if ready:
-            self.running.wait_ready()
+        passed = [("h", self.passed), *more]
+        self.running = start(self.text, *passed, arguments=("--control", self.control)).wait_ready()
         self.file = Path(self.running.manager.path).with_name("appd.conf")
 
     def pid(self, path: str = "/") -> int:

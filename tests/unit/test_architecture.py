@@ -30,7 +30,7 @@ LAYERS = [
     {"servers.echo", "servers.http", "page"},
     {"servers.server"},
     {"channel", "lifecycle", "plan"},
-    {"facts"},
+    {"facts", "rest"},
     {"worker"},
     {"unitfiles"},
     {"check", "explain", "remote", "tap", "typelist", "unitwriter"},
