@@ -16,6 +16,8 @@ EX_USAGE = 64
 EX_UNAVAILABLE = 69
 EX_SOFTWARE = 70
 EX_IOERR = 74
+EX_SUPERSEDED = 75
+"""EX_TEMPFAIL: a reload whose place a later one took."""
 EX_CONFIG = 78
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from appd import __version__
+from appd.errors import EX_OK, EX_SUPERSEDED
 from appd.wear import resident_memory
 
 if TYPE_CHECKING:
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from appd.supervisor.supervisor import Supervisor
 
 __all__ = ["changes", "report", "summary"]
+
+# So much of a reason is shown beside the rest, in characters; the journal has all of it.
+_REASON = 200
 
 
 def summary(rollout: Rollout) -> str:
@@ -31,6 +35,10 @@ def summary(rollout: Rollout) -> str:
         parts.append(f"{_count(len(serving.beside) - len(serving.fresh), 'recycled worker')} draining")
     for one in rollout.draining:
         parts.append(f"generation {one.number} drains {_count(one.connections, 'connection')}")
+    last = rollout.last_reload
+    if last is not None and last[1] not in (EX_OK, EX_SUPERSEDED) and not rollout.stopping:
+        # With Type=notify-reload `systemctl reload` itself does not tell.
+        parts.append(f"the last reload failed: {last[2].splitlines()[0][:_REASON] if last[2] else last[1]}")
     return ("draining, " if rollout.stopping else "") + ", ".join(parts)
 
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from appd.errors import EX_CONFIG, EX_OK, EX_SOFTWARE, EX_UNAVAILABLE
+from appd.errors import EX_CONFIG, EX_OK, EX_SOFTWARE, EX_SUPERSEDED, EX_UNAVAILABLE
 from appd.supervisor.generation import PREPARED, SERVING, Generation, Worker, send_signal
 from appd.supervisor.mailbox import number_of
 from appd.supervisor.outcome import Outcome, Verdict
@@ -33,9 +33,7 @@ if TYPE_CHECKING:
     from appd.supervisor.generation import Spawn
     from appd.supervisor.poller import Poller
 
-__all__ = ["EX_SUPERSEDED", "Rollout"]
-
-EX_SUPERSEDED = 75
+__all__ = ["Rollout"]
 
 # Draining generations beyond so many end the drain of the oldest.
 _MOST_DRAINING = 2
@@ -361,8 +359,10 @@ class Rollout:
         if self.serving is None:
             self._give_up(code, reason, errno)
             return
+        # READY=1 ends the reload for systemd; who asked hears of it after that.
         self._tell_ready()
         self._outcome.tell(code, reason)
+        self._tell_status()
 
     def _give_up(self, code: int, reason: str, errno: int) -> None:
         """Nothing serves and nothing can: systemd is told why, and decides."""
