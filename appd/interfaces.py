@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from appd.address import Address
     from appd.config.settings import Settings
+    from appd.journal import Log
     from appd.listeners import Listener
 
 __all__ = ["Host", "IDrainable", "IServerType", "Section"]
@@ -23,11 +24,13 @@ class Host(NamedTuple):
         reactor: The reactor.
         threads: A twisted.python.threadpool.ThreadPool for blocking calls. The process starts and stops it.
         settings: The settings of the file as a whole.
+        log: The log of the process; None where there is none yet (`appd check`).
     """
 
     reactor: Any
     threads: Any
     settings: Settings
+    log: Log | None = None
 
 
 class Section(NamedTuple):

@@ -68,9 +68,11 @@ def makeService(options: Options) -> MultiService:
         inheritance = inherit()
         settings = load(options["config"])
         worker.configure_log(log, settings)
-        built = worker.build(settings, inheritance, options["binds"], reactor)
+        # Without a log of appd's, servers log events, which go where twistd was told.
+        keeps = _keeps_twistd_log(options)
+        built = worker.build(settings, inheritance, options["binds"], reactor, None if keeps else log)
         worker.tell_warnings(log, built.plan)
-        service = _TwistdWorker(reactor, log, signals, _keeps_twistd_log(options))
+        service = _TwistdWorker(reactor, log, signals, keeps)
         service.lifecycle = worker.compose(
             built, notifier, reactor, failed=service.failed, finished=lambda: service.drain()
         )

@@ -24,6 +24,7 @@ from appd.signals import Stopped, StopSignals
 from appd.supervisor.spawn import CHANNEL, STACKS
 
 if TYPE_CHECKING:
+    from appd.interfaces import Host
     from appd.journal import Log
     from appd.lifecycle import Lifecycle
     from appd.plan import Plan
@@ -55,6 +56,7 @@ def build(
     inheritance: Inheritance | None,
     binds: Mapping[str, Sequence[Address]],
     reactor: Any,
+    log: Log | None = None,
 ) -> Built:
     """Makes the servers of a file, hosted code imported; nothing listens yet and nothing has been bound.
 
@@ -63,11 +65,13 @@ def build(
         inheritance: What systemd passed; None when that is not known (`appd check`).
         binds: Name → addresses of `--bind`.
         reactor: The reactor.
+        log: The log of the process; None when nothing will be served.
 
     Raises:
         ConfigurationError: Every problem at once.
     """
     from appd import hosting
+    from appd.interfaces import Host
     from appd.lifecycle import application_threads
     from appd.plan import make_plan
     from appd.registry import Registry
@@ -84,17 +88,16 @@ def build(
             )
         db = hosting.call(f"{dotted} failed", made_by, settings, "application_object")
     threads = application_threads(settings.threads)
-    services = _services(plan, db, settings, reactor, threads)
+    services = _services(plan, db, Host(reactor, threads, settings, log))
     return Built(settings, plan, services, threads)
 
 
-def _services(plan: Plan, db: Any, settings: Settings, reactor: Any, threads: Any) -> dict[str, Any]:
+def _services(plan: Plan, db: Any, host: Host) -> dict[str, Any]:
     from appd import hosting
-    from appd.interfaces import Host, Section
+    from appd.interfaces import Section
 
     problems: list[Problem] = []
     services: dict[str, Any] = {}
-    host = Host(reactor, threads, settings)
     for one in plan.servers:
         section = Section(one.settings, one.listeners, host)
         try:
@@ -291,7 +294,7 @@ class _Run:
         self._log.install_prints()
         self._log.install_stdlib()
         leave_forks_alone()
-        built = build(settings, inheritance, self._binds, reactor)
+        built = build(settings, inheritance, self._binds, reactor, self._log)
         tell_warnings(self._log, built.plan)
         self._built = built
         self._lifecycle = compose(built, self._notifier, reactor, failed=self._failed, finished=lambda: self._drain())

@@ -18,6 +18,7 @@ LAYERS = [
     {"control", "ending", "journal", "notify", "store", "units"},
     {"activation", "binding"},
     {"supervisor"},
+    {"http"},
     {"interfaces"},
     {"registry"},
     {"config"},

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from appd.http.fields import is_token, is_value
 from appd.servers.http import datatypes
-from appd.servers.http.fields import is_token, is_value
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,12 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
 
+from appd.http.files import OpenFile
+from appd.http.routing import Route
 from appd.interfaces import Host
 from appd.servers.http import web_static, web_wsgi
-from appd.servers.http.files import OpenFile
 from appd.servers.http.http import server_type
 from appd.servers.http.mounts import Mount, Site, Static
-from appd.servers.http.routing import Route
 from appd.servers.http.web import SiteFactory
 
 GET = b"GET /a.txt HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -148,7 +148,7 @@ def test_clients(engine: Engine, client: Any, host: str, peer: str | None) -> No
     channel = engine.connect(client).protocol
     request = channel.requestFactory(channel)
     assert request.getClientAddress().host == host
-    assert request.log_fields["appd_peer"] == peer
+    assert request.log_fields.get("APPD_PEER") == peer
 
 
 def test_an_unreadable_file(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

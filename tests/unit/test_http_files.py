@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appd.servers.http import files
-from appd.servers.http.files import open_below
-from appd.servers.http.routing import segments_of
+from appd.http import files
+from appd.http.files import open_below
+from appd.http.routing import segments_of
 
 SECRET = b"secret"
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appd.servers.http.ranges import Part, Unsatisfiable, read_range
+from appd.http.ranges import Part, Unsatisfiable, read_range
 
 
 @pytest.mark.parametrize(

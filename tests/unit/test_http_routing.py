@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appd.servers.http.routing import Route, Router, host_name, read_target, segments_of
+from appd.http.routing import Route, Router, host_name, read_target, segments_of
 
 
 def route(path: str, *hosts: str) -> Route:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from appd.config.datatypes import one_of
-from appd.servers.http.fields import OF_THE_CONNECTION, is_token, is_value
-from appd.servers.http.routing import host_name, segments_of
+from appd.http.fields import OF_THE_CONNECTION, is_token, is_value
+from appd.http.routing import host_name, segments_of
 
 __all__ = ["access_log", "file_name", "header", "host", "mount_path"]
 

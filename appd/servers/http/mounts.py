@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from appd import hosting
 from appd.config.settings import Settings
 from appd.errors import ConfigurationError, Problem
-from appd.servers.http.routing import Route, segments_of
+from appd.http.routing import Route, segments_of
 
 __all__ = ["Mount", "Site", "Static", "Wsgi", "of_application", "read_site"]
 

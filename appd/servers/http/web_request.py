@@ -6,18 +6,16 @@ from functools import cached_property
 from typing import Any
 
 from twisted.internet.address import IPv4Address, UNIXAddress
-from twisted.logger import Logger
 from twisted.web import http
 
-from appd.servers.http.accesslog import Answer, printable
-from appd.servers.http.fields import OF_THE_CONNECTION, is_token, is_value
+from appd.http.accesslog import Answer, printable
+from appd.http.entrylog import tell_failure
+from appd.http.fields import OF_THE_CONNECTION, is_token, is_value
+from appd.http.routing import read_target, segments_of
+from appd.journal.entry import Value
 from appd.servers.http.mounts import Mount
-from appd.servers.http.routing import read_target, segments_of
 
 __all__ = ["Request"]
-
-# Of the module, since a Logger that belongs to a class takes the name of the class for its namespace.
-_log = Logger(namespace="appd.http")
 
 _MAPPED = "::ffff:"
 # nginx's status for a client that left before the head of the response was out; it is only ever logged.
@@ -70,8 +68,10 @@ class Request(http.Request):
         self.setHeader(b"Date", http.datetimeToString(self._site.reactor.seconds()))
         try:
             self._route()
-        except Exception:
-            _log.failure("cannot answer {http_method} {http_path}", **self.log_fields)
+        except Exception as error:
+            fields = self.log_fields
+            what = f"cannot answer {fields['HTTP_METHOD']!s} {fields['HTTP_PATH']!s}"
+            tell_failure(self._site.entries, what, error, LOGGER="appd.http", **fields)
             if self.startedWriting:
                 self.cut()
                 self.finish()
@@ -146,13 +146,14 @@ class Request(http.Request):
         return (self._hostname or self.getHost().host).encode()
 
     @cached_property
-    def log_fields(self) -> dict[str, Any]:
-        """What log events about this request carry."""
-        fields = {"appd_server": self._site.name, "appd_peer": self._peer or None}
+    def log_fields(self) -> dict[str, Value]:
+        """The fields of log entries about this request."""
+        fields: dict[str, Value] = {"APPD_PEER": self._peer} if self._peer else {}
         return {
+            "APPD_SERVER": self._site.name,
             **fields,
-            "http_method": printable(self.method),
-            "http_path": printable(self.uri.partition(b"?")[0]),
+            "HTTP_METHOD": printable(self.method),
+            "HTTP_PATH": printable(self.uri.partition(b"?")[0]),
         }
 
     @property

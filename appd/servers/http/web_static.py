@@ -16,9 +16,9 @@ from twisted.internet.interfaces import IPullProducer
 from twisted.web import http
 from zope.interface import implementer
 
-from appd.servers.http.files import OpenFile, open_below
+from appd.http.files import OpenFile, open_below
+from appd.http.ranges import Part, Unsatisfiable, read_range
 from appd.servers.http.mounts import Static
-from appd.servers.http.ranges import Part, Unsatisfiable, read_range
 
 __all__ = ["ServeFolder"]
 
