@@ -19,22 +19,19 @@ The states are the two tables in `states`.
 
 from __future__ import annotations
 
-from appd.http.date import Origin
 from appd.http.errors import Incomplete, Refused, WrongState
-from appd.http.framing import Chunked
-from appd.http.head import Request, read_head, scan
-from appd.http.limits import Limits
-from appd.http.response import BARE, NOTHING, TO_THE_END, Fields, frame, prepare, status_line
+from appd.http.receiving import Receiver
+from appd.http.request import Request
+from appd.http.response import BARE, NOTHING, TO_THE_END, Fields, Prepared, frame, prepare, status_line, without_length
 from appd.http.states import CLOSED, END, NEED_DATA, PAUSED, READING, WRITING, Event
 
 __all__ = ["CLOSED", "END", "NEED_DATA", "PAUSED", "Connection", "Event"]
 
 
-_RETURN = 13
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-class Connection:
+class Connection(Receiver):
     """One connection. One thread at a time.
 
     Args:
@@ -49,207 +46,7 @@ class Connection:
         overrun: Bytes that the response had beyond its Content-Length; they were not sent.
     """
 
-    __slots__ = (
-        "_at",
-        "_buffer",
-        "_checked",
-        "_chunked",
-        "_eof",
-        "_left",
-        "_limits",
-        "_origin",
-        "_reading",
-        "_to_send",
-        "_writing",
-        "closing",
-        "overrun",
-        "request",
-        "requests",
-    )
-
-    def __init__(self, limits: Limits, origin: Origin) -> None:
-        self._limits = limits
-        self._origin = origin
-        self._buffer = b""
-        self._at = 0  # where in the buffer the unread begins
-        self._checked = 0  # how much of an incomplete head is known to be good; -1: an empty line came before it
-        self._reading = "head"
-        self._writing = "idle"
-        self.closing = False
-        self._eof = False
-        self._left = 0  # of a body of known length
-        self._chunked: Chunked | None = None
-        self._to_send: int | None = 0  # as `response.frame` says
-        self.request: Request | None = None
-        self.requests = 0
-        self.overrun = 0
-
-    # What comes in.
-
-    def receive(self, data: bytes) -> None:
-        """Takes bytes from the socket.
-
-        Ask for them when `next` says NEED_DATA: what is received while a response is made is kept, without a bound.
-
-        Args:
-            data: The bytes; none when the client has ended its side.
-        """
-        if not data:
-            self._eof = True
-        elif not self._buffer:
-            self._buffer = data
-        else:
-            self._buffer = self._buffer[self._at :] + data
-            self._at = 0
-
-    def next(self) -> Event:
-        """Says what has come.
-
-        Raises:
-            Refused: The client has broken the rules. Nothing is read any more.
-        """
-        reading = self._reading
-        if reading == "head":
-            if self._at >= len(self._buffer):
-                if not self._eof:
-                    return NEED_DATA
-                self._close()
-                return CLOSED
-            return self._next_head()
-        if reading == "ended":
-            return PAUSED
-        if reading == "closed":
-            return CLOSED if self._writing in ("closed", "idle") else PAUSED
-        try:
-            return self._next_chunks() if reading == "chunks" else self._next_part()
-        except Refused:
-            self._refuse()
-            raise
-
-    def _next_head(self) -> Event:
-        buffer, at = self._buffer, self._at
-        if buffer[at] == _RETURN and self._checked != -1:
-            # RFC 9112, 2.2: one empty line before a request line is forgiven.
-            line = buffer[at : at + 2]
-            if line == b"\r" and not self._eof:
-                return NEED_DATA
-            if line == b"\r\n":
-                self._at += 2
-                self._checked = -1
-                return self.next()
-        checked = max(self._checked, 0)
-        end = buffer.find(b"\r\n\r\n", at + max(checked - 2, 0))
-        try:
-            if end < 0:
-                checked = scan(buffer[at:] if at else buffer, checked, self._limits)
-                self._checked = checked or self._checked
-                if self._eof:
-                    raise Refused(400, "the connection ended within a head")
-                return NEED_DATA
-            request = read_head(buffer[at:end].decode("latin-1"), self._limits)
-        except Refused:
-            self._refuse()
-            raise
-        end += 4
-        if end == len(buffer):
-            self._buffer = b""
-            end = 0
-        self._at = end
-        self._checked = 0
-        self.request = request
-        self.requests += 1
-        self._writing = WRITING[self._writing]["request"]
-        if request.length is None:
-            self._chunked = Chunked(self._limits)
-            self._reading = READING["head"]["chunks"]
-        else:
-            self._left = request.length
-            self._reading = READING["head"]["length" if request.length else "request"]
-        return request
-
-    def _next_part(self) -> Event:
-        left = self._left
-        if not left:
-            self._reading = READING["length"]["end"]
-            return END
-        at = self._at
-        data = self._buffer[at : at + left]
-        if not data:
-            return self._starved()
-        self._left -= len(data)
-        self._took(at + len(data))
-        return data
-
-    def _next_chunks(self) -> Event:
-        chunked = self._chunked
-        assert chunked is not None and self.request is not None
-        data, at = chunked.take(self._buffer, self._at)
-        self._took(at)
-        if data:
-            return data
-        if not chunked.ended:
-            return self._starved()
-        self.request.trailers = chunked.trailers
-        self._chunked = None
-        self._reading = READING["chunks"]["end"]
-        return END
-
-    def _took(self, at: int) -> None:
-        """Notes that the buffer was read up to there, and that a client that says so does not wait for a 100."""
-        if at == self._at:
-            return
-        if at >= len(self._buffer):
-            self._buffer = b""
-            at = 0
-        self._at = at
-        if self.request is not None:
-            self.request.expects_continue = False
-
-    def _starved(self) -> Event:
-        if self._eof:
-            raise Refused(400, "the connection ended within a body")
-        return NEED_DATA
-
-    def _refuse(self) -> None:
-        """Reads nothing any more, and makes the response that is due, if one is, the last."""
-        self._reading = READING[self._reading]["close"]
-        self._buffer = b""
-        self._at = 0
-        self._chunked = None
-        self.closing = True
-
-    @property
-    def buffered(self) -> int:
-        """How many bytes were received and not read yet."""
-        return len(self._buffer) - self._at
-
-    @property
-    def idle(self) -> bool:
-        """Whether no request has begun: not a byte of one has come, and none is being answered."""
-        return self._writing == "idle" and self._reading == "head" and self._at >= len(self._buffer)
-
-    @property
-    def sending(self) -> bool:
-        """Whether a response has begun: another one would be read as a part of it."""
-        return self._writing == "sending"
-
-    @property
-    def continue_due(self) -> bool:
-        """Whether the client waits for `go_on` before it sends a byte of the body."""
-        request = self.request
-        return (
-            request is not None
-            and request.expects_continue
-            and self._writing == "due"
-            and self._reading in ("length", "chunks")
-            and self._at >= len(self._buffer)
-        )
-
-    def rest(self) -> bytes:
-        """Takes the unread bytes away: the connection is handed to somebody else, between two requests."""
-        rest = self._buffer[self._at :]
-        self._close()
-        return rest
+    __slots__ = ()
 
     # What goes out.
 
@@ -261,12 +58,12 @@ class Connection:
         self.request.expects_continue = False
         return _CONTINUE
 
-    def head(self, status: int | str, fields: Fields = (), length: int | None = None) -> bytes:
+    def head(self, status: int | str, fields: Fields | Prepared = (), length: int | None = None) -> bytes:
         """Begins a response. With a connection on which no request has come it is the last.
 
         Args:
             status: A number, or number and reason as WSGI has it.
-            fields: What the application says, Content-Length included if it likes.
+            fields: What the application says, Content-Length included if it likes; or what `prepare` made of it.
             length: Of the body, if that is known; a Content-Length among the fields goes before. Where neither is
                 there the body is sent in chunks, to HTTP/1.0 up to the end of the connection.
 
@@ -277,9 +74,9 @@ class Connection:
             Misuse: The application's status or fields cannot be sent. Nothing has begun.
         """
         number, line = status_line(status)
+        prepared = fields if isinstance(fields, Prepared) else prepare(fields)
         if number in BARE:
-            fields = [one for one in fields if one[0].lower() != "content-length"]
-        prepared = prepare(fields)
+            prepared = without_length(prepared)
         if "head" not in WRITING[self._writing]:
             raise WrongState(f"a head while {self._writing}")
         request = self.request
@@ -333,6 +130,23 @@ class Connection:
         self._to_send = left - size
         return data
 
+    def pass_by(self, count: int) -> int:
+        """Bytes of the body that go out past `body`, by sendfile(2): how many of them to send.
+
+        Args:
+            count: How many there are; not for a response in chunks.
+        """
+        left = self._to_send
+        if self._writing != "sending" or left is None:
+            raise WrongState(f"a file while {self._writing}, or in chunks")
+        if left == TO_THE_END:
+            return count
+        sent = min(count, max(left, 0))
+        if left != NOTHING:
+            self._to_send = left - sent
+            self.overrun += count - sent
+        return sent
+
     def end(self, trailers: Fields = ()) -> bytes:
         """Ends a response, and the connection if it is to end.
 
@@ -366,7 +180,7 @@ class Connection:
             self._to_send = 0
         return data
 
-    def whole(self, status: int | str, fields: Fields, body: bytes) -> bytes:
+    def whole(self, status: int | str, fields: Fields | Prepared, body: bytes) -> bytes:
         """A response in one go: `head`, `body` and `end`.
 
         Raises:
@@ -392,8 +206,3 @@ class Connection:
     def cut(self) -> None:
         """Ends everything: the response cannot be completed, or the client has gone. The driver closes the socket."""
         self._close()
-
-    def _close(self) -> None:
-        self._refuse()
-        self._writing = WRITING[self._writing]["close"]
-        self.request = None

@@ -1,4 +1,4 @@
-"""The head of a request: text in, a `Request` out.
+"""The head of a request: lines in, a `Request` out.
 
 Most heads are made of lines that were seen before: a client says in every request what it accepts and who it is. A line
 that was found good is kept with what it means, and looked up as a whole the next time. Lines with secrets are not kept.
@@ -11,12 +11,14 @@ complete, the verdict is the same however the bytes arrive.
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import NoReturn
 
 from appd.http.errors import Refused
 from appd.http.grammar import FIELD, REQUEST_LINE, VERSION
 from appd.http.limits import Limits
-from appd.http.target import host_name, read_target
+from appd.http.request import Request
+from appd.http.target import known_host, read_target
 
 __all__ = ["Request", "check_field", "read_fields", "read_head", "scan"]
 
@@ -36,98 +38,43 @@ _OF_THE_MESSAGE = frozenset({"connection", "content-length", "expect", "transfer
 _TCHARS = frozenset(chr(one) for one in range(128) if REQUEST_LINE.match(f"{chr(one)} / HTTP/1.1"))
 
 
-class Request:
-    """A request, once its head is complete. Text is latin-1, a character a byte.
-
-    Attributes:
-        method: The method.
-        target: The request target as it was sent; ASCII.
-        path: Its path, still encoded; `*` for the server as a whole.
-        query: What follows the first `?`, still encoded.
-        authority: Host and port as the client wrote them, "" when it named none. Of an absolute target its own, which
-            then stands in the fields too.
-        host: The host in lower case without port.
-        minor: The minor version: 0 or 1.
-        fields: The header fields in order, names in lower case.
-        named: The same by name; fields of one name joined as RFC 9110, 5.3 says.
-        length: Of the body in bytes; 0 for none; None for a chunked one.
-        keep_alive: Whether the client lets the connection stay.
-        expects_continue: Whether it waits for a 100 before it sends the body.
-        trailers: The trailer fields of a chunked body, when it has ended.
-    """
-
-    __slots__ = (
-        "authority",
-        "expects_continue",
-        "fields",
-        "host",
-        "keep_alive",
-        "length",
-        "method",
-        "minor",
-        "named",
-        "path",
-        "query",
-        "target",
-        "trailers",
-    )
-
-    def __init__(
-        self, method: str, target: str, minor: int, fields: list[tuple[str, str]], named: dict[str, str]
-    ) -> None:
-        self.method = method
-        self.target = target
-        self.minor = minor
-        self.fields = fields
-        self.named = named
-        self.keep_alive = minor == 1
-        self.expects_continue = False
-        self.length: int | None = 0
-        self.trailers: list[tuple[str, str]] = []
-        self.path = self.query = self.authority = self.host = ""
-
-
-def read_head(text: str, limits: Limits) -> Request:
+def read_head(lines: list[str], size: int, limits: Limits) -> Request:
     """Reads a head.
 
     Args:
-        text: All of it, without the empty line at the end.
+        lines: Its lines without line ends, and without the empty one at the end.
+        size: Their bytes, with the line ends.
         limits: What it may take.
 
     Raises:
         Refused: It is none, or asks for what is not served here.
     """
-    lines = text.split("\r\n")
     first = lines[0]
     match = REQUEST_LINE.fullmatch(first)
     if (
         match is None
         or len(first) > limits.request_line
         or len(lines) - 1 > limits.header_count
-        or len(text) - len(first) > limits.header_size
+        or size - len(first) - 2 > limits.header_size
     ):
-        _explain(text, limits)
-    del lines[0]
+        _explain(lines, limits)
+    known = _LINES.get
     try:
-        fields = read_fields(lines)
+        fields = [known(one) or _read_field(one) for one in islice(lines, 1, None)]
     except ValueError:
-        _explain(text, limits)
+        _explain(lines, limits)
     method, target, digit = match.groups()
     minor = 1 if digit == "1" else 0
     named = dict(fields)
     if len(named) != len(fields):
         named = _joined(fields)
-    request = Request(method, target, minor, fields, named)
-    host = named.get("host")
-    if host is not None and target[0] == "/" and method != "CONNECT":
-        request.authority = host
-        try:
-            request.host = host_name(host)
-        except ValueError:
-            raise Refused(400, "the Host field names no host") from None
-        request.path, _, request.query = target.partition("?")
+    authority = named.get("host")
+    host = None if authority is None else known_host(authority)
+    if authority is not None and host is not None and target[0] == "/" and method != "CONNECT":
+        path, _, query = target.partition("?")
+        request = Request(method, target, minor, fields, named, (authority, host, path, query))
     else:
-        _aim(request)
+        request = _aimed(method, target, minor, fields, named)
     if not _OF_THE_MESSAGE.isdisjoint(named):
         _frame(request, limits)
     return request
@@ -176,17 +123,15 @@ def _joined(fields: list[tuple[str, str]]) -> dict[str, str]:
     return named
 
 
-def _aim(request: Request) -> None:
-    """Fills in what the request is for, where that is not a path on a host."""
-    host = request.named.get("host")
-    found = read_target(request.method, request.target, request.minor, () if host is None else (host,))
-    request.authority, request.host, request.path, request.query = found
-    if host is not None and found.authority != host:
+def _aimed(method: str, target: str, minor: int, fields: list[tuple[str, str]], named: dict[str, str]) -> Request:
+    """A request that is for anything else than a path on a host that is well known."""
+    host = named.get("host")
+    aim = read_target(method, target, minor, () if host is None else (host,))
+    if host is not None and aim.authority != host:
         # As RFC 9112, 3.2.2 wants a proxy to do it: applications look at Host.
-        request.named["host"] = found.authority
-        request.fields = [
-            (name, found.authority) if name == "host" else (name, value) for name, value in request.fields
-        ]
+        named["host"] = aim.authority
+        fields = [(name, aim.authority) if name == "host" else (name, value) for name, value in fields]
+    return Request(method, target, minor, fields, named, aim)
 
 
 def _frame(request: Request, limits: Limits) -> None:
@@ -207,7 +152,7 @@ def _frame(request: Request, limits: Limits) -> None:
         if limits.body_size and request.length > limits.body_size:
             raise Refused(413, f"a body of {request.length} bytes, more than body-size {limits.body_size}")
     connection = named.get("connection")
-    if connection is not None:
+    if connection is not None and not (connection == "keep-alive" and request.minor):
         options = [one.strip("\t ") for one in connection.lower().split(",")]
         # RFC 9112, 9.3: close wins; HTTP/1.0 asks for it to stay.
         request.keep_alive = "close" not in options and (request.minor == 1 or "keep-alive" in options)
@@ -232,9 +177,9 @@ def _check_coding(minor: int, value: str) -> None:
     raise Refused(400, "Transfer-Encoding is not chunked, once and last")
 
 
-def _explain(text: str, limits: Limits) -> NoReturn:
-    scan(f"{text}\r\n\r\n".encode("latin-1"), 0, limits)
-    raise AssertionError(f"refused without a reason: {text!r}")
+def _explain(lines: list[str], limits: Limits) -> NoReturn:
+    scan("\r\n".join([*lines, "", ""]).encode("latin-1"), 0, limits)
+    raise AssertionError(f"refused without a reason: {lines!r}")
 
 
 def scan(data: bytes, at: int, limits: Limits) -> int:

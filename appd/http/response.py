@@ -1,7 +1,6 @@
 """The head of a response: status and fields in, text out; and the response of a mount that knows all of it at once.
 
-What an application gives is looked at as a whole: the lines are joined, must hold as many line ends as there are
-fields, and match one pattern. Names come from a small set, so that each is judged once and remembered.
+Names come from a small set, and most fields are what they were a response ago: each is judged once and remembered.
 """
 
 from __future__ import annotations
@@ -25,6 +24,7 @@ __all__ = [
     "frame",
     "prepare",
     "status_line",
+    "without_length",
 ]
 
 Fields = Sequence[tuple[str, str]]
@@ -35,8 +35,7 @@ BARE = (204, 205)
 TO_THE_END = -1
 NOTHING = -2
 
-_LINES = re.compile(rf"(?:[{VTEXT}]*+\r\n)*+")
-_LINE = re.compile(rf"[{VTEXT}]*+")
+_VALUE = re.compile(rf"[{VTEXT}]*+")
 # PEP 3333: a status is three digits, a space and a reason. RFC 9112, 4 allows the reason to be empty.
 _STATUS = re.compile(r"([2-5][0-9][0-9])(?: ([\t \x21-\x7e\x80-\xff]*+))?")
 # Status lines that were made, by number or by text. Any thread may write; whoever finds it full empties it.
@@ -44,9 +43,12 @@ _STATUS_LINES: dict[int | str, tuple[int, str]] = {200: (200, "HTTP/1.1 200 OK\r
 _MOST = 512
 
 # What a name means to the head: nothing, or one of these.
-_ORDINARY, _LENGTH, _DATE, _SERVER = range(4)
+_ORDINARY, _SECRET, _LENGTH, _DATE, _SERVER = range(5)
 _KINDS: dict[str, int] = {}
-_SPECIAL = {"content-length": _LENGTH, "date": _DATE, "server": _SERVER}
+_SPECIAL = {"content-length": _LENGTH, "date": _DATE, "server": _SERVER, "set-cookie": _SECRET}
+# Lines that were made. A response has mostly the fields that the one before it had.
+_LINES: dict[tuple[str, str], tuple[str, int]] = {}
+_LONGEST_LINE = 256
 
 
 class Parts(NamedTuple):
@@ -131,26 +133,52 @@ def prepare(fields: Fields) -> Prepared:
     Raises:
         Misuse: One cannot be sent, or is not the application's to send.
     """
+    known = _LINES.get
     length: int | None = None
     date = server = False
-    kinds = _KINDS
-    for name, value in fields:
-        kind = kinds.get(name)
-        if kind == _ORDINARY:
+    lines = []
+    for field in fields:
+        try:
+            found = known(field)
+        except TypeError:
+            raise Misuse(f"{field!r} is no field: a tuple of two str is") from None
+        line, kind = _read(field) if found is None else found
+        lines.append(line)
+        if not kind:
             continue
-        if kind is None:
-            kind = _learn(name)
         if kind == _LENGTH:
-            length = _read_length(value, length)
+            length = _read_length(field[1], length)
         elif kind == _DATE:
             date = True
         elif kind == _SERVER:
             server = True
-    text = "".join([f"{name}: {value}\r\n" for name, value in fields])
-    if text.count("\n") != len(fields) or _LINES.fullmatch(text) is None:
-        name = next(name for name, value in fields if not _LINE.fullmatch(value))
+    return Prepared("".join(lines), length, date, server)
+
+
+def without_length(prepared: Prepared) -> Prepared:
+    """The same without a Content-Length, which some statuses must not have."""
+    lines = prepared.text.splitlines(keepends=True)
+    return prepared._replace(
+        text="".join([one for one in lines if not one.lower().startswith("content-length:")]), length=None
+    )
+
+
+def _read(field: tuple[str, str]) -> tuple[str, int]:
+    """Judges a field. What is short and no secret is remembered."""
+    if not isinstance(field, tuple) or len(field) != 2 or not isinstance(field[1], str):
+        raise Misuse(f"{field!r} is no field: a tuple of two str is")
+    name, value = field
+    kind = _KINDS.get(name)
+    if kind is None:
+        kind = _learn(name)
+    if _VALUE.fullmatch(value) is None:
         raise Misuse(f"the value of {name} has characters that it must not have: controls, or some beyond latin-1")
-    return Prepared(text, length, date, server)
+    line = f"{name}: {value}\r\n"
+    if kind != _SECRET and len(line) <= _LONGEST_LINE:
+        if len(_LINES) >= _MOST:
+            _LINES.clear()
+        _LINES[field] = (line, kind)
+    return line, kind
 
 
 def _learn(name: str) -> int:

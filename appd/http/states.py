@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from appd.http.head import Request
+from appd.http.request import Request
 
 __all__ = ["CLOSED", "END", "NEED_DATA", "PAUSED", "READING", "WRITING", "Event", "Signal"]
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from appd.http.errors import Refused
 
-__all__ = ["Target", "host_name", "read_target"]
+__all__ = ["Target", "host_name", "known_host", "read_target"]
 
 # RFC 3986, 3.2.2: reg-name or IP-literal, and a port that may be empty. No user: RFC 9110, 4.2.4.
 _AUTHORITY = re.compile(r"(\[[0-9a-f:.%v_~-]+\]|[a-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]{0,5})?\Z", re.A)
@@ -18,6 +18,8 @@ _ABSOLUTE = re.compile(r"https?://([^/?#]+)(/[^?]*)?(?:\?.*)?\Z", re.I | re.A)
 # whoever finds it full empties it.
 _HOSTS: dict[str, str] = {}
 _MOST_HOSTS = 1024
+known_host = _HOSTS.get
+"""The host of an authority that was read not long ago, or None."""
 
 
 class Target(NamedTuple):
