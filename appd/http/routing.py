@@ -90,17 +90,21 @@ def _rank(route: Route) -> tuple[int, bool]:
     return -len(route.path), not route.hosts
 
 
-def segments_of(path: bytes) -> tuple[bytes, ...] | None:
+def segments_of(path: str) -> tuple[bytes, ...] | None:
     """Takes a path apart.
 
     Args:
-        path: The path, percent-encoded, without a query.
+        path: The path, percent-encoded, without a query; ASCII.
 
     Returns:
         Its decoded segments: `/a/b` has two, `/a/` has `a` and an empty one, `/` an empty one. None for a path that
         climbs or stays (`..`, `.`, also behind an encoded slash or backslash) or holds a NUL.
     """
-    segments = tuple(unquote_to_bytes(one) for one in path[1:].split(b"/")) if path else ()
+    if not path:
+        return ()
+    if "%" not in path and "/." not in path and "\\" not in path and "\0" not in path:
+        return tuple(path[1:].encode().split(b"/"))
+    segments = tuple(map(unquote_to_bytes, path[1:].split("/")))
     for one in segments:
         if b"\0" in one or any(part in (b".", b"..") for part in _SEPARATORS.split(one)):
             return None

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from appd.config.loader import schema_with
 from appd.http.fields import is_token, is_value
+from appd.http.limits import Limits
 from appd.servers.http import datatypes
+from appd.servers.http.mounts import LIMITS, read_limits
 
 
 @pytest.mark.parametrize(
@@ -91,3 +94,12 @@ def test_fields() -> None:
     assert not any(map(is_token, ["", "a b", "a:", "é", "a\n", "(a)"]))
     assert all(map(is_value, ["", "a", "a b\tc", "\xff"]))
     assert not any(map(is_value, [" a", "a ", "a\n", "a\r\nb", "a\0", "\u0100"]))
+
+
+def test_the_defaults_of_limits() -> None:
+    """What `appd types http` shows is what the engine has, key by key."""
+    section = schema_with().gettype("appd.limits")
+    shown = {info.attribute: info.datatype(info.getdefault().value) for _key, info in section if not info.issection()}
+    assert shown == Limits()._asdict()
+    assert {key for key, _info in section} == LIMITS
+    assert read_limits(None) == Limits()

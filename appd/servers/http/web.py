@@ -14,12 +14,14 @@ from zope.interface import implementer
 
 from appd.http.accesslog import AccessLog
 from appd.http.entrylog import EntryLog
+from appd.http.redirect import Redirection
 from appd.http.routing import Router
+from appd.http.site import Mount, Site, Static, Wsgi
+from appd.http.static import Folder
 from appd.interfaces import Host, IDrainable
-from appd.servers.http.mounts import Mount, Site, Wsgi
 from appd.servers.http.web_channel import Channel
 from appd.servers.http.web_log import EventLog
-from appd.servers.http.web_static import ServeFolder
+from appd.servers.http.web_static import ServeResponses
 from appd.servers.http.web_wsgi import ServeApplication
 
 __all__ = ["SiteFactory"]
@@ -82,4 +84,6 @@ class SiteFactory(http.HTTPFactory):
 def _serving(mount: Mount, host: Host, log: EntryLog) -> Callable[[Any, tuple[bytes, ...]], None]:
     if isinstance(mount.serves, Wsgi):
         return ServeApplication(mount.serves.application, host.reactor, host.threads, log)
-    return ServeFolder(mount.serves)
+    if isinstance(mount.serves, Static):
+        return ServeResponses(Folder(mount.serves).respond)
+    return ServeResponses(Redirection(mount.serves, len(mount.route.path)).respond)

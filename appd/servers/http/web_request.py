@@ -12,8 +12,8 @@ from appd.http.accesslog import Answer, printable
 from appd.http.entrylog import tell_failure
 from appd.http.fields import OF_THE_CONNECTION, is_token, is_value
 from appd.http.routing import read_target, segments_of
+from appd.http.site import Mount
 from appd.journal.entry import Value
-from appd.servers.http.mounts import Mount
 
 __all__ = ["Request"]
 
@@ -92,7 +92,7 @@ class Request(http.Request):
             self.setHeader(b"Content-Length", b"0")
             self.finish()
             return
-        segments = segments_of(path)
+        segments = segments_of(path.decode("ascii"))
         place = self._site.router.find(self._hostname, segments) if segments is not None else None
         if segments is None or place is None:
             self.answer(http.NOT_FOUND)
