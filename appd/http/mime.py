@@ -9,29 +9,42 @@ __all__ = ["MediaType", "media_type"]
 
 # Whatever else it may be, a browser does not run it.
 _UNKNOWN = "application/octet-stream"
-# What the web is made of, whichever Python and whichever /etc/mime.types: before 3.12 a script is
-# application/javascript (RFC 9239: text/javascript), before 3.13 a font or WebP is unknown where the host has no such
-# file, and one that knows of Qt takes a video for its translations.
+# What the web is made of, without waiting for the host's table, and the same with each: before Python 3.12 a script is
+# application/javascript (RFC 9239: text/javascript), before 3.13 a font or WebP is unknown where the host has no
+# /etc/mime.types, and one that knows of Qt takes a video for its translations.
 _OURS = {
     ".avif": "image/avif",
     ".br": _UNKNOWN,
     ".bz2": "application/x-bzip2",
+    ".css": "text/css",
+    ".gif": "image/gif",
     ".gz": "application/gzip",
+    ".htm": "text/html",
+    ".html": "text/html",
     ".ico": "image/x-icon",
+    ".jpeg": "image/jpeg",
+    ".jpg": "image/jpeg",
     ".js": "text/javascript",
     ".json": "application/json",
     ".map": "application/json",
     ".md": "text/markdown",
     ".mjs": "text/javascript",
+    ".mp4": "video/mp4",
     ".otf": "font/otf",
+    ".pdf": "application/pdf",
+    ".png": "image/png",
+    ".svg": "image/svg+xml",
     ".toml": "application/toml",
     ".ts": "video/mp2t",
     ".ttf": "font/ttf",
+    ".txt": "text/plain",
     ".wasm": "application/wasm",
+    ".webm": "video/webm",
     ".webmanifest": "application/manifest+json",
     ".webp": "image/webp",
     ".woff": "font/woff",
     ".woff2": "font/woff2",
+    ".xml": "application/xml",
     ".xz": "application/x-xz",
     ".yaml": "application/yaml",
     ".yml": "application/yaml",
