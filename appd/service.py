@@ -143,6 +143,10 @@ class ServerService(Service):
             where=", ".join(f"{one.where} ({one.address})" for one in self.listeners),
         )
 
+    def alive(self) -> bool:
+        """Whether what serves still turns, where that is not the reactor; who is not alive for long is replaced."""
+        return True
+
     def stop_accepting(self) -> None:
         """Takes no further connection. The sockets stay open: who connects now waits in the queue of the socket."""
         for port in self._ports:

@@ -88,7 +88,7 @@ def build(
             )
         db = hosting.call(f"{dotted} failed", made_by, settings, "application_object")
     threads = application_threads(settings.threads)
-    services = _services(plan, db, Host(reactor, threads, settings, log))
+    services = _services(plan, db, Host(reactor, threads, settings, log, {}))
     return Built(settings, plan, services, threads)
 
 
