@@ -98,7 +98,7 @@ class Lane:
         self._armed[client.fd] = client
         self._modify(client.fd, _SEND if to_send else _READ)
 
-    def disarm(self, client: Client) -> bool:
+    def disarm(self, client: Sender) -> bool:
         """Takes a client from the poller.
 
         Returns:
@@ -113,7 +113,7 @@ class Lane:
             self.arm(found)
         return False
 
-    def forget(self, client: Client) -> None:
+    def forget(self, client: Sender) -> None:
         """Stops polling for a client that ends."""
         self.deadlines.drop(client)
         if self._armed.get(client.fd) is client:

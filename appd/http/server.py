@@ -15,10 +15,13 @@ from appd.http.client import Client
 from appd.http.date import Origin
 from appd.http.entrylog import EntryLog, tell_failure
 from appd.http.environ import base_environ
-from appd.http.errors import Incomplete
+from appd.http.errors import Incomplete, Refused
+from appd.http.forwarded import Trusted, read_claims
+from appd.http.leaving import Leaver
 from appd.http.mounted import Found, serve
 from appd.http.routing import Router, segments_of
 from appd.http.sending import Gone
+from appd.http.target import host_name
 from appd.journal import WARNING
 
 if TYPE_CHECKING:
@@ -51,6 +54,7 @@ class Door:
 
     Attributes:
         environ: What every WSGI call over it has.
+        is_local: Whether it is a UNIX socket.
 
     Resource handling: owns the socket until `close`; nothing is done to what it listens on.
     """
@@ -62,8 +66,8 @@ class Door:
         self.deadline = 0.0
         self.tick = 0
         self.open = False
-        self._local = sock.family == socket.AF_UNIX
-        name, port = ("localhost", "80") if self._local else _name_of(sock)
+        self.is_local = sock.family == socket.AF_UNIX
+        name, port = ("localhost", "80") if self.is_local else _name_of(sock)
         self.environ = base_environ(name, port, many_processes=many_processes)
 
     def accept(self) -> None:
@@ -77,7 +81,7 @@ class Door:
             server.cannot_accept(self, error)
             return
         sock.setblocking(False)
-        if self._local:
+        if self.is_local:
             client = Client(self, sock, "", 0)
         else:
             host = address[0]
@@ -151,7 +155,9 @@ class Server:
         self.access = AccessLog(name, log, site.sample)
         self.access_log = site.access_log
         self.report = report
-        self.clients: set[Client] = set()
+        self.trusted = Trusted(site.trusted)
+        self.proxy_protocol = site.proxy_protocol
+        self.clients: set[Any] = set()
         self.total = self.requests = 0
         self.draining = False
         self.doors: list[Door] = []
@@ -214,7 +220,12 @@ class Server:
                 self.lane.admit(client)
                 client.turn_away()
                 return
-        self.lane.deadlines.put(client, time.monotonic() + limits.idle_timeout)
+        if self.proxy_protocol and not self.trusted.holds(client.host):
+            self._tell("untrusted", f"{client.host or 'a UNIX peer'} is not trusted to say who it speaks for")
+            client.close()
+            return
+        wait = limits.header_timeout if self.proxy_protocol else limits.idle_timeout
+        self.lane.deadlines.put(client, time.monotonic() + wait)
         self.lane.admit(client)
         if limits.connections and len(self.clients) >= limits.connections:
             self._tell("full", f"{limits.connections} connections are open (connections); more wait")
@@ -226,7 +237,7 @@ class Server:
             self.lane.deadlines.put(client, time.monotonic() + _LINGER)
         self._changed()
 
-    def lost(self, client: Client) -> None:
+    def lost(self, client: Leaver) -> None:
         """A connection has ended."""
         self.clients.discard(client)
         if self.limits.connections_per_peer and client.host:
@@ -283,6 +294,14 @@ class Server:
         """
         self.requests += 1
         key = (request.host, request.path)
+        if self.trusted:
+            try:
+                claims = client.claims = read_claims(request.named, client.host, self.trusted)
+            except Refused as refused:
+                client.refuse(refused)
+                return False
+            if claims is not None and claims.authority:
+                key = (host_name(claims.authority), request.path)
         found = self._found.get(key)
         if found is None:
             found = self._find(key)
