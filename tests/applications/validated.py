@@ -111,3 +111,7 @@ CHECKED = {
 
 def application(environ, start_response):
     return CHECKED[environ["PATH_INFO"]](environ, start_response)
+
+
+def made():
+    return application
