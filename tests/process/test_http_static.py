@@ -8,6 +8,7 @@ import email.policy
 import gzip
 import http.client
 import os
+import re
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -485,3 +486,45 @@ def test_a_client_that_reads_late_gets_all(port: int, folder: Path) -> None:
         client.sendall(request + b"GET /media/a.txt HTTP/1.1\r\nHost: x\r\n\r\n" * 1000)
         answer: Any = b"".join(iter(lambda: client.recv(4096), b""))
     assert answer.partition(b"\r\n\r\n")[2] == (folder / "root" / "large.bin").read_bytes()
+
+
+def test_on_an_address_that_twisted_binds(folder: Path) -> None:
+    """The other engine says the same: files, ranges, conditions, copies, listings, redirects."""
+    here = folder / "by-twisted"
+    here.mkdir()
+    address = "address haproxy:tcp:0:interface=127.0.0.1"
+    (here / "appd.conf").write_text(CONFIGURATION.replace("address systemd:name=web", address))
+    (here / "root").symlink_to("../root")
+    (here / "current").symlink_to("../one")
+    running = Running([APPD, "run", str(here / "appd.conf")], here)
+    try:
+        running.wait_ready()
+        found = wait_until(lambda: re.search(r"port=(\d+)", running.errors), explain=lambda: running.errors)
+
+        def answer(path: str, *fields: str, method: str = "GET") -> tuple[bytes, bytes]:
+            lines = ["PROXY TCP4 192.0.2.1 192.0.2.2 1 2", f"{method} {path} HTTP/1.1", "Host: x", "Connection: close"]
+            with socket.create_connection(("127.0.0.1", int(found[1])), 10) as client:
+                client.sendall("".join(f"{one}\r\n" for one in (*lines, *fields, "")).encode())
+                head, _, body = b"".join(iter(lambda: client.recv(65536), b"")).partition(b"\r\n\r\n")
+            return head + b"\r\n", body
+
+        head, body = answer("/media/a.txt")
+        assert head.startswith(b"HTTP/1.1 200 ") and body == b"0123456789"
+        tag = re.search(rb"\r\nE[Tt]ag: (.*)\r\n", head)
+        assert tag is not None
+        assert answer("/media/a.txt", f"If-None-Match: {tag[1].decode()}")[0].startswith(b"HTTP/1.1 304 ")
+        assert answer("/media/a.txt", "Range: bytes=2-4")[1] == b"234"
+        assert answer("/media/large.bin")[1] == (folder / "root" / "large.bin").read_bytes()
+        head, body = answer("/media/large.bin", "Range: bytes=0-9,2000000-2000009")
+        assert b"multipart/byteranges" in head and body.count(b"Content-Range: bytes ") == 2
+        assert answer("/media/large.bin", "Range: bytes=2-99", method="HEAD")[1] == b""
+        assert gzip.decompress(answer("/media/app.js", "Accept-Encoding: gzip")[1]) == b"plain" * 100
+        assert b'href="./a.txt"' in answer("/listed/")[1]
+        assert b"\r\nLocation: /media/sub/?a=b\r\n" in answer("/media/sub?a=b")[0]
+        assert b"\r\nLocation: /media/%C3%A4?x=y\r\n" in answer("/old/%c3%a4?x=y")[0]
+        for path in ("/media/out", "/media/fifo", "/media/.secret", "/media/..%2fsecret"):
+            assert answer(path)[0].startswith(b"HTTP/1.1 404 ")
+        assert running.stop() == 0
+        assert "Traceback" not in running.errors
+    finally:
+        running.close()
