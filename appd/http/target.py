@@ -38,6 +38,10 @@ class Target(NamedTuple):
     query: str
 
 
+# RFC 1035, 2.3.4: no name is longer. What is remembered by host has a bound so.
+_LONGEST = 255
+
+
 def host_name(authority: str) -> str:
     """The host of an authority: lower case, without the port and a final dot.
 
@@ -47,13 +51,12 @@ def host_name(authority: str) -> str:
     host = _HOSTS.get(authority)
     if host is None:
         match = _AUTHORITY.match(authority.lower())
-        if match is None:
+        if match is None or len(match[1]) > _LONGEST:
             raise ValueError(f"{authority!r} is no host")
         host = match[1].removesuffix(".")
         if len(_HOSTS) >= _MOST_HOSTS:
             _HOSTS.clear()
-        if len(authority) < 256:
-            _HOSTS[authority] = host
+        _HOSTS[authority] = host
     return host
 
 

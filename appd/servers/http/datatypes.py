@@ -6,7 +6,8 @@ import re
 
 from appd.config.datatypes import dotted, one_of, path, placed
 from appd.http.fields import OF_THE_CONNECTION, is_token, is_value
-from appd.http.routing import host_name, segments_of
+from appd.http.routing import segments_of
+from appd.http.target import host_name
 
 __all__ = [
     "access_log",

@@ -10,9 +10,12 @@ from twisted.web import http
 
 from appd.http.accesslog import Answer, printable
 from appd.http.entrylog import tell_failure
+from appd.http.errors import Refused
 from appd.http.fields import OF_THE_CONNECTION, is_token, is_value
-from appd.http.routing import read_target, segments_of
+from appd.http.grammar import REQUEST_LINE
+from appd.http.routing import segments_of
 from appd.http.site import Mount
+from appd.http.target import read_target
 from appd.journal.entry import Value
 
 __all__ = ["Request"]
@@ -81,18 +84,18 @@ class Request(http.Request):
     def _route(self) -> None:
         try:
             path = self._read_head()
-        except ValueError:
+        except (Refused, ValueError):
             # Whoever frames one request badly may have framed the next one badly too.
             self.channel.persistent = False
             if self.clientproto not in (b"HTTP/1.1", b"HTTP/1.0"):
                 self.clientproto = b"HTTP/1.1"
             self.answer(http.BAD_REQUEST)
             return
-        if path == b"*":
+        if path == "*":
             self.setHeader(b"Content-Length", b"0")
             self.finish()
             return
-        segments = segments_of(path.decode("ascii"))
+        segments = segments_of(path)
         place = self._site.router.find(self._hostname, segments) if segments is not None else None
         if segments is None or place is None:
             self.answer(http.NOT_FOUND)
@@ -101,20 +104,23 @@ class Request(http.Request):
         self.segments, self.route_path = segments, mount.route.path
         self._site.serving[place](self, segments[len(self.route_path) :])
 
-    def _read_head(self) -> bytes:
+    def _read_head(self) -> str:
         """Checks the head and returns the path.
 
         Raises:
+            Refused: Its target or its host is none.
             ValueError: It deserves a 400.
         """
         headers = self.requestHeaders
         fields = [(name.decode("latin-1"), values) for name, values in headers.getAllRawHeaders()]
-        if self.clientproto not in (b"HTTP/1.1", b"HTTP/1.0") or not is_token(self.method.decode("latin-1")):
-            raise ValueError("an unknown version, or a method that is no token")
+        line = REQUEST_LINE.fullmatch(b" ".join((self.method, self.uri, self.clientproto)).decode("latin-1"))
+        if line is None:
+            raise ValueError("a request line that is none")
         for name, values in fields:
             if not is_token(name) or not all(is_value(one.decode("latin-1")) for one in values):
                 raise ValueError("a field that is none")
-        target = read_target(self.method, self.uri, self.clientproto, headers.getRawHeaders(b"host", []))
+        hosts = [one.decode("latin-1") for one in headers.getRawHeaders(b"host", [])]
+        target = read_target(line[1], line[2], int(line[3]), hosts)
         for name, _values in fields:
             # X_Y would arrive at an application as X-Y does, and Proxy as HTTP_PROXY, which programs look at.
             if "_" in name or name.lower() == "proxy":
