@@ -88,7 +88,10 @@ class Connection(Receiver):
         framing, self._to_send = frame(number, prepared.length, length, head_only=method == "HEAD", chunks=minor == 1)
         if self._to_send == TO_THE_END or (request is not None and self._is_last(request)):
             self.closing = True
-        about = self._origin.fields(server=not prepared.server, date=not prepared.date)
+        if prepared.date or prepared.server:
+            about = self._origin.fields(server=not prepared.server, date=not prepared.date)
+        else:
+            about = self._origin.fields()
         if self.closing:
             framing += "Connection: close\r\n"
         elif not minor:

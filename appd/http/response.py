@@ -47,7 +47,7 @@ _ORDINARY, _SECRET, _LENGTH, _DATE, _SERVER = range(5)
 _KINDS: dict[str, int] = {}
 _SPECIAL = {"content-length": _LENGTH, "date": _DATE, "server": _SERVER, "set-cookie": _SECRET}
 # Lines that were made. A response has mostly the fields that the one before it had.
-_LINES: dict[tuple[str, str], tuple[str, int]] = {}
+_LINES: dict[tuple[str, str], tuple[str, int, int]] = {}
 _LONGEST_LINE = 256
 
 
@@ -134,25 +134,27 @@ def prepare(fields: Fields) -> Prepared:
         Misuse: One cannot be sent, or is not the application's to send.
     """
     known = _LINES.get
+    text = ""
     length: int | None = None
     date = server = False
-    lines = []
     for field in fields:
         try:
             found = known(field)
         except TypeError:
             raise Misuse(f"{field!r} is no field: a tuple of two str is") from None
-        line, kind = _read(field) if found is None else found
-        lines.append(line)
+        line, kind, number = found or _read(field)
+        text += line
         if not kind:
             continue
         if kind == _LENGTH:
-            length = _read_length(field[1], length)
+            if length is not None:
+                raise Misuse("more than one Content-Length")
+            length = number
         elif kind == _DATE:
             date = True
         elif kind == _SERVER:
             server = True
-    return Prepared("".join(lines), length, date, server)
+    return Prepared(text, length, date, server)
 
 
 def without_length(prepared: Prepared) -> Prepared:
@@ -163,8 +165,8 @@ def without_length(prepared: Prepared) -> Prepared:
     )
 
 
-def _read(field: tuple[str, str]) -> tuple[str, int]:
-    """Judges a field. What is short and no secret is remembered."""
+def _read(field: tuple[str, str]) -> tuple[str, int, int]:
+    """Judges a field: its line, what it means, and the number that a Content-Length is."""
     if not isinstance(field, tuple) or len(field) != 2 or not isinstance(field[1], str):
         raise Misuse(f"{field!r} is no field: a tuple of two str is")
     name, value = field
@@ -173,12 +175,13 @@ def _read(field: tuple[str, str]) -> tuple[str, int]:
         kind = _learn(name)
     if _VALUE.fullmatch(value) is None:
         raise Misuse(f"the value of {name} has characters that it must not have: controls, or some beyond latin-1")
-    line = f"{name}: {value}\r\n"
-    if kind != _SECRET and len(line) <= _LONGEST_LINE:
+    found = f"{name}: {value}\r\n", kind, _read_length(value) if kind == _LENGTH else 0
+    # What is short and no secret is remembered.
+    if kind != _SECRET and len(found[0]) <= _LONGEST_LINE:
         if len(_LINES) >= _MOST:
             _LINES.clear()
-        _LINES[field] = (line, kind)
-    return line, kind
+        _LINES[field] = found
+    return found
 
 
 def _learn(name: str) -> int:
@@ -196,8 +199,8 @@ def _learn(name: str) -> int:
     return kind
 
 
-def _read_length(value: str, before: int | None) -> int:
-    if before is not None or not value.isdecimal() or not value.isascii() or len(value) > 18:
+def _read_length(value: str) -> int:
+    if not value.isdecimal() or not value.isascii() or len(value) > 18:
         raise Misuse(f"Content-Length {value!r}: one number of bytes is allowed")
     return int(value)
 
