@@ -19,7 +19,7 @@ The states are the two tables in `states`.
 
 from __future__ import annotations
 
-from appd.http.errors import Incomplete, Refused, WrongState
+from appd.http.errors import Incomplete, Misuse, Refused, WrongState
 from appd.http.receiving import Receiver
 from appd.http.request import Request
 from appd.http.response import BARE, NOTHING, TO_THE_END, Fields, Prepared, frame, prepare, status_line, without_length
@@ -43,7 +43,7 @@ class Connection(Receiver):
         requests: How many requests have come.
         closing: Whether the connection ends with the response that is being made, or has ended. Set it before `head` to
             have it so, as a drain does.
-        overrun: Bytes that the response had beyond its Content-Length; they were not sent.
+        overrun: Bytes that the last response had beyond its Content-Length; they were not sent.
     """
 
     __slots__ = ()
@@ -97,6 +97,7 @@ class Connection(Receiver):
         elif not minor:
             framing += "Connection: keep-alive\r\n"
         self._writing = WRITING[self._writing]["head"]
+        self.overrun = 0
         return f"{line}{about}{prepared.text}{framing}\r\n".encode("latin-1")
 
     def _is_last(self, request: Request) -> bool:
@@ -168,7 +169,7 @@ class Connection(Receiver):
         left = self._to_send
         data = b""
         if left is None:
-            data = f"0\r\n{prepare(trailers).text}\r\n".encode("latin-1") if trailers else b"0\r\n\r\n"
+            data = f"0\r\n{_trailers(trailers)}\r\n".encode("latin-1") if trailers else b"0\r\n\r\n"
         elif left > 0:
             self._close()
             raise Incomplete(f"the body is {left} bytes shorter than its Content-Length")
@@ -209,3 +210,10 @@ class Connection(Receiver):
     def cut(self) -> None:
         """Ends everything: the response cannot be completed, or the client has gone. The driver closes the socket."""
         self._close()
+
+
+def _trailers(fields: Fields) -> str:
+    prepared = prepare(fields)
+    if prepared.length is not None:
+        raise Misuse("Content-Length is no trailer")  # RFC 9110, 6.5.1
+    return prepared.text

@@ -15,6 +15,7 @@ from itertools import islice
 from typing import NoReturn
 
 from appd.http.errors import Refused
+from appd.http.fields import is_secret
 from appd.http.grammar import FIELD, REQUEST_LINE, VERSION
 from appd.http.limits import Limits
 from appd.http.request import Request
@@ -26,10 +27,8 @@ __all__ = ["Request", "check_field", "read_fields", "read_head", "scan"]
 _LINES: dict[str, tuple[str, str]] = {}
 _MOST_LINES = 2048
 _LONGEST_LINE = 256
-# Secrets, and what is never the same twice.
-_NOT_KEPT = frozenset(
-    {"authorization", "content-length", "cookie", "proxy-authorization", "x-forwarded-for", "x-request-id"}
-)
+# What is never the same twice. Nor are secrets kept.
+_NOT_KEPT = frozenset({"content-length", "x-forwarded-for", "x-request-id", "traceparent"})
 # Fields that exist once: a second one is a second opinion on where a body ends or whose request it is.
 _SINGLE = frozenset({"content-length", "host", "transfer-encoding"})
 
@@ -102,7 +101,7 @@ def _read_field(line: str) -> tuple[str, str]:
         raise ValueError
     name = match[1].lower()
     field = (name, match[2].rstrip("\t "))
-    if len(line) <= _LONGEST_LINE and name not in _NOT_KEPT:
+    if len(line) <= _LONGEST_LINE and name not in _NOT_KEPT and not is_secret(name):
         if len(_LINES) >= _MOST_LINES:
             _LINES.clear()
         _LINES[line] = field

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from appd.http.errors import Misuse
-from appd.http.fields import OF_THE_CONNECTION, is_token
+from appd.http.fields import OF_THE_CONNECTION, is_secret, is_token
 from appd.http.grammar import VTEXT
 
 __all__ = [
@@ -45,7 +45,7 @@ _MOST = 512
 # What a name means to the head: nothing, or one of these.
 _ORDINARY, _SECRET, _LENGTH, _DATE, _SERVER = range(5)
 _KINDS: dict[str, int] = {}
-_SPECIAL = {"content-length": _LENGTH, "date": _DATE, "server": _SERVER, "set-cookie": _SECRET}
+_SPECIAL = {"content-length": _LENGTH, "date": _DATE, "server": _SERVER}
 # Lines that were made. A response has mostly the fields that the one before it had.
 _LINES: dict[tuple[str, str], tuple[str, int, int]] = {}
 _LONGEST_LINE = 256
@@ -192,7 +192,7 @@ def _learn(name: str) -> int:
     if lower in OF_THE_CONNECTION:
         # PEP 3333, Other HTTP Features; RFC 9110, 7.6.1.
         raise Misuse(f"{name} is of the connection, which is not the application's")
-    kind = _SPECIAL.get(lower, _ORDINARY)
+    kind = _SPECIAL.get(lower, _SECRET if is_secret(lower) else _ORDINARY)
     if len(_KINDS) >= _MOST:
         _KINDS.clear()
     _KINDS[name] = kind

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from support.http1 import LIMITS, ORIGIN, connection
 
+from appd.http import head, response, target
 from appd.http.connection import CLOSED, END, NEED_DATA, PAUSED, Connection
 from appd.http.errors import Incomplete, Misuse, Refused, WrongState
 from appd.http.request import Request
@@ -77,6 +78,8 @@ def test_trailers_come_after_chunks():
     one.head(200)
     with pytest.raises(Misuse):
         one.end([("X", "a\r\nb")])
+    with pytest.raises(Misuse):
+        one.end([("Content-Length", "5")])
 
 
 def test_http_1_0_gets_the_end_of_the_connection_for_the_end_of_the_body():
@@ -145,6 +148,10 @@ def test_too_much_of_a_body_is_cut():
     assert one.body(b"!") == b""
     assert one.end() == b"" and one.overrun == 5
     assert one.idle
+    one.receive(GET)
+    one.next()
+    one.whole(200, (), b"hello")
+    assert one.overrun == 0
 
 
 def test_too_little_of_a_body_ends_the_connection():
@@ -352,6 +359,25 @@ def test_a_slow_head_is_not_looked_at_again_and_again():
     assert one._checked == len(b"GET / HTTP/1.1\r\n" + lines)
     one.receive(b"Host: a\r\n\r\n")
     assert one.next().host == "a"
+
+
+@pytest.mark.parametrize("name", ["Cookie", "Authorization", "Proxy-Authorization", "X-Api-Key", "X-CSRF-Token"])
+def test_secrets_are_not_kept(name):
+    """What is remembered of requests and responses is what everybody sends."""
+    asked(f"GET / HTTP/1.1\r\nHost: a\r\n{name}: hunter2\r\nX-Open: hunter3\r\n\r\n".encode())
+    asked().head(200, [(f"Set-{name}", "hunter2"), ("X-Open", "hunter3")])
+    assert "X-Open: hunter3" in head._LINES and ("X-Open", "hunter3") in response._LINES
+    assert "hunter2" not in repr(head._LINES) + repr(response._LINES)
+
+
+def test_what_is_remembered_has_bounds():
+    """Nobody fills the memory with fields, names, hosts or statuses of their own."""
+    for number in range(3000):
+        one = asked(f"GET / HTTP/1.1\r\nHost: h{number}\r\nX-{number}: y\r\nLong: {'x' * 300}\r\n\r\n".encode())
+        one.whole(f"200 {number}", [(f"X-{number}", "y"), ("Long", "x" * 300)], b"")
+    assert len(head._LINES) <= 2048 and len(target._HOSTS) <= 1024
+    assert max(map(len, head._LINES)) <= 256
+    assert max(len(response._LINES), len(response._KINDS), len(response._STATUS_LINES)) <= 512
 
 
 MISUSED = {
