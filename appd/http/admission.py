@@ -85,9 +85,7 @@ class Admission:
 
     def enter(self, share: Share) -> bool:
         """Begins a call, unless it has to wait. Whoever may begin calls `leave` at its end."""
-        if self.queued:
-            return False
-        return self._take(share)
+        return not self.queued and self._take(share)
 
     def _take(self, share: Share) -> bool:
         try:

@@ -93,6 +93,11 @@ class Client(Leaver):
         rest, self._preface = self._preface[proxied.used :], b""
         if proxied.source is not None:
             self.host, self.port = proxied.source
+            # Who comes by the proxy's UNIX socket is not by ours.
+            self.is_beyond = not self.host
+        if not self.server.count(self):
+            self.refuse(Refused(503, "too many connections"))
+            return False
         self.secure = bool(proxied.tls)
         self._phase = Phase.IDLE
         if rest:
@@ -121,7 +126,8 @@ class Client(Leaver):
                         self.finish()
                         return
                     continue
-                self._begin_body()
+                if not self._begin_body(event, worker):
+                    return
             elif event is NEED_DATA:
                 self._wait()
                 return
@@ -137,13 +143,22 @@ class Client(Leaver):
             elif not self._keep(event):  # type: ignore[arg-type]  # a part of the body
                 return
 
-    def _begin_body(self) -> None:
+    def _begin_body(self, request: Request, worker: Worker) -> bool:
+        """Lets the body come, unless the answer is there without it."""
+        wanted = self.server.wants_body(self, request)
+        if not wanted and self.connection.continue_due:
+            # Nothing has been sent of it, and with the answer the connection ends.
+            self._phase = Phase.ANSWERING
+            if self.server.answer(self, request, None, worker):
+                self.finish()
+            return False
         self._phase = Phase.BODY
-        self._upload = Upload(self.server.limits.upload_memory, self._began)
+        self._upload = Upload(self.server.limits.upload_memory, self._began, keep=wanted)
         if self.connection.continue_due:
             # A client that has no room for these few bytes sees no 100, and may send without it.
             with suppress(OSError):
                 self.sock.send(self.connection.go_on())
+        return True
 
     def _keep(self, data: bytes) -> bool:
         assert self._upload is not None

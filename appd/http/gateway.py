@@ -26,6 +26,9 @@ __all__ = ["Call", "FileWrapper"]
 _FAILED = b"500 Internal Server Error\n"
 _PLAIN = (("Content-Type", "text/plain; charset=utf-8"),)
 
+# Heads of responses that are remembered for each mount, and how long one may be.
+_MOST_HEADS, _LONGEST_HEAD = 256, 1024
+
 Fields = list[tuple[str, str]]
 
 
@@ -172,11 +175,26 @@ class Call:
                 exc_info = None
         elif self._head is not None:
             raise RuntimeError("the application called start_response twice, without exc_info")
+        try:
+            key = (status, *headers)
+            head = self._mount.heads.get(key)
+        except TypeError:  # not hashable, so none that was seen
+            key, head = None, None
+        self._head = head or self._make_head(status, headers, key)
+        return self.write
+
+    def _make_head(self, status: str, headers: Fields, key: Any) -> tuple[str, Prepared]:
         if type(status) is not str:
             raise TypeError(f"a status is str, not {type(status).__name__}")
         status_line(status)
-        self._head = (status, prepare(self._mount.with_headers(headers)))
-        return self.write
+        head = (status, prepare(self._mount.with_headers(headers)))
+        # Most responses of an application have one of a few heads. A cookie is a secret, and never the same twice.
+        if key is not None and len(head[1].text) <= _LONGEST_HEAD and "ookie" not in head[1].text:
+            heads = self._mount.heads
+            if len(heads) >= _MOST_HEADS:
+                heads.clear()
+            heads[key] = head
+        return head
 
     def write(self, data: bytes) -> None:
         """What start_response returns."""

@@ -13,6 +13,7 @@ from appd.http.peer import answer_of, credentials, fields_of, peer_text
 from appd.http.response import status_line
 from appd.http.sending import Gone, Sender
 from appd.http.target import host_name
+from appd.journal import DEBUG, WARNING
 
 if TYPE_CHECKING:
     from appd.http.forwarded import Claims
@@ -51,6 +52,8 @@ class Leaver(Sender):
     Attributes:
         mounted: The mount that answers.
         claims: What trusted proxies say of the request.
+        counted: The address that the connection is counted for; "" for none.
+        is_beyond: Whether the client is one of a proxy's UNIX socket.
         secure: Whether the client speaks TLS, as a proxy in front says.
 
     Resource handling: owns the socket until `close`.
@@ -64,8 +67,10 @@ class Leaver(Sender):
         "_request",
         "_upload",
         "claims",
+        "counted",
         "door",
         "host",
+        "is_beyond",
         "mounted",
         "port",
         "secure",
@@ -78,6 +83,8 @@ class Leaver(Sender):
         self.port = port
         self.mounted: Mounted | None = None
         self.claims: Claims | None = None
+        self.counted = ""
+        self.is_beyond = False
         self.secure = False
         self._phase = Phase.IDLE
         self._upload: Any = None
@@ -108,9 +115,20 @@ class Leaver(Sender):
                 return False
         if (self.mounted or self.server).access_log != "off":
             self._log_access(self.status)
+        if self.connection.overrun:
+            self._tell_overrun()
         self.status = self.sent = 0
         self._request = self.mounted = self.claims = None
         return True
+
+    def _tell_overrun(self) -> None:
+        beyond, self.connection.overrun = self.connection.overrun, 0
+        if self._request is not None:
+            fields = self.log_fields(self._request)
+            what = (
+                f"{fields['HTTP_METHOD']!s} {fields['HTTP_PATH']!s}: {beyond} bytes beyond Content-Length were not sent"
+            )
+            self.server.log.write(what, WARNING, LOGGER="appd.wsgi", **fields)
 
     def plain(self, status: int, *fields: tuple[str, str]) -> bool:
         """Answers with a small page that names the status.
@@ -127,6 +145,8 @@ class Leaver(Sender):
 
     def refuse(self, refused: Refused) -> None:
         """Answers what the client must not do, and ends the connection."""
+        peer = peer_text(*self.far) or "a UNIX peer"
+        self.server.log.write(f"{peer} is refused: {refused}", DEBUG, LOGGER="appd.http", APPD_SERVER=self.server.name)
         try:
             self.send(self.connection.refusal(refused))
         except Gone:
@@ -288,12 +308,11 @@ class Leaver(Sender):
 
     def describe_peer(self, environ: dict[str, Any]) -> None:
         """Adds the address, or who is at the other end of a UNIX socket."""
-        claims = self.claims
-        secure = self.secure
+        claims, secure, host, port = self.claims, self.secure, self.host, self.port
         if claims is not None:
             secure = claims.scheme == "https" if claims.scheme else secure
             _describe_claims(claims, environ, secure=secure)
-        host, port = self.far
+            host, port = self.far
         environ["REMOTE_ADDR"] = host
         if port:
             environ["REMOTE_PORT"] = str(port)

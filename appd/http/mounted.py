@@ -50,8 +50,11 @@ class Mounted:
     Attributes:
         access_log: `off`, `journal` or `combined`.
         depth: How many segments its path has.
+        wants_body: Whether it looks at bodies of requests.
         script_name: Its path, decoded, a character a byte.
     """
+
+    wants_body = False
 
     def __init__(self, mount: Mount) -> None:
         self.access_log = mount.access_log
@@ -152,12 +155,20 @@ class Application(Mounted):
         mount: What the file says of it.
         serves: The application.
         lane: What runs its calls.
+
+    Attributes:
+        application: What is called.
+        share: Its share of the threads.
+        heads: Heads of responses that were checked: what the application gave → what is sent.
     """
+
+    wants_body = True
 
     def __init__(self, mount: Mount, serves: Wsgi, lane: Lane) -> None:
         super().__init__(mount)
         self.application = serves.application
         self.share = lane.admission.share(serves.threads)
+        self.heads: dict[Any, Any] = {}
         self._lane = lane
 
     def answer(self, client: Client, request: Request, found: Found, body: IO[bytes] | None, worker: Worker) -> bool:

@@ -111,7 +111,7 @@ class Sender:
         if len(body) < _LARGE or self._out is not None:
             self.send(connection.whole(status, fields, body))
             self.status = status_line(status)[0]
-            self.sent = len(body)
+            self.sent = len(body) - connection.overrun
             return
         head = connection.head(status, fields, len(body))
         body = connection.body(body)

@@ -169,6 +169,7 @@ class Server:
         self._told: dict[str, float] = {}
         self._full = False
         self._telling = Lock()
+        self._counting = Lock()
 
     # Sockets.
 
@@ -212,14 +213,10 @@ class Server:
         limits = self.limits
         self.clients.add(client)
         self.total += 1
-        most = limits.connections_per_peer
-        if most and client.host:
-            count = self._peers[client.host] = self._peers.get(client.host, 0) + 1
-            if count > most:
-                self._tell("peer", f"more than {most} connections (connections-per-peer) from {client.host}")
-                self.lane.admit(client)
-                client.turn_away()
-                return
+        if not self.proxy_protocol and not self.count(client):
+            self.lane.admit(client)
+            client.turn_away()
+            return
         if self.proxy_protocol and not self.trusted.holds(client.host):
             self._tell("untrusted", f"{client.host or 'a UNIX peer'} is not trusted to say who it speaks for")
             client.close()
@@ -237,15 +234,30 @@ class Server:
             self.lane.deadlines.put(client, time.monotonic() + _LINGER)
         self._changed()
 
+    def count(self, client: Leaver) -> bool:
+        """Counts a connection for its peer, which is known by now.
+
+        Returns:
+            Whether it is not one too many.
+        """
+        most = self.limits.connections_per_peer
+        if not most or not client.host:
+            return True
+        client.counted = client.host
+        with self._counting:
+            count = self._peers[client.host] = self._peers.get(client.host, 0) + 1
+        if count > most:
+            self._tell("peer", f"more than {most} connections (connections-per-peer) from {client.host}")
+        return count <= most
+
     def lost(self, client: Leaver) -> None:
         """A connection has ended."""
         self.clients.discard(client)
-        if self.limits.connections_per_peer and client.host:
-            left = self._peers.get(client.host, 1) - 1
-            if left:
-                self._peers[client.host] = left
-            else:
-                self._peers.pop(client.host, None)
+        if client.counted:
+            with self._counting:
+                self._peers[client.counted] -= 1
+                if not self._peers[client.counted]:
+                    del self._peers[client.counted]
         if self._full:
             self._reopen()
         self._changed()
@@ -293,22 +305,13 @@ class Server:
             Gone: The client gets nothing more.
         """
         self.requests += 1
-        key = (request.host, request.path)
-        if self.trusted:
-            try:
-                claims = client.claims = read_claims(request.named, client.host, self.trusted)
-            except Refused as refused:
-                client.refuse(refused)
-                return False
-            if claims is not None and claims.authority:
-                key = (host_name(claims.authority), request.path)
-        found = self._found.get(key)
-        if found is None:
-            found = self._find(key)
         try:
+            found = self._find_for(client, request)
             if found is not None:
                 client.mounted = found.mounted
                 return found.mounted.answer(client, request, found, body, worker)
+            if body is not None:
+                body.close()
             client.claim()
             if request.path == "*":
                 client.send_whole(200, (), b"")
@@ -316,6 +319,9 @@ class Server:
             return client.plain(404)
         except Gone:
             raise
+        except Refused as refused:
+            client.refuse(refused)
+            return False
         except Incomplete:
             client.cut()
         except Exception as error:
@@ -326,6 +332,22 @@ class Server:
                 return client.plain(500)
             client.cut()
         return client.complete()
+
+    def wants_body(self, client: Client, request: Request) -> bool:
+        """Whether what answers a request looks at its body."""
+        try:
+            found = self._find_for(client, request)
+        except Refused:
+            return False
+        return found is not None and found.mounted.wants_body
+
+    def _find_for(self, client: Client, request: Request) -> Found | None:
+        key = (request.host, request.path)
+        if self.trusted and not client.is_beyond:
+            claims = client.claims = read_claims(request.named, client.host, self.trusted)
+            if claims is not None and claims.authority:
+                key = (host_name(claims.authority), request.path)
+        return self._found.get(key) or self._find(key)
 
     def _find(self, key: tuple[str, str]) -> Found | None:
         host, path = key

@@ -18,6 +18,7 @@ class Upload:
     Args:
         memory: Bytes that are kept in memory.
         began: When it was begun, in seconds.
+        keep: Whether anybody reads it; else it is only counted.
 
     Attributes:
         length: How many bytes there are.
@@ -26,12 +27,13 @@ class Upload:
     Resource handling: owns the file until `close`; a temporary file has no name and goes with it.
     """
 
-    __slots__ = ("_file", "_memory", "began", "length")
+    __slots__ = ("_file", "_keep", "_memory", "began", "length")
 
-    def __init__(self, memory: int, began: float) -> None:
+    def __init__(self, memory: int, began: float, *, keep: bool = True) -> None:
         self.length = 0
         self.began = began
         self._memory = memory
+        self._keep = keep
         self._file: IO[bytes] = BytesIO()
 
     def add(self, data: bytes) -> None:
@@ -41,6 +43,8 @@ class Upload:
             OSError: There is no room for it.
         """
         self.length += len(data)
+        if not self._keep:
+            return
         if self.length > self._memory and isinstance(self._file, BytesIO):
             file = TemporaryFile()  # noqa: SIM115  # as long as the upload
             file.write(self._file.getvalue())
