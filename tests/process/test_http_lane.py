@@ -157,7 +157,9 @@ def site(start: Callable[..., Running], tmp_path: Path) -> Any:
             family, where = socket.AF_UNIX, str(tmp_path / "bound")
             address = where
         text = CONFIGURATION.format(address=address, limits=limits).replace("<http web>", f"<http web>\n{extra}")
-        running = start(text, *passed, arguments=("--single",)).wait_ready()
+        running = start(
+            text, *passed, arguments=("--single",), environ={"STATE_DIRECTORY": str(tmp_path / "run0" / "state")}
+        ).wait_ready()
         made.append(Site(running, tmp_path / "run0", family, where))
         return made[-1]
 
@@ -461,6 +463,17 @@ def _link(path: Path) -> str:
         return os.readlink(path)
     except OSError:
         return ""
+
+
+def test_debug(site: Any) -> None:
+    """An error of the application is kept as a report; the log says which, the client nothing."""
+    served = site(extra="debug on")
+    assert served.ask("/busy?none").startswith(b"HTTP/1.1 500 ")
+    (entry,) = wait_until(lambda: served.entries(LOGGER="appd.wsgi"))
+    name = entry["MESSAGE"].partition("(report ")[2].partition(")")[0]
+    text = (served.folder / "state" / "errors" / f"{name}.txt").read_text()
+    assert "'PATH_INFO': '/busy'" in text
+    assert "could not convert string to float" in text
 
 
 def test_half_closed(site: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ from twisted.internet import defer
 
 from appd.http.entrylog import EntryLog
 from appd.http.lane import Lane
+from appd.http.report import Reports
 from appd.http.server import Door, Server
 from appd.http.site import Site
 from appd.interfaces import Section
@@ -49,7 +51,8 @@ class HttpService(ServerService):
         )
         log: EntryLog = host.log or EventLog()
         self._lane = _lane_of(host, log)
-        self.engine = Server(name, site, self._lane, log, self._changed_somewhere)
+        reports = Reports(os.environ.get("STATE_DIRECTORY", "").partition(":")[0]) if site.debug else None
+        self.engine = Server(name, site, self._lane, log, self._changed_somewhere, reports)
         self._all = _AllConnections(self.engine, lambda: self.changed())
         self.connections = self._all
         self._many = processes == "all" and getattr(host.settings, "workers", 1) > 1
