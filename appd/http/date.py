@@ -15,11 +15,11 @@ _MONTH = "|".join(_MONTHS)
 _TIME = r"(?P<hour>[0-9]{2}):(?P<minute>[0-9]{2}):(?P<second>[0-9]{2})"
 _FORMS = (
     # Sun, 06 Nov 1994 08:49:37 GMT
-    re.compile(rf"(?:{'|'.join(_DAYS)}), (?P<day>[0-9]{{2}}) (?P<month>{_MONTH}) (?P<year>[0-9]{{4}}) {_TIME} GMT"),
+    rf"(?:{'|'.join(_DAYS)}), (?P<day>[0-9]{{2}}) (?P<month>{_MONTH}) (?P<year>[0-9]{{4}}) {_TIME} GMT",
     # Sunday, 06-Nov-94 08:49:37 GMT
-    re.compile(rf"[MTWFS][a-z]+day, (?P<day>[0-9]{{2}})-(?P<month>{_MONTH})-(?P<year>[0-9]{{2}}) {_TIME} GMT"),
+    rf"[MTWFS][a-z]+day, (?P<day>[0-9]{{2}})-(?P<month>{_MONTH})-(?P<year>[0-9]{{2}}) {_TIME} GMT",
     # Sun Nov  6 08:49:37 1994
-    re.compile(rf"(?:{'|'.join(_DAYS)}) (?P<month>{_MONTH}) (?P<day>[0-9 ][0-9]) {_TIME} (?P<year>[0-9]{{4}})"),
+    rf"(?:{'|'.join(_DAYS)}) (?P<month>{_MONTH}) (?P<day>[0-9 ][0-9]) {_TIME} (?P<year>[0-9]{{4}})",
 )
 
 
@@ -47,7 +47,7 @@ def parse_date(text: str, now: Callable[[], float] = time.time) -> int | None:
         Seconds since the epoch, or None when it is no date, in which case the field is ignored.
     """
     for form in _FORMS:
-        match = form.fullmatch(text)
+        match = re.fullmatch(form, text)
         if match is not None:
             break
     else:

@@ -11,6 +11,7 @@ complete, the verdict is the same however the bytes arrive.
 
 from __future__ import annotations
 
+import re
 from itertools import islice
 from typing import NoReturn
 
@@ -237,7 +238,7 @@ def _check_request_line(line: str) -> None:
     if len(parts) != 3:
         raise Refused(400, "a request line of other than three parts")
     method, target, version = parts
-    if VERSION.fullmatch(version) and version not in ("HTTP/1.0", "HTTP/1.1"):
+    if re.fullmatch(VERSION, version) and version not in ("HTTP/1.0", "HTTP/1.1"):
         # HTTP/2 begins with "PRI * HTTP/2.0" (RFC 9113, 3.4).
         raise Refused(505, f"{version} is not spoken here")
     if not REQUEST_LINE.fullmatch(f"GET / {version}"):
