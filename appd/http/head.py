@@ -22,7 +22,7 @@ from appd.http.limits import Limits
 from appd.http.request import Request
 from appd.http.target import known_host, read_target
 
-__all__ = ["Request", "check_field", "read_fields", "read_head", "scan"]
+__all__ = ["check_field", "read_fields", "read_head", "scan"]
 
 # Field lines that were read. Any thread may write; whoever finds it full empties it.
 _LINES: dict[str, tuple[str, str]] = {}

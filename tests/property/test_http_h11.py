@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from support.h11_view import TAKEN, Seen, by_h11, by_us, differ
 from support.http1 import CORPORA, LIMITS, cases, connection
 
+from appd.http.connection import END, NEED_DATA
 from appd.http.request import Request
 
 TOKENS = st.text(alphabet="abcXYZ019-_!#$%&'*+.^`|~", min_size=1, max_size=12)
@@ -134,3 +135,67 @@ def test_h11_reads_our_responses(method, status, fields, parts, has_length, kept
         (name.lower(), value) for name, value in fields
     ]
     assert (client.our_state is h11.MUST_CLOSE) == one.closing == (not kept)
+
+
+EXCHANGES = st.lists(
+    st.tuples(
+        st.sampled_from(["GET", "HEAD", "POST"]),
+        st.lists(st.binary(min_size=1, max_size=20), max_size=3),  # the body of the request, in chunks
+        st.booleans(),  # whether its length is known
+        st.lists(st.binary(max_size=20), max_size=3),  # the body of the response
+        st.sampled_from(["whole", "length", "chunks"]),
+        st.sampled_from([200, 204, 304, 404]),
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+@settings(max_examples=200)
+@given(EXCHANGES, st.lists(st.integers(1, 60), min_size=1, max_size=5))
+def test_conversations(exchanges, steps):
+    """Requests that h11 writes, pipelined and cut anywhere, each with its response, which h11 reads as the answer to it."""
+    sent, wanted = b"", []
+    for method, parts, known, *_ in exchanges:
+        body = b"".join(parts)
+        framing = ("Content-Length", str(len(body))) if known or not parts else ("Transfer-Encoding", "chunked")
+        # A new one each time: h11 does not pipeline.
+        writer = h11.Connection(h11.CLIENT)
+        sent += writer.send(h11.Request(method=method, target="/", headers=[("Host", "a"), framing]))
+        sent += b"".join(writer.send(h11.Data(data=one)) for one in parts) + writer.send(h11.EndOfMessage())
+        wanted.append(body)
+    one, answers, bodies, at, turn = connection(LIMITS), [], [], 0, 0
+    while len(answers) < len(exchanges):
+        event = one.next()
+        if event is NEED_DATA:
+            step = steps[turn % len(steps)]
+            turn, at = turn + 1, at + step
+            one.receive(sent[at - step : at])
+        elif isinstance(event, bytes):
+            bodies[-1] += event
+        elif isinstance(event, Request):
+            bodies.append(b"")
+        if event is END or (isinstance(event, Request) and event.length == 0):
+            answers.append(respond(one, exchanges[len(answers)]))
+    assert bodies == wanted
+    assert one.idle and not one.closing and at >= len(sent)
+    for (method, _parts, _known, parts, _how, status), answer in zip(exchanges, answers, strict=True):
+        client = h11.Connection(h11.CLIENT)
+        client.send(h11.Request(method=method, target="/", headers=[("Host", "a")]))
+        client.send(h11.EndOfMessage())
+        client.receive_data(answer)
+        response, received = client.next_event(), b""
+        while isinstance(event := client.next_event(), h11.Data):
+            received += bytes(event.data)
+        assert response.status_code == status and isinstance(event, h11.EndOfMessage)
+        assert received == (b"" if method == "HEAD" or status in (204, 304) else b"".join(parts))
+        assert client.trailing_data == (b"", False), "bytes behind a response"
+
+
+def respond(one, exchange) -> bytes:
+    """A response, in one of the ways in which one can be made."""
+    *_, parts, how, status = exchange
+    if how == "whole":
+        return one.whole(status, (), b"".join(parts))
+    sent = one.head(status, (), sum(map(len, parts)) if how == "length" else None)
+    return sent + b"".join([one.body(part) for part in parts]) + one.end()
