@@ -5,9 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 FILE ?= etc/appd.conf
 BIND ?= 127.0.0.1:8080
+FUZZ_SECONDS ?= 300
 SOURCES := $(shell find appd twisted -type f -not -name '*.pyc' -not -name dropin.cache)
 
-.PHONY: help run test test-all test-oldest test-trixie lint quick install bench clean
+.PHONY: help run test test-all test-oldest test-trixie lint quick install bench fuzz clean
 
 help:
 	@echo 'make run       serve $(FILE) on $(BIND)'
@@ -16,6 +17,7 @@ help:
 	@echo 'make quick     the tests without a booted systemd'
 	@echo 'make install   $(VENV) with appd and all its extras'
 	@echo 'make bench     the measurements of bench/, beside other servers'
+	@echo 'make fuzz      the core of HTTP fuzzed for $(FUZZ_SECONDS) seconds'
 
 run: $(VENV)/.installed
 	@echo 'appd serves $(FILE) on http://$(BIND)/ - Ctrl-C stops it'
@@ -97,6 +99,13 @@ bench: $(VENV)/.installed .venv-bench/.installed
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python bench/adopt.py $(BENCH)
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python bench/memory.py $(BENCH)
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python bench/restart.py $(BENCH)
+
+# What it finds is written to .cache/fuzz/ and belongs into tests/corpora/.
+fuzz: $(VENV)/.installed
+	$(BIN)/python packaging/dependencies fuzz | xargs -d '\n' $(BIN)/python -m pip install --quiet
+	@mkdir -p .cache/fuzz/http1
+	nice $(BIN)/python tests/fuzz/http1.py .cache/fuzz/http1 -max_total_time=$(FUZZ_SECONDS) -max_len=2048 \
+	    -artifact_prefix=.cache/fuzz/
 
 clean:
 	rm -rf $(VENV) .venv-oldest .venv-trixie .venv-bench build dist .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

@@ -31,7 +31,7 @@ def check(path: str, unit_folder: str | None, out: TextIO) -> int:
     Raises:
         ConfigurationError: Every problem at once.
     """
-    from appd.worker import build
+    from appd.assembly import build
 
     # Hosted code is imported: no bytecode beside it, and what it prints is no part of the verdict.
     sys.dont_write_bytecode = True

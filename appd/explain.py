@@ -44,7 +44,7 @@ def explain(path: str, *, as_json: bool = False) -> str:
         ConfigurationError: The file is wrong.
     """
     inheritance = inherit()
-    from appd.worker import build
+    from appd.assembly import build
 
     # Hosted code is imported: no bytecode beside it, and what it prints is no part of the table.
     sys.dont_write_bytecode = True
@@ -71,7 +71,7 @@ def rows(built: Any, inheritance: Inheritance, units: Iterable[SocketUnit]) -> l
     """The rows of the table.
 
     Args:
-        built: What `appd.worker.build` made.
+        built: What `appd.assembly.build` made.
         inheritance: What systemd passed.
         units: The .socket units of the service.
     """

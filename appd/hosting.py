@@ -13,9 +13,11 @@ import os
 import signal
 import sys
 import traceback
+import zlib
 from collections.abc import Callable, Mapping, MutableMapping
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import UnionType
+from types import ModuleType, UnionType
 from typing import Any, Union, get_origin, get_type_hints
 
 from appd.config.datatypes import switch
@@ -92,7 +94,7 @@ def load(dotted: str, settings: Settings, attribute: str, number: int = 0) -> An
     """Imports hosted code.
 
     Args:
-        dotted: `package.module:name`.
+        dotted: `package.module:name`, or `/path/file.py:name`.
         settings: The section that names it.
         attribute: The key that does.
         number: Which value of the key.
@@ -105,8 +107,9 @@ def load(dotted: str, settings: Settings, attribute: str, number: int = 0) -> An
     """
     from importlib import import_module
 
-    module_name, _, path = dotted.partition(":")
-    module = call(f"{dotted} cannot be imported", lambda: import_module(module_name), settings, attribute, number)
+    module_name, _, path = dotted.rpartition(":")
+    importing = _import_file if "/" in module_name else import_module
+    module = call(f"{dotted} cannot be imported", lambda: importing(module_name), settings, attribute, number)
     found = module
     for part in path.split("."):
         try:
@@ -117,6 +120,31 @@ def load(dotted: str, settings: Settings, attribute: str, number: int = 0) -> An
                 settings.problem(f"{dotted}: {module_name} ({where}) has no {path!r}", attribute, number)
             ) from None
     return found
+
+
+def _import_file(path: str) -> ModuleType:
+    """Imports a file that need not lie on the module search path, once."""
+    from importlib.util import module_from_spec, spec_from_loader
+
+    # Two files may be called wsgi.py, and a module of that name may be installed besides.
+    name = f"{Path(path).stem}_{zlib.crc32(os.fsencode(path)):08x}"
+    if name in sys.modules:
+        return sys.modules[name]
+    # What lies beside it is found as if it were started as a script, but nothing is hidden by it.
+    folder = os.path.dirname(path)
+    if folder not in sys.path:
+        sys.path.append(folder)
+    spec = spec_from_loader(name, SourceFileLoader(name, path))
+    assert spec is not None, "a loader that is given makes a spec"
+    module = module_from_spec(spec)
+    # Before it runs, as import does it: what it defines names its module, and looks it up.
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)  # type: ignore[union-attr]  # the one above
+    except BaseException:
+        sys.modules.pop(name, None)
+        raise
+    return module
 
 
 def call(what: str, hosted: Callable[[], Any], settings: Settings, attribute: str, number: int = 0) -> Any:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from appd.address import Address
     from appd.config.settings import Settings
+    from appd.journal import Log
     from appd.listeners import Listener
 
 __all__ = ["Host", "IDrainable", "IServerType", "Section"]
@@ -23,11 +24,15 @@ class Host(NamedTuple):
         reactor: The reactor.
         threads: A twisted.python.threadpool.ThreadPool for blocking calls. The process starts and stops it.
         settings: The settings of the file as a whole.
+        log: The log of the process; None where there is none yet (`appd check`).
+        shared: What servers of the process share among themselves, by dotted name of whoever put it there.
     """
 
     reactor: Any
     threads: Any
     settings: Settings
+    log: Log | None = None
+    shared: dict[str, Any] = {}  # noqa: RUF012  # whoever makes a Host gives it its own
 
 
 class Section(NamedTuple):
@@ -48,6 +53,7 @@ class IServerType(Interface):
     """A named factory of servers, as zope.app.twisted had it; `appd.servers.ServerType` is the usual one."""
 
     kinds: frozenset[str] = Attribute("The kinds of socket it serves: of `stream` and `datagram`.")
+    limits: frozenset[str] = Attribute("The keys of `<limits>` that it has a use for; without the attribute none.")
 
     def create(
         name: str,

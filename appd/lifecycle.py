@@ -125,9 +125,14 @@ class Lifecycle(MultiService):
         Args:
             interval: How often, in seconds.
         """
-        self._watchdog = LoopingCall(self._notifier.tell, watchdog=True)
+        self._watchdog = LoopingCall(self._beat)
         self._watchdog.clock = self._reactor
         self._watchdog.start(interval)
+
+    def _beat(self) -> None:
+        # A server with threads of its own may hang while the reactor turns.
+        if all(server.alive() for server in self.group.servers):
+            self._notifier.tell(watchdog=True)
 
     def _listen_failed(self, failure: Any) -> None:
         error = failure.value if failure.check(AppdError) else AppdError(str(failure.value))
@@ -202,13 +207,14 @@ class Lifecycle(MultiService):
         return waiting
 
     def _begin_stop(self) -> defer.Deferred[Any]:
-        # What failed before it was ready has been told, and is what people should read.
-        self._notifier.tell(stopping=True, status="stopping" if self.ready else None)
-        _log.info("stopping", message_id="b1f02d5c8e8b4a4fb6a3f4f3f0f3c9ae")
         if self._status_due is not None:
             self._status_due.cancel()
             self._status_due = None
+        # First, so that whoever is told that we stop meets a server that drains.
         stopped: defer.Deferred[Any] = defer.maybeDeferred(super().stopService)
+        # What failed before it was ready has been told, and is what people should read.
+        self._notifier.tell(stopping=True, status="stopping" if self.ready else None)
+        _log.info("stopping", message_id="b1f02d5c8e8b4a4fb6a3f4f3f0f3c9ae")
         return stopped.addBoth(self._stopped)
 
     def leave_at_once(self) -> None:

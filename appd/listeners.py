@@ -83,6 +83,24 @@ class _SocketListener:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.address} {self.kind}>"
 
+    def duplicate(self) -> socket.socket:
+        """A duplicate of the socket, non-blocking, for who serves it without Twisted; the caller closes it.
+
+        Raises:
+            HostError: As `prepare`.
+            ConfigurationError: As `prepare`.
+        """
+        self.prepare()
+        made = socket.fromfd(self._fd(), self.family, socket.SOCK_STREAM)
+        made.setblocking(False)
+        return made
+
+    def prepare(self) -> None:
+        """See `Listener.prepare`."""
+
+    def _fd(self) -> int:
+        raise NotImplementedError
+
     def _listen(self, fd: int, reactor: Any, serves: Any, connections: Connections) -> Any:
         from appd import ports
 
@@ -111,7 +129,10 @@ class InheritedListener(_SocketListener):
         """The socket is there."""
 
     def listen(self, reactor: Any, serves: Any, connections: Connections) -> Any:
-        return self._listen(self.socket.fd, reactor, serves, connections)
+        return self._listen(self._fd(), reactor, serves, connections)
+
+    def _fd(self) -> int:
+        return self.socket.fd
 
     def release(self) -> None:
         """The socket is systemd's."""
@@ -144,7 +165,10 @@ class KeptListener(_SocketListener):
         """The socket is there."""
 
     def listen(self, reactor: Any, serves: Any, connections: Connections) -> Any:
-        return self._listen(self._kept.fd, reactor, serves, connections)
+        return self._listen(self._fd(), reactor, serves, connections)
+
+    def _fd(self) -> int:
+        return self._kept.fd
 
     def release(self) -> None:
         """The socket is the supervisor's."""
@@ -200,8 +224,11 @@ class BoundListener(_SocketListener):
 
     def listen(self, reactor: Any, serves: Any, connections: Connections) -> Any:
         self.prepare()
+        return self._listen(self._fd(), reactor, serves, connections)
+
+    def _fd(self) -> int:
         assert self._socket is not None
-        return self._listen(self._socket.fileno(), reactor, serves, connections)
+        return self._socket.fileno()
 
     def release(self) -> None:
         if self._socket is not None:

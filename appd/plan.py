@@ -192,6 +192,7 @@ def _server(
     except ConfigurationError as error:
         problems += [one._replace(place=one.place or settings.place) for one in error.problems]
         return None
+    problems += _unused_limits(settings, name, getattr(server_type, "limits", frozenset()))
     kinds: frozenset[str] = getattr(server_type, "kinds", frozenset({"stream"}))
     listeners: list[Listener] = []
     for number, address in enumerate(settings.address):
@@ -229,6 +230,17 @@ def _not_kept(address: Address, found: Sequence[Listener], inheritance: Inherita
         f"idle-exit is for sockets that systemd keeps, and {address} is bound by appd: "
         "have a .socket unit listen there and write systemd:name=…, or remove idle-exit"
     )
+
+
+def _unused_limits(settings: Settings, name: str, used: frozenset[str]) -> list[Problem]:
+    limits = settings.limits
+    written = limits.places if limits is not None else {}
+    takes = ", ".join(sorted(used)) or "none"
+    return [
+        limits.problem(f"server {name!r}: {key} is no limit of <{settings.section_type}>, which has {takes}", attribute)
+        for attribute in written
+        if (key := attribute.replace("_", "-")) not in used
+    ]
 
 
 def _named_sockets(

@@ -80,14 +80,17 @@ class Connections:
         """Notes that a connection has ended."""
         self._open.discard(transport)
         self._changed()
-        if not self._open:
+        self._tell_if_none()
+
+    def _tell_if_none(self) -> None:
+        if not len(self):
             waiting, self._waiting = self._waiting, []
             for one in waiting:
                 one.callback(None)
 
     def when_none(self) -> defer.Deferred[None]:
         """Fires when no connection is open; it may be cancelled."""
-        if not self._open:
+        if not len(self):
             return defer.succeed(None)
         waiting: defer.Deferred[None] = defer.Deferred(lambda one: self._waiting.remove(one))
         self._waiting.append(waiting)

@@ -154,6 +154,10 @@ class ServerService(Service):
             where=", ".join(f"{one.where} ({one.address})" for one in self.listeners),
         )
 
+    def alive(self) -> bool:
+        """Whether what serves still turns, where that is not the reactor; who is not alive for long is replaced."""
+        return True
+
     def stop_accepting(self) -> None:
         """Takes no further connection or datagram. The sockets stay open: both wait in the queue of the socket."""
         for port in self._ports:

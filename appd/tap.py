@@ -57,7 +57,7 @@ def makeService(options: Options) -> MultiService:
     """
     from twisted.internet import reactor
 
-    from appd import worker
+    from appd import assembly, worker
     from appd.config import load
     from appd.journal import Log
 
@@ -71,10 +71,12 @@ def makeService(options: Options) -> MultiService:
         inheritance = inherit()
         settings = load(options["config"])
         worker.configure_log(log, settings)
-        built = worker.build(settings, inheritance, options["binds"], reactor)
+        # Without a log of appd's, servers log events, which go where twistd was told.
+        keeps = _keeps_twistd_log(options)
+        built = assembly.build(settings, inheritance, options["binds"], reactor, None if keeps else log)
         worker.tell_warnings(log, built, supervised=False)
-        service = _TwistdWorker(reactor, log, signals, _keeps_twistd_log(options))
-        service.lifecycle = worker.compose(
+        service = _TwistdWorker(reactor, log, signals, keeps)
+        service.lifecycle = assembly.compose(
             built, notifier, reactor, failed=service.failed, finished=lambda: service.drain()
         )
         service.lifecycle.setServiceParent(service)

@@ -1,7 +1,6 @@
 """The composition root of one worker: file → settings → plan → servers → reactor.
 
-The same steps serve `appd run`, the twistd plugin and `appd check`; each stops where it has what it needs. Twisted is
-imported here and after, never before the descriptors are taken over.
+Twisted is imported here and after, never before the descriptors are taken over.
 """
 
 from __future__ import annotations
@@ -12,12 +11,13 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from appd.activation import Inheritance, inherit
 from appd.address import Address
+from appd.assembly import Built, build, compose
 from appd.config import Settings, load_kept
-from appd.errors import EX_OK, AppdError, ConfigurationError, Problem
+from appd.errors import EX_OK, AppdError
 from appd.notify import MARK, Notifier
 from appd.signals import Stopped, StopSignals
 from appd.supervisor.spawn import CHANNEL, STACKS
@@ -26,113 +26,13 @@ from appd.wear import INTERVAL, Wear
 if TYPE_CHECKING:
     from appd.journal import Log
     from appd.lifecycle import Lifecycle
-    from appd.plan import Plan
 
-__all__ = ["Built", "build", "compose", "report", "run"]
+__all__ = ["report", "run"]
 
 _ERROR, _WARNING = 3, 4
 # How long after it has begun to serve a worker keeps the validated file, in seconds.
 _KEEP_AFTER = 3.0
 NO_RELOAD = "SIGHUP: reload needs the supervisor; `systemctl restart` reads the file again"
-
-
-class Built(NamedTuple):
-    """Servers that are made and not started.
-
-    Attributes:
-        settings: The settings of the file.
-        plan: Which sockets each has.
-        services: Server name → its service, in the order of starting.
-        threads: The pool for blocking applications, not started.
-    """
-
-    settings: Settings
-    plan: Plan
-    services: Mapping[str, Any]
-    threads: Any
-
-
-def build(
-    settings: Settings,
-    inheritance: Inheritance | None,
-    binds: Mapping[str, Sequence[Address]],
-    reactor: Any,
-) -> Built:
-    """Makes the servers of a file, hosted code imported; nothing listens yet and nothing has been bound.
-
-    Args:
-        settings: The settings of the file.
-        inheritance: What systemd passed; None when that is not known (`appd check`).
-        binds: Name → addresses of `--bind`.
-        reactor: The reactor.
-
-    Raises:
-        ConfigurationError: Every problem at once.
-    """
-    from appd import hosting
-    from appd.lifecycle import application_threads
-    from appd.plan import make_plan
-    from appd.registry import Registry
-
-    hosting.apply_surroundings(settings)
-    plan = make_plan(settings, Registry(), inheritance, binds)
-    db = None
-    dotted = settings.application_object
-    if dotted is not None:
-        made_by = hosting.load(dotted, settings, "application_object")
-        if not callable(made_by):
-            raise ConfigurationError(
-                settings.problem(f"{dotted} is not callable: it is {made_by!r}", "application_object")
-            )
-        db = hosting.call(f"{dotted} failed", made_by, settings, "application_object")
-    threads = application_threads(settings.threads)
-    services = _services(plan, db, settings, reactor, threads)
-    return Built(settings, plan, services, threads)
-
-
-def _services(plan: Plan, db: Any, settings: Settings, reactor: Any, threads: Any) -> dict[str, Any]:
-    from appd import hosting
-    from appd.interfaces import Host, Section
-    from appd.plan import unserved
-
-    problems: list[Problem] = []
-    services: dict[str, Any] = {}
-    host = Host(reactor, threads, settings)
-    for one in plan.servers:
-        section = Section(one.settings, one.listeners, host)
-        try:
-            service = hosting.call(
-                f"server {one.name!r} cannot be made",
-                lambda one=one, section=section: one.server_type.create(one.name, db, section=section),  # type: ignore[misc]
-                one.settings,
-                "",
-            )
-        except ConfigurationError as error:
-            problems += error.problems
-            continue
-        problems += unserved(one, service, settings.idle_exit is not None)
-        services[one.name] = service
-    if problems:
-        raise ConfigurationError(*problems)
-    return services
-
-
-def compose(built: Built, notifier: Notifier, reactor: Any, **callbacks: Any) -> Lifecycle:
-    """Puts the servers together as the one service of the worker.
-
-    Args:
-        built: The servers.
-        notifier: What tells the service manager.
-        reactor: The reactor.
-        callbacks: As for `appd.lifecycle.Lifecycle`.
-    """
-    from appd.lifecycle import Lifecycle
-    from appd.service import ServerGroup
-
-    number = int(os.environ.get("APPD_WORKER", "1"))
-    services = [one for one in built.services.values() if number == 1 or getattr(one, "processes", "one") == "all"]
-    group = ServerGroup(services, reactor, built.settings.drain_timeout)
-    return Lifecycle(group, built.threads, notifier, reactor, **callbacks)
 
 
 def report(log: Log, error: AppdError) -> None:
@@ -260,7 +160,7 @@ class _Run:
         self._log.install_prints()
         self._log.install_stdlib()
         leave_forks_alone()
-        built = build(settings, inheritance, self._binds, reactor)
+        built = build(settings, inheritance, self._binds, reactor, self._log, self._replace_me)
         tell_warnings(self._log, built, self._supervisor is not None)
         self._built = built
         self._lifecycle = compose(
@@ -337,6 +237,12 @@ class _Run:
             self._failed(error)
             return
         tell_prepared(self._built.settings, self._built.plan, self._notifier)
+
+    def _replace_me(self) -> None:
+        """A call has not come back and holds its thread for ever; called in some thread."""
+        if self._supervisor is not None:
+            said = {"X_APPD_RECYCLE": "a request took longer than request-timeout"}
+            self._reactor.callFromThread(self._notifier.tell, also=said)
 
     def _watch_wear(self) -> None:
         """Looks whether it is time to be replaced, where the file says when that is."""

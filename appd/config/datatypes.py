@@ -74,6 +74,22 @@ def memory(text: str) -> int:
     return size(text)
 
 
+def positive_span(text: str) -> float:
+    """A length of time that is one."""
+    seconds = span(text)
+    if not seconds:
+        raise ValueError(f"{text!r} is no time at all")
+    return seconds
+
+
+def positive_size(text: str) -> int:
+    """A size from 1 on."""
+    found = size(text)
+    if not found:
+        raise ValueError(f"{text!r}: at least 1 is needed")
+    return found
+
+
 def switch(text: str) -> bool:
     """`on` or `off` (yes, no, true, false, 1 and 0 too)."""
     if text.lower() not in _SWITCHES:
@@ -85,6 +101,13 @@ def positive(text: str) -> int:
     """A whole number from 1 on."""
     if not re.match(r"\d{1,9}\Z", text, re.A) or int(text) < 1:
         raise ValueError(f"{text!r} is not a whole number from 1 on")
+    return int(text)
+
+
+def natural(text: str) -> int:
+    """A whole number from 0 on."""
+    if not re.match(r"\d{1,9}\Z", text, re.A):
+        raise ValueError(f"{text!r} is not a whole number from 0 on")
     return int(text)
 
 

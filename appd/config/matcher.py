@@ -146,7 +146,9 @@ class Matcher(BaseMatcher):  # type: ignore[misc]  # ZConfig has no types
         where = f"<{section}>" if section else "the top of the file"
         near = get_close_matches(key.lower(), known, n=3, cutoff=0.6)
         hint = f"did you mean {' or '.join(near)}? " if near else f"it takes {', '.join(known) or 'no keys'}; "
-        command = f"appd types {self.type.name.split('.')[0]}" if section else "appd types"
+        owner = (self.type.name or "").split(".")[0]
+        # What all servers share is shown with each of them.
+        command = f"appd types {'NAME' if owner == 'appd' else owner}".rstrip()
         return f"{where} has no key {quoted(key)}: {hint}`{command}` lists what there is"
 
     def _section_names(self) -> list[str]:

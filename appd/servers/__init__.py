@@ -51,6 +51,7 @@ class ServerType:
         self._default_ip = defaultIP
         self._name = name or getattr(factory or datagram, "__name__", "server")
         self._processes = processes
+        self.limits: frozenset[str] = frozenset()
         served = {"stream": factory, "datagram": datagram}
         self.kinds = frozenset(kind for kind, made_by in served.items() if made_by is not None)
 

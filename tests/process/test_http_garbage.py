@@ -70,17 +70,22 @@ GARBAGE = [
 ]
 
 
+# Those that are understood, and refused for what they are.
+OTHERS = {b"GET / HTTP/2.0": b"505", b"GET /" + b"x" * 9: b"414", b"X: " + b"y" * 9: b"431", b"X: y": b"431"}
+
+
 @pytest.mark.parametrize("garbage", GARBAGE, ids=range(len(GARBAGE)))
 def test_garbage(served: tuple[Running, int], garbage: bytes) -> None:
-    """400 and the end, once; not a word in the log."""
+    """400, or what fits better, and the end, once; not a word in the log."""
+    status = next((status for part, status in OTHERS.items() if part in garbage), b"400")
     running, port = served
     before = len(running.err)
     answer = ask(port, garbage)
-    assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert answer.startswith(b"HTTP/1.1 " + status + b" ")
     assert answer.count(b"HTTP/") == 1
     assert b"Server: appd\r\n" in answer
     assert b"wisted" not in answer
-    assert ask(port, b"GET / HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.0 200 OK\r\n")
+    assert ask(port, b"GET / HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 200 OK\r\n")
     assert len(running.err) == before
 
 

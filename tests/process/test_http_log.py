@@ -56,7 +56,7 @@ def test_access_log(start: Callable[..., Running], tmp_path: Path) -> None:
     ]
     for line in lines:
         assert ask(web, line).startswith(b"HTTP/1.")
-    assert ask(unix, b"GET /combined/nothing HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.0 404")
+    assert ask(unix, b"GET /combined/nothing HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 404")
     wait_until(lambda: len(entries(running)) >= 5, explain=lambda: running.errors)
     post, combined, head, nowhere, local = entries(running)
     assert (post["HTTP_METHOD"], post["HTTP_PATH"], post["HTTP_STATUS"]) == ("POST", "/x%20y", 200)

@@ -203,12 +203,13 @@ def test_100_continue(server: Server) -> None:
 
 
 def test_the_responses_head(server: Server) -> None:
-    """Our Server, our word on the connection, the mount's headers before the application's."""
+    """Server is ours unless the application says another, the mount's headers go before the application's."""
     response, _ = server.ask("/")
-    assert response.getheader("Server") == "appd"
+    assert response.headers.get_all("Server") == ["theirs"]
     assert response.getheader("Connection") is None
     response, body = server.ask("/kinds/other")
     assert (response.status, body) == (404, b"theirs")
+    assert response.getheader("Server") == "appd"
     assert response.headers.get_all("X-Mount") == ["kinds"]
     assert response.headers.get_all("Content-Type") == ["text/x-mount"]
     assert response.getheader("Date") is not None
@@ -276,7 +277,7 @@ def test_calls_run_in_threads(server: Server) -> None:
     assert answers == [b"met", b"met"]
 
 
-@pytest.mark.parametrize("kind", ["raise", "exit", "nothing"])
+@pytest.mark.parametrize("kind", ["raise", "exit", "nothing", "hop"])
 def test_an_error_of_the_application(server: Server, kind: str) -> None:
     """500 without a traceback; one entry with the request and the failure."""
     path = f"/kinds/{kind}"

@@ -6,9 +6,10 @@ import sys
 from typing import Any
 
 import pytest
-from twisted.logger import globalLogPublisher
+from support.entries import EntriesKept
 
-from appd.servers.http.wsgi import Call
+from appd.http.wsgi import Call
+from appd.journal import ERROR
 
 
 class Client:
@@ -30,20 +31,16 @@ class Response:
 
     def __init__(self, application: Any, client: Client | None = None, take: int = 1000) -> None:
         self.client = client or Client()
-        self.events: list[dict[str, Any]] = []
+        self.log = EntriesKept()
         self.heads: list[tuple[str, list[tuple[str, str]]]] = []
         self.parts: list[bytes] = []
-        call = Call(application, self.client, {"http_method": "GET", "http_path": "/x"})
-        globalLogPublisher.addObserver(self.events.append)
-        try:
-            body = call({}, self._start)
-            for part in body:
-                self.parts.append(part)
-                if len(self.parts) == take:
-                    break
-            body.close()  # type: ignore[attr-defined]
-        finally:
-            globalLogPublisher.removeObserver(self.events.append)
+        call = Call(application, self.client, {"HTTP_METHOD": "GET", "HTTP_PATH": "/x"}, self.log)
+        body = call({}, self._start)
+        for part in body:
+            self.parts.append(part)
+            if len(self.parts) == take:
+                break
+        body.close()  # type: ignore[attr-defined]
 
     def _start(self, status: str, headers: list[tuple[str, str]]) -> Any:
         self.heads.append((status, headers))
@@ -56,7 +53,7 @@ class Response:
 
     @property
     def failures(self) -> list[str]:
-        return [repr(event["log_failure"].value) for event in self.events if "log_failure" in event]
+        return [str(entry.message) for entry in self.log.entries if "EXCEPTION_TYPE" in entry.fields]
 
 
 class Body:
@@ -134,7 +131,8 @@ def test_too_late_to_change_its_mind() -> None:
 
     response = Response(application)
     assert (response.status, response.parts, response.client.was_cut) == ("200 OK", [b"begun"], True)
-    assert response.failures == ["KeyError('late')"]
+    (failure,) = response.failures
+    assert failure.endswith("KeyError: 'late'")
 
 
 def test_write() -> None:
@@ -179,8 +177,9 @@ def test_broken(kind: str) -> None:
     assert response.parts == [b"500 Internal Server Error\n"]
     (failure,) = response.failures
     assert said in failure
-    (event,) = response.events
-    assert (event["http_method"], event["http_path"], event["log_namespace"]) == ("GET", "/x", "appd.wsgi")
+    (entry,) = response.log.entries
+    wanted = {"HTTP_METHOD": "GET", "HTTP_PATH": "/x", "LOGGER": "appd.wsgi"}
+    assert wanted.items() <= entry.fields.items()
     assert not response.client.was_cut
 
 
@@ -207,7 +206,9 @@ def test_the_body_is_closed_when_the_engine_stops() -> None:
 def test_close_fails() -> None:
     """The response is out; the log tells."""
     response = Response(says(body=Body(b"a", fails=True)))
-    assert (response.parts, response.failures) == ([b"a"], ["OSError('close failed')"])
+    assert response.parts == [b"a"]
+    (failure,) = response.failures
+    assert failure.endswith("OSError: close failed")
 
 
 def test_nobody_waits() -> None:
@@ -241,9 +242,9 @@ def test_errors() -> None:
         return says()(environ, start_response)
 
     response = Response(application)
-    assert [event["line"] for event in response.events] == ["one", "two", "three", "four"]
-    first = response.events[0]
-    assert (first["log_namespace"], first["log_level"].name, first["http_path"]) == ("wsgi.errors", "error", "/x")
+    assert [entry.message for entry in response.log.entries] == ["one", "two", "three", "four"]
+    first = response.log.entries[0]
+    assert (first.fields["LOGGER"], first.priority, first.fields["HTTP_PATH"]) == ("wsgi.errors", ERROR, "/x")
 
 
 def test_errors_without_a_line_end() -> None:
@@ -254,4 +255,4 @@ def test_errors_without_a_line_end() -> None:
             environ["wsgi.errors"].write("x" * 10_000)
         return says()(environ, start_response)
 
-    assert [len(event["line"]) for event in Response(application).events] == [70_000, 30_000]
+    assert [len(entry.message) for entry in Response(application).log.entries] == [70_000, 30_000]

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from appd.config import load
+from appd.config.loader import schema_with
+from appd.http.fields import is_token, is_value
+from appd.http.limits import Limits
 from appd.servers.http import datatypes
-from appd.servers.http.fields import is_token, is_value
+from appd.servers.http.mounts import LIMITS, not_by_twisted, read_limits
 
 
 @pytest.mark.parametrize(
@@ -91,3 +97,45 @@ def test_fields() -> None:
     assert not any(map(is_token, ["", "a b", "a:", "é", "a\n", "(a)"]))
     assert all(map(is_value, ["", "a", "a b\tc", "\xff"]))
     assert not any(map(is_value, [" a", "a ", "a\n", "a\r\nb", "a\0", "\u0100"]))
+
+
+def test_the_defaults_of_limits() -> None:
+    """What `appd types http` shows is what the engine has, key by key."""
+    section = schema_with().gettype("appd.limits")
+    shown = {info.attribute: info.datatype(info.getdefault().value) for _key, info in section if not info.issection()}
+    assert shown == Limits()._asdict()
+    assert {key for key, _info in section} == LIMITS
+    assert read_limits(None) == Limits()
+
+
+def test_what_twisted_does_not_do(tmp_path: Path) -> None:
+    """On an address that it binds: each key at its line, and what it does is no problem."""
+    file = tmp_path / "appd.conf"
+    lines = [
+        "<http>",
+        " address ssl:8443",
+        " trusted unix",
+        " debug off",
+        " access-log journal",
+        " <limits>",
+        "  queue 5",
+        " </limits>",
+        " <wsgi>",
+        "  application a:b",
+        "  factory on",
+        "  threads 3",
+        " </wsgi>",
+        " <static>",
+        "  root .",
+        "  listing on",
+        " </static>",
+        "</http>",
+    ]
+    file.write_text("\n".join(lines))
+    (settings,) = load(str(file)).servers
+    assert [str(one).removeprefix(f"{file}:") for one in not_by_twisted(settings)] == [
+        "3: trusted is not available on an address that Twisted binds",
+        "4: debug is not available on an address that Twisted binds",
+        "6: <limits> is not available on an address that Twisted binds",
+        "12: threads is not available on an address that Twisted binds",
+    ]

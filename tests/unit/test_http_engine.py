@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,13 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
 
+from appd.http import static
+from appd.http.files import OpenFile
+from appd.http.routing import Route
+from appd.http.site import Mount, Site, Static
 from appd.interfaces import Host
-from appd.servers.http import web_static, web_wsgi
-from appd.servers.http.files import OpenFile
+from appd.servers.http import web_wsgi
 from appd.servers.http.http import server_type
-from appd.servers.http.mounts import Mount, Site, Static
-from appd.servers.http.routing import Route
 from appd.servers.http.web import SiteFactory
 
 GET = b"GET /a.txt HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -148,16 +149,16 @@ def test_clients(engine: Engine, client: Any, host: str, peer: str | None) -> No
     channel = engine.connect(client).protocol
     request = channel.requestFactory(channel)
     assert request.getClientAddress().host == host
-    assert request.log_fields["appd_peer"] == peer
+    assert request.log_fields.get("APPD_PEER") == peer
 
 
 def test_an_unreadable_file(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """403, without a word in the log."""
 
-    def refuse(*_args: Any) -> None:
+    def refuse(*_args: Any, **_keywords: Any) -> None:
         raise PermissionError
 
-    monkeypatch.setattr(web_static, "open_below", refuse)
+    monkeypatch.setattr(static, "open_below", refuse)
     answer = engine.ask(engine.connect())
     assert answer.startswith(b"HTTP/1.1 403 Forbidden\r\n")
     assert answer.endswith(b"\r\n\r\n403 Forbidden\n")
@@ -166,10 +167,10 @@ def test_an_unreadable_file(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> 
 def test_trouble_of_the_host(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """500 to the client, without the reason."""
 
-    def fail(*_args: Any) -> None:
+    def fail(*_args: Any, **_keywords: Any) -> None:
         raise OSError(5, "Input/output error", "/the/secret/path")
 
-    monkeypatch.setattr(web_static, "open_below", fail)
+    monkeypatch.setattr(static, "open_below", fail)
     answer = engine.ask(engine.connect())
     assert answer.startswith(b"HTTP/1.1 500 Internal Server Error\r\n")
     assert b"secret" not in answer
@@ -177,17 +178,20 @@ def test_trouble_of_the_host(engine: Engine, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize(("content", "sent"), [(b"01234", b"01234"), (b"0123456789 and more", b"0123456789")])
 def test_a_file_that_changes_meanwhile(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch, content: bytes, sent: bytes
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes, sent: bytes
 ) -> None:
     """Never more than was announced; with less, the connection ends, so that nobody takes a later response for the rest."""
-    file = io.BytesIO(content)
-    monkeypatch.setattr(web_static, "open_below", lambda *_args: OpenFile(file, "a.txt", 10, 0))
+    (tmp_path / "changed").write_bytes(content)
+    fd = os.open(tmp_path / "changed", os.O_RDONLY)
+    announced = OpenFile(fd, os.stat(tmp_path / "a.txt"))
+    monkeypatch.setattr(static, "open_below", lambda *_args, **_keywords: announced)
     transport = engine.connect()
     answer = engine.ask(transport)
     assert b"\r\nContent-Length: 10\r\n" in answer
     assert answer.partition(b"\r\n\r\n")[2] == sent
     assert transport.disconnecting is (len(sent) < 10)
-    assert file.closed
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fd)
 
 
 class Request:

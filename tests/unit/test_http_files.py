@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appd.servers.http import files
-from appd.servers.http.files import open_below
-from appd.servers.http.routing import segments_of
+from appd.http import files
+from appd.http.files import is_name, open_below, open_folder_below
+from appd.http.routing import segments_of
 
 SECRET = b"secret"
 
@@ -59,16 +60,20 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield root
 
 
-def read(root: Path, path: str) -> bytes | None:
-    segments = segments_of(path.encode())
+def read(root: Path, path: str, *, links_out: bool = False) -> bytes:
+    segments = segments_of(path)
     assert segments is not None
-    found = open_below(str(root), segments, "index.html")
-    if found is None:
-        return None
-    with found.file:
-        content = found.file.read()
-    assert found.size == len(content)
-    return content
+    return content(str(root), segments, links_out=links_out)
+
+
+def content(root: str, names: Sequence[bytes], *, links_out: bool = False) -> bytes:
+    fd, status = open_below(root, names, links_out=links_out)
+    try:
+        found = os.read(fd, 10_000)
+    finally:
+        os.close(fd)
+    assert status.st_size == len(found)
+    return found
 
 
 @pytest.mark.parametrize(
@@ -78,11 +83,10 @@ def read(root: Path, path: str) -> bytes | None:
         ("/%61.txt", b"hello"),
         ("/.hidden", b"dot"),
         ("/a%5cb", b"backslash"),
-        ("/sub/", b"index"),
         ("/sub/index.html", b"index"),
         ("/in", b"hello"),
         ("/absolute", b"hello"),
-        ("/in-folder/", b"index"),
+        ("/in-folder/index.html", b"index"),
         ("/in-folder/up", b"hello"),
     ],
 )
@@ -92,21 +96,45 @@ def test_there(tree: Path, path: str, content: bytes) -> None:
     assert read(tree.parent / "current", path) == content
 
 
-@pytest.mark.parametrize("path", ["/sub", "/in-folder"])
-def test_a_slash_is_missing(tree: Path, path: str) -> None:
-    """A folder with an index file."""
-    assert read(tree, path) is None
+@pytest.mark.parametrize("names", [(), (b"sub",), (b"in-folder",), (b"trap", b"index.html")])
+def test_folders(tree: Path, names: tuple[bytes, ...]) -> None:
+    """A folder is no file, and is opened as what it is; a file is no folder."""
+    with pytest.raises(IsADirectoryError):
+        open_below(str(tree), names)
+    fd = open_folder_below(str(tree), names)
+    assert os.path.isdir(f"/proc/self/fd/{fd}")
+    os.close(fd)
+    for name in (b"a.txt", b"fifo", b"out-folder", b"out"):
+        with pytest.raises(FileNotFoundError):
+            open_folder_below(str(tree), (*names, name))
+
+
+@pytest.mark.parametrize(
+    ("path", "content"),
+    [
+        ("/out", SECRET),
+        ("/out-folder/secret", SECRET),
+        ("/chain", SECRET),
+        ("/a.txt", b"hello"),
+        ("/in-folder/up", b"hello"),
+    ],
+)
+def test_links_that_may_lead_out(tree: Path, path: str, content: bytes) -> None:
+    """When that is allowed."""
+    assert read(tree, path, links_out=True) == content
+
+
+@pytest.mark.parametrize("path", ["/device", "/fifo", "/socket", "/round", "/nowhere", "/..%2fsecret", "/a.txt/x"])
+def test_links_that_may_lead_out_lead_to_files(tree: Path, path: str) -> None:
+    """To regular ones, and the path itself does not climb."""
+    with pytest.raises(FileNotFoundError):
+        content(str(tree), segments_of(path) or (b"..", b"secret"), links_out=True)
 
 
 @pytest.mark.parametrize(
     "path",
     [
-        "/",
         "/nothing",
-        "/bare",
-        "/bare/",
-        "/trap",
-        "/trap/",
         "/a.txt/",
         "/a.txt/x",
         "//a.txt",
@@ -129,7 +157,7 @@ def test_a_slash_is_missing(tree: Path, path: str) -> None:
     ],
 )
 def test_not_there(tree: Path, path: str) -> None:
-    """Not there, outside, a folder without an index, or no regular file."""
+    """Not there, outside, or no regular file."""
     with pytest.raises(FileNotFoundError):
         read(tree, path)
 
@@ -151,22 +179,23 @@ def test_special_files_are_not_even_opened(tree: Path, monkeypatch: pytest.Monke
 
 
 def test_the_root_itself(tree: Path) -> None:
-    """The path of the mount without a slash, with an index file and without."""
-    assert open_below(str(tree / "sub"), (), "index.html") is None
-    with pytest.raises(FileNotFoundError):
-        open_below(str(tree), (), "index.html")
-    with pytest.raises(FileNotFoundError):
-        open_below(str(tree / "a.txt"), (), "index.html")
-    with pytest.raises(FileNotFoundError):
-        open_below(str(tree / "gone"), (b"a.txt",), "index.html")
+    """A file, or gone."""
+    for root in (tree / "a.txt", tree / "gone"):
+        for names in ((), (b"a.txt",)):
+            with pytest.raises(FileNotFoundError):
+                open_below(str(root), names)
+            with pytest.raises(FileNotFoundError):
+                open_folder_below(str(root), names)
 
 
 @pytest.mark.parametrize("name", [b"..", b".", b"../secret", b"/etc/passwd", b"a\0b", b""])
 def test_segments_that_are_no_names(tree: Path, name: bytes) -> None:
     """It relies on nobody to have looked before."""
-    for segments in ((name, b"a.txt"), (b"sub", name, b"a.txt")):
-        with pytest.raises(FileNotFoundError):
-            open_below(str(tree), segments, "index.html")
+    assert not is_name(name)
+    for segments in ((name,), (name, b"a.txt"), (b"sub", name, b"a.txt")):
+        for links_out in (False, True):
+            with pytest.raises(FileNotFoundError):
+                open_below(str(tree), segments, links_out=links_out)
 
 
 def test_not_readable(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,24 +211,54 @@ def test_not_readable(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     monkeypatch.setattr(files.os.path, "realpath", refuse)
     with pytest.raises(PermissionError, match="not readable"):
-        read(tree, "/a.txt")
+        read(tree, "/in-folder/index.html")
     monkeypatch.undo()
     assert os.listdir("/proc/self/fd") == descriptors
 
 
-def test_a_tree_that_changes_meanwhile(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was resolved is opened without following links, so that a folder made a link in between leads nowhere."""
-    real = files._resolve
-
-    def swapped(base: bytes, names: list[bytes]) -> bytes:
-        real(base, names)
-        return base + b"/out-folder/secret"
-
-    monkeypatch.setattr(files, "_resolve", swapped)
+def test_what_was_resolved_changes_meanwhile(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is walked without following links, so that a folder made a link in between leads nowhere."""
+    monkeypatch.setattr(files, "_resolve", lambda root, _names: (os.fsencode(root), [b"out-folder", b"secret"]))
     descriptors = os.listdir("/proc/self/fd")
     with pytest.raises(FileNotFoundError):
-        read(tree, "/a.txt")
+        read(tree, "/in-folder/index.html")
+    monkeypatch.setattr(files, "_resolve", lambda root, _names: (os.fsencode(root), [b"out"]))
+    with pytest.raises(FileNotFoundError):
+        read(tree, "/in-folder/index.html")
     assert os.listdir("/proc/self/fd") == descriptors
+
+
+def test_a_tree_that_never_rests(tmp_path: Path) -> None:
+    """A folder that is by turns itself and a link to one outside, as fast as it can: never what is outside."""
+    root, inside, link, here = (tmp_path / one for one in ("root", "root/inside", "root/link", "root/here"))
+    inside.mkdir(parents=True)
+    (inside / "f").write_bytes(b"mine")
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "f").write_bytes(SECRET)
+    link.symlink_to("../outside")
+    inside.rename(here)
+    stop = threading.Event()
+
+    def swap() -> None:
+        while not stop.is_set():
+            here.rename(inside)
+            link.rename(here)
+            here.rename(link)
+            inside.rename(here)
+
+    thread = threading.Thread(target=swap)
+    thread.start()
+    seen = set()
+    try:
+        for _ in range(3000):
+            try:
+                seen.add(content(str(root), (b"here", b"f")))
+            except FileNotFoundError:
+                seen.add(b"")
+    finally:
+        stop.set()
+        thread.join()
+    assert SECRET not in seen
 
 
 PARTS = st.one_of(
@@ -212,27 +271,25 @@ PARTS = st.one_of(
 )  # fmt: skip
 
 
+def check_that_it_is_inside(tree: Path, segments: Sequence[bytes]) -> None:
+    for opening in (lambda: open_below(str(tree), segments).fd, lambda: open_folder_below(str(tree), segments)):
+        try:
+            fd = opening()
+        except (FileNotFoundError, IsADirectoryError):
+            continue
+        where = os.readlink(f"/proc/self/fd/{fd}")
+        os.close(fd)
+        assert where == str(tree) or where.startswith(f"{tree}/")
+
+
 @given(st.lists(PARTS, max_size=8))
 def test_no_path_leads_outside(tree: Path, parts: list[str]) -> None:
-    """Whatever is asked for, what is opened is a regular file inside the folder."""
-    segments = segments_of(("/" + "/".join(parts)).encode(errors="replace"))
-    try:
-        found = open_below(str(tree), segments if segments is not None else (), "index.html")
-    except FileNotFoundError:
-        return
-    if found is not None:
-        with found.file:
-            assert os.readlink(f"/proc/self/fd/{found.file.fileno()}").startswith(f"{tree}/")
-            assert SECRET not in found.file.read()
+    """Whatever is asked for, what is opened is inside the folder."""
+    path = ("/" + "/".join(parts)).encode(errors="replace").decode("latin-1")
+    check_that_it_is_inside(tree, segments_of(path) or ())
 
 
 @given(st.lists(st.one_of(st.binary(max_size=6), PARTS.map(lambda one: one.encode(errors="replace"))), max_size=6))
 def test_no_segments_lead_outside(tree: Path, segments: list[bytes]) -> None:
     """The same for segments that no path has."""
-    try:
-        found = open_below(str(tree), segments, "index.html")
-    except FileNotFoundError:
-        return
-    if found is not None:
-        with found.file:
-            assert os.readlink(f"/proc/self/fd/{found.file.fileno()}").startswith(f"{tree}/")
+    check_that_it_is_inside(tree, segments)

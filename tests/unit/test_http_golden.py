@@ -9,14 +9,25 @@ import pytest
 
 from appd.config import load
 from appd.errors import ConfigurationError
-from appd.servers.http.mounts import Mount, read_site
+from appd.http.limits import Limits
+from appd.http.site import Mount, Site
+from appd.servers.http.mounts import read_site
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "http"
 
 
 def shown(mount: Mount) -> str:
-    headers = "; ".join(f"{name.decode()}: {value.decode()}" for name, value in mount.headers)
-    return f"{mount.text} [{mount.access_log}] {headers}".rstrip()
+    headers = "; ".join(f"{name}: {value}" for name, value in mount.headers)
+    usual = type(mount.serves)._field_defaults
+    keys = [f" {key}={value}" for key, value in mount.serves._asdict().items() if usual.get(key, value) != value]
+    return f"{mount.text}{''.join(keys)} [{mount.access_log}] {headers}".rstrip()
+
+
+def shown_site(site: Site) -> str:
+    more = [f"; {key} {value}" for key in ("trusted", "proxy_protocol", "debug") if (value := getattr(site, key))]
+    usual = Limits()._asdict()
+    more += [f"; {key} {value}" for key, value in site.limits._asdict().items() if usual[key] != value]
+    return f"access-log {site.access_log}, one of {site.sample}{''.join(more)}"
 
 
 def outcome(file: Path) -> str:
@@ -25,7 +36,7 @@ def outcome(file: Path) -> str:
         site = read_site(settings)
     except ConfigurationError as error:
         return "\n".join(str(one) for one in error.problems)
-    return "\n".join([f"access-log {site.access_log}, one of {site.sample}", *map(shown, site.mounts)])
+    return "\n".join([shown_site(site), *map(shown, site.mounts)])
 
 
 @pytest.mark.parametrize("name", sorted(one.stem for one in GOLDEN.glob("*.conf")))

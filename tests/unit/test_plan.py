@@ -8,6 +8,7 @@ import pytest
 
 from appd.config import load
 from appd.errors import ConfigurationError
+from appd.interfaces import Host, Section
 from appd.plan import make_plan
 from appd.registry import Registry
 
@@ -125,3 +126,23 @@ def test_many_servers(tmp_path):
     _addresses_once(settings, found)
     # The quadratic way took more than a second.
     assert not found and time.perf_counter() - began < 0.3
+
+
+def test_limits_that_a_server_has_no_use_for(tmp_path):
+    """Refused, each at its line, with those that it has."""
+    text = "<limits>\n connections 5\n header-count 5\n</limits>\n"
+    one, two = problems(tmp_path, f"<echo e>\n address 8001\n{text}</echo>\n")
+    assert one == "appd.conf:4: server 'e': connections is no limit of <echo>, which has none"
+    assert two == "appd.conf:5: server 'e': header-count is no limit of <echo>, which has none"
+    plan(tmp_path, f"<http e>\n address 8001\n{text}</http>\n<server f>\n address 8002\n type HTTP\n{text}</server>\n")
+
+
+def test_limits_of_a_server_that_is_not_http(tmp_path):
+    """`<server>` finds out when it makes the server."""
+    text = "<server chat>\n type twisted.protocols.wire:Echo\n address 8002\n <limits>\n  connections 5\n </limits>\n</server>"
+    (planned,) = plan(tmp_path, text).servers
+    with pytest.raises(ConfigurationError) as raised:
+        planned.server_type.create("chat", None, section=Section(planned.settings, (), Host(None, None, None)))
+    assert str(raised.value).endswith(
+        "appd.conf:4: <limits> are for type HTTP, and type twisted.protocols.wire:Echo has none"
+    )

@@ -8,10 +8,11 @@ from zope.interface import implementer
 
 from appd.address import Address
 from appd.errors import ConfigurationError
+from appd.http.site import Site, of_application
 from appd.interfaces import Host, IServerType, Section
 from appd.servers import ServerType
-from appd.servers.http.mounts import Site, of_application, read_site
-from appd.servers.http.web import SiteFactory
+from appd.servers.http.mounts import LIMITS, read_limits, read_site
+from appd.servers.http.service import HttpService
 from appd.service import ServerService
 
 __all__ = ["serve_application", "server_type"]
@@ -25,6 +26,7 @@ class _HttpServerType:
     """Serves the mounts of a section, or without a section the application object."""
 
     kinds = frozenset({"stream"})
+    limits = LIMITS
 
     def create(
         self,
@@ -65,29 +67,19 @@ def serve_application(name: str, db: Any, section: Section) -> ServerService:
                 "type",
             )
         )
-    return _service(name, of_application(db, "application-object"), section)
+    site = of_application(db, "application-object")._replace(limits=read_limits(settings.limits))
+    return _service(name, site, section)
 
 
 def _service(name: str, site: Site, section: Section) -> ServerService:
-    factory = SiteFactory(name, site, section.host)
-    description = f"twisted.web: {', '.join(one.text for one in site.mounts)}"
-    service = ServerService(
-        name,
-        "http",
-        section.listeners,
-        section.host.reactor,
-        factory,
-        description=description,
-        processes=section.settings.processes or "all",
-    )
-    service.counted = 0
-    factory.count_request = service.count_request
-    return service
+    return HttpService(name, site, section)
 
 
-def _over(name: str, application: Any) -> SiteFactory:
+def _over(name: str, application: Any) -> Any:
     """The factory for a server that no file describes: it borrows the reactor's threads."""
     from twisted.internet import reactor
+
+    from appd.servers.http.web import SiteFactory
 
     threads: Any = reactor.getThreadPool()  # type: ignore[attr-defined]  # the module stands for the reactor
     return SiteFactory(name, of_application(application, "application"), Host(reactor, threads, settings=None))  # type: ignore[arg-type]  # nobody reads them

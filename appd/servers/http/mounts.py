@@ -3,90 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from appd import hosting
 from appd.config.settings import Settings
 from appd.errors import ConfigurationError, Problem
-from appd.servers.http.routing import Route, segments_of
+from appd.http.limits import Limits
+from appd.http.routing import Route, Router, segments_of
+from appd.http.site import Mount, Redirect, Site, Static, Wsgi
 
-__all__ = ["Mount", "Site", "Static", "Wsgi", "of_application", "read_site"]
+__all__ = ["LIMITS", "not_by_twisted", "read_limits", "read_site"]
 
+# The keys of <limits> that <http> has a use for: all of them.
+LIMITS = frozenset(name.replace("_", "-") for name in Limits._fields)
 
-class Wsgi(NamedTuple):
-    """A WSGI application.
-
-    Attributes:
-        dotted: What people call it.
-        application: The callable.
-    """
-
-    dotted: str
-    application: Callable[..., Any]
-
-    @property
-    def text(self) -> str:
-        """For `appd explain`."""
-        return f"wsgi {self.dotted}"
-
-
-class Static(NamedTuple):
-    """A folder of files.
-
-    Attributes:
-        root: The folder.
-        index_file: The file that stands for a folder.
-    """
-
-    root: str
-    index_file: str = "index.html"
-
-    @property
-    def text(self) -> str:
-        """For `appd explain`."""
-        return "static"
-
-
-class Mount(NamedTuple):
-    """What answers below a path.
-
-    Attributes:
-        route: The path and the hosts.
-        serves: What answers.
-        headers: Fields of every response.
-        access_log: `off`, `journal` or `combined`.
-    """
-
-    route: Route
-    serves: Wsgi | Static
-    headers: tuple[tuple[bytes, bytes], ...] = ()
-    access_log: str = "off"
-
-    @property
-    def text(self) -> str:
-        """For `appd explain`."""
-        hosts = ",".join(sorted(self.route.hosts))
-        return f"{hosts}{self.route.text} {self.serves.text}"
-
-
-class Site(NamedTuple):
-    """What one server serves.
-
-    Attributes:
-        mounts: The mounts in the order of the file.
-        access_log: For requests that no mount answers.
-        sample: One of how many requests is logged.
-    """
-
-    mounts: tuple[Mount, ...]
-    access_log: str = "off"
-    sample: int = 1
-
-
-def of_application(application: Callable[..., Any], dotted: str) -> Site:
-    """One WSGI application that answers everything."""
-    return Site((Mount(Route(()), Wsgi(dotted, application)),))
+# What the engine on twisted.web does not do.
+_LANE_ONLY = {
+    "http": ("trusted", "proxy_protocol", "debug", "limits"),
+    "http.wsgi": ("threads",),
+}
 
 
 def read_site(settings: Settings) -> Site:
@@ -100,9 +36,16 @@ def read_site(settings: Settings) -> Site:
     """
     problems: list[Problem] = []
     if not settings.mounts:
-        problems.append(settings.problem("<http> serves nothing: add a <wsgi> or a <static>"))
+        problems.append(settings.problem("<http> serves nothing: add a <wsgi>, a <static> or a <redirect>"))
+    if settings.proxy_protocol and not settings.trusted:
+        problems.append(
+            settings.problem(
+                "proxy-protocol on needs trusted: the networks of the proxies that say it", "proxy_protocol"
+            )
+        )
     routes = [_route(one) for one in settings.mounts]
     problems += _clashes(settings.mounts, routes)
+    problems += _circles(settings.mounts, routes)
     mounts: list[Mount] = []
     for one, route in zip(settings.mounts, routes, strict=True):
         try:
@@ -111,17 +54,48 @@ def read_site(settings: Settings) -> Site:
             problems += error.problems
     if problems:
         raise ConfigurationError(*problems)
-    return Site(tuple(mounts), settings.access_log, settings.access_log_sample)
+    return Site(
+        tuple(mounts),
+        settings.access_log,
+        settings.access_log_sample,
+        read_limits(settings.limits),
+        tuple(settings.trusted),
+        settings.proxy_protocol,
+        settings.debug,
+    )
+
+
+def read_limits(settings: Settings | None) -> Limits:
+    """The limits of a section `<limits>`; None for those of a server without one."""
+    return Limits(*(getattr(settings, name) for name in Limits._fields)) if settings is not None else Limits()
+
+
+def not_by_twisted(settings: Settings) -> list[Problem]:
+    """What a section asks for that is not to be had on an address that only Twisted can bind.
+
+    Args:
+        settings: The section `<http>`.
+    """
+    problems: list[Problem] = []
+    for section in (settings, *(settings.values.get("mounts") or ())):
+        for attribute in _LANE_ONLY.get(section.section_type, ()):
+            if attribute in section.places:
+                key = attribute.replace("_", "-")
+                shown = f"<{key}>" if attribute == "limits" else key
+                problems.append(
+                    section.problem(f"{shown} is not available on an address that Twisted binds", attribute)
+                )
+    return problems
 
 
 def _route(settings: Settings) -> Route:
     path = settings.path
-    segments = segments_of(path.encode()) if path != "/" else ()
+    segments = segments_of(path) if path != "/" else ()
     assert segments is not None, "the data type of the key has looked"
     return Route(segments, frozenset(settings.host))
 
 
-def _clashes(mounts: list[Settings], routes: list[Route]) -> list[Problem]:
+def _clashes(mounts: Sequence[Settings], routes: Sequence[Route]) -> list[Problem]:
     problems: list[Problem] = []
     for place, (one, route) in enumerate(zip(mounts, routes, strict=True)):
         earlier = next((mounts[other] for other in range(place) if routes[other].clashes(route)), None)
@@ -132,27 +106,79 @@ def _clashes(mounts: list[Settings], routes: list[Route]) -> list[Problem]:
     return problems
 
 
+def _circles(mounts: Sequence[Settings], routes: Sequence[Route]) -> list[Problem]:
+    """Redirects to a path that they answer themselves."""
+    router = Router(routes)
+    problems: list[Problem] = []
+    for place, (one, route) in enumerate(zip(mounts, routes, strict=True)):
+        if one.section_type != "http.redirect" or not one.to.startswith("/"):
+            continue
+        segments = segments_of(one.to.partition("?")[0].partition("#")[0])
+        hosts = route.hosts or {""}
+        if segments is not None and any(router.find(host, segments) == place for host in hosts):
+            problems.append(one.problem(f"to {one.to}: this redirect itself answers there, which is a circle", "to"))
+    return problems
+
+
 def _mount(settings: Settings, route: Route, access_log: str) -> Mount:
-    serves = _wsgi(settings) if settings.section_type == "http.wsgi" else _static(settings)
-    headers = tuple((name.encode(), value.encode()) for name, value in settings.header)
-    return Mount(route, serves, headers, settings.access_log or access_log)
+    serves = _READERS[settings.section_type](settings)
+    return Mount(route, serves, tuple(settings.header), settings.access_log or access_log)
 
 
 def _wsgi(settings: Settings) -> Wsgi:
     dotted = settings.application
     application = hosting.load(dotted, settings, "application")
+    if callable(application) and settings.factory:
+        made_by = application
+        application = hosting.call(f"{dotted} failed", made_by, settings, "application")
+        if not callable(application):
+            raise ConfigurationError(
+                settings.problem(f"application {dotted} made {application!r}, which is not callable", "application")
+            )
     if not callable(application):
         raise ConfigurationError(
             settings.problem(f"application {dotted} is not callable: it is {application!r}", "application")
         )
-    return Wsgi(dotted, application)
+    return Wsgi(dotted, application, settings.threads)
 
 
 def _static(settings: Settings) -> Static:
     root = settings.root
+    problems: list[Problem] = []
     if not os.path.isdir(root):
         what = "it is no folder" if os.path.exists(root) else "there is no such folder"
-        raise ConfigurationError(settings.problem(f"root {root}: {what}", "root"))
-    if not os.access(root, os.R_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
-        raise ConfigurationError(settings.problem(f"root {root}: uid {os.geteuid()} may not read it", "root"))
-    return Static(root, settings.index)
+        problems.append(settings.problem(f"root {root}: {what}", "root"))
+    elif not os.access(root, os.R_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+        problems.append(settings.problem(f"root {root}: uid {os.geteuid()} may not read it", "root"))
+    if settings.immutable and not settings.max_age:
+        problems.append(settings.problem("immutable on needs max-age: for how long (365d is usual)", "immutable"))
+    if problems:
+        raise ConfigurationError(*problems)
+    return Static(
+        root,
+        settings.index,
+        settings.listing,
+        settings.hidden,
+        settings.symlinks,
+        settings.precompressed,
+        None if settings.max_age is None else int(settings.max_age),
+        settings.immutable,
+        settings.charset,
+    )
+
+
+def _redirect(settings: Settings) -> Redirect:
+    if any(one in settings.to for one in "?#") and not settings.exact:
+        raise ConfigurationError(
+            settings.problem(
+                f"to {settings.to}: a query or fragment needs `exact on`, since nothing goes behind it", "to"
+            )
+        )
+    return Redirect(settings.to, int(settings.status), settings.exact)
+
+
+_READERS: dict[str, Callable[[Settings], Any]] = {
+    "http.redirect": _redirect,
+    "http.static": _static,
+    "http.wsgi": _wsgi,
+}

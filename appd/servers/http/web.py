@@ -12,12 +12,16 @@ from typing import Any
 from twisted.web import http
 from zope.interface import implementer
 
+from appd.http.accesslog import AccessLog
+from appd.http.entrylog import EntryLog
+from appd.http.redirect import Redirection
+from appd.http.routing import Router
+from appd.http.site import Mount, Site, Static, Wsgi
+from appd.http.static import Folder
 from appd.interfaces import Host, IDrainable
-from appd.servers.http.accesslog import AccessLog
-from appd.servers.http.mounts import Mount, Site, Wsgi
-from appd.servers.http.routing import Router
 from appd.servers.http.web_channel import Channel
-from appd.servers.http.web_static import ServeFolder
+from appd.servers.http.web_log import EventLog
+from appd.servers.http.web_static import ServeResponses
 from appd.servers.http.web_wsgi import ServeApplication
 
 __all__ = ["SiteFactory"]
@@ -37,6 +41,7 @@ class SiteFactory(http.HTTPFactory):
         router: Finds the place of the mount for a request.
         mounts: The mounts.
         serving: What answers, by the same places: called with the request and the rest of its path.
+        entries: The log.
         access: The access log.
         access_log: The format for requests that no mount answers.
         channels: The open connections.
@@ -53,9 +58,10 @@ class SiteFactory(http.HTTPFactory):
         self.clock = clock
         self.mounts = site.mounts
         self.router = Router([one.route for one in site.mounts])
-        self.serving = [_serving(one, host) for one in site.mounts]
-        self.access = AccessLog(name, site.sample)
+        self.entries: EntryLog = host.log or EventLog()
+        self.access = AccessLog(name, self.entries, site.sample)
         self.access_log = site.access_log
+        self.serving = [_serving(one, host, self.entries) for one in site.mounts]
         self.channels: set[Channel] = set()
         self.draining = False
         self.count_request: Callable[[], None] = lambda: None
@@ -77,7 +83,9 @@ class SiteFactory(http.HTTPFactory):
             channel.drain()
 
 
-def _serving(mount: Mount, host: Host) -> Callable[[Any, tuple[bytes, ...]], None]:
+def _serving(mount: Mount, host: Host, log: EntryLog) -> Callable[[Any, tuple[bytes, ...]], None]:
     if isinstance(mount.serves, Wsgi):
-        return ServeApplication(mount.serves.application, host.reactor, host.threads)
-    return ServeFolder(mount.serves)
+        return ServeApplication(mount.serves.application, host.reactor, host.threads, log)
+    if isinstance(mount.serves, Static):
+        return ServeResponses(Folder(mount.serves).respond)
+    return ServeResponses(Redirection(mount.serves, len(mount.route.path)).respond)

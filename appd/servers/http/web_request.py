@@ -6,18 +6,19 @@ from functools import cached_property
 from typing import Any
 
 from twisted.internet.address import IPv4Address, UNIXAddress
-from twisted.logger import Logger
 from twisted.web import http
 
-from appd.servers.http.accesslog import Answer, printable
-from appd.servers.http.fields import OF_THE_CONNECTION, is_token, is_value
-from appd.servers.http.mounts import Mount
-from appd.servers.http.routing import read_target, segments_of
+from appd.http.accesslog import Answer, printable
+from appd.http.entrylog import tell_failure
+from appd.http.errors import Refused
+from appd.http.fields import OF_THE_CONNECTION, is_token, is_value
+from appd.http.grammar import REQUEST_LINE
+from appd.http.routing import segments_of
+from appd.http.site import Mount
+from appd.http.target import read_target
+from appd.journal.entry import Value
 
 __all__ = ["Request"]
-
-# Of the module, since a Logger that belongs to a class takes the name of the class for its namespace.
-_log = Logger(namespace="appd.http")
 
 _MAPPED = "::ffff:"
 # nginx's status for a client that left before the head of the response was out; it is only ever logged.
@@ -71,8 +72,10 @@ class Request(http.Request):
         self.setHeader(b"Date", http.datetimeToString(self._site.reactor.seconds()))
         try:
             self._route()
-        except Exception:
-            _log.failure("cannot answer {http_method} {http_path}", **self.log_fields)
+        except Exception as error:
+            fields = self.log_fields
+            what = f"cannot answer {fields['HTTP_METHOD']!s} {fields['HTTP_PATH']!s}"
+            tell_failure(self._site.entries, what, error, LOGGER="appd.http", **fields)
             if self.startedWriting:
                 self.cut()
                 self.finish()
@@ -82,14 +85,14 @@ class Request(http.Request):
     def _route(self) -> None:
         try:
             path = self._read_head()
-        except ValueError:
+        except (Refused, ValueError):
             # Whoever frames one request badly may have framed the next one badly too.
             self.channel.persistent = False
             if self.clientproto not in (b"HTTP/1.1", b"HTTP/1.0"):
                 self.clientproto = b"HTTP/1.1"
             self.answer(http.BAD_REQUEST)
             return
-        if path == b"*":
+        if path == "*":
             self.setHeader(b"Content-Length", b"0")
             self.finish()
             return
@@ -102,20 +105,23 @@ class Request(http.Request):
         self.segments, self.route_path = segments, mount.route.path
         self._site.serving[place](self, segments[len(self.route_path) :])
 
-    def _read_head(self) -> bytes:
+    def _read_head(self) -> str:
         """Checks the head and returns the path.
 
         Raises:
+            Refused: Its target or its host is none.
             ValueError: It deserves a 400.
         """
         headers = self.requestHeaders
         fields = [(name.decode("latin-1"), values) for name, values in headers.getAllRawHeaders()]
-        if self.clientproto not in (b"HTTP/1.1", b"HTTP/1.0") or not is_token(self.method.decode("latin-1")):
-            raise ValueError("an unknown version, or a method that is no token")
+        line = REQUEST_LINE.fullmatch(b" ".join((self.method, self.uri, self.clientproto)).decode("latin-1"))
+        if line is None:
+            raise ValueError("a request line that is none")
         for name, values in fields:
             if not is_token(name) or not all(is_value(one.decode("latin-1")) for one in values):
                 raise ValueError("a field that is none")
-        target = read_target(self.method, self.uri, self.clientproto, headers.getRawHeaders(b"host", []))
+        hosts = [one.decode("latin-1") for one in headers.getRawHeaders(b"host", [])]
+        target = read_target(line[1], line[2], int(line[3]), hosts)
         for name, _values in fields:
             # X_Y would arrive at an application as X-Y does, and Proxy as HTTP_PROXY, which programs look at.
             if "_" in name or name.lower() == "proxy":
@@ -147,13 +153,14 @@ class Request(http.Request):
         return (self._hostname or self.getHost().host).encode()
 
     @cached_property
-    def log_fields(self) -> dict[str, Any]:
-        """What log events about this request carry."""
-        fields = {"appd_server": self._site.name, "appd_peer": self._peer or None}
+    def log_fields(self) -> dict[str, Value]:
+        """The fields of log entries about this request."""
+        fields: dict[str, Value] = {"APPD_PEER": self._peer} if self._peer else {}
         return {
+            "APPD_SERVER": self._site.name,
             **fields,
-            "http_method": printable(self.method),
-            "http_path": printable(self.uri.partition(b"?")[0]),
+            "HTTP_METHOD": printable(self.method),
+            "HTTP_PATH": printable(self.uri.partition(b"?")[0]),
         }
 
     @property

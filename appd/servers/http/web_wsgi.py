@@ -10,7 +10,8 @@ from twisted.internet.interfaces import IPushProducer
 from twisted.web.wsgi import WSGIResource
 from zope.interface import implementer
 
-from appd.servers.http.wsgi import Call
+from appd.http.entrylog import EntryLog
+from appd.http.wsgi import Call
 
 __all__ = ["ServeApplication"]
 
@@ -29,12 +30,14 @@ class ServeApplication:
         application: The application.
         reactor: The reactor.
         threads: The pool that the calls run in.
+        log: The log.
     """
 
-    def __init__(self, application: Callable[..., Any], reactor: Any, threads: Any) -> None:
+    def __init__(self, application: Callable[..., Any], reactor: Any, threads: Any, log: EntryLog) -> None:
         self._application = application
         self._reactor = reactor
         self._threads = threads
+        self._log = log
 
     def __call__(self, request: Any, rest: tuple[bytes, ...]) -> None:
         """Begins to answer.
@@ -44,7 +47,7 @@ class ServeApplication:
             rest: The segments of its path below the mount.
         """
         client = _ThreadClient(request, self._reactor)
-        call = Call(self._application, client, request.log_fields)
+        call = Call(self._application, client, request.log_fields, self._log)
         length = request.body_length
 
         def corrected(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:

@@ -15,6 +15,7 @@ from appd.config.loader import section_of
 from appd.errors import ConfigurationError
 from appd.interfaces import IServerType, Section
 from appd.registry import Registry
+from appd.servers.http.mounts import LIMITS
 from appd.service import ServerService
 
 __all__ = ["server_type"]
@@ -34,6 +35,8 @@ class _NamedServerType:
 
     # What the type it names does not serve is refused when the server has been made.
     kinds = frozenset({"stream", "datagram"})
+    # Only HTTP has some, and of all others they are refused when it is known who is meant.
+    limits = LIMITS
 
     def create(
         self,
@@ -54,6 +57,10 @@ class _NamedServerType:
             raise ConfigurationError(settings.problem(f"type {settings.type}: {_NOT_YET[wanted]}", "type"))
         if wanted == "http":
             return _http_over_application(name, db, section)
+        if settings.limits is not None:
+            raise ConfigurationError(
+                settings.problem(f"<limits> are for type HTTP, and type {settings.type} has none", "limits")
+            )
         registry = Registry()
         registration = registry.find(wanted) if wanted != "server" and ":" not in wanted else None
         if registration is not None:

@@ -25,7 +25,7 @@ def environ(environ, start_response):
     """Says what it was given."""
     body = environ["wsgi.input"].read(-1)
     plain = {key: value for key, value in environ.items() if isinstance(value, (str, int, bool))}
-    start_response("200 OK", [("Content-Type", "application/json"), ("Server", "theirs"), ("Connection", "close")])
+    start_response("200 OK", [("Content-Type", "application/json"), ("Server", "theirs")])
     return [json.dumps({**plain, "body": body.decode("latin-1")}).encode()]
 
 
@@ -37,6 +37,9 @@ def kinds(environ, start_response):
         raise ValueError("the secret of the traceback")
     if kind == "/exit":
         sys.exit(3)
+    if kind == "/hop":
+        start_response("200 OK", [*plain, ("Connection", "close")])
+        return [b"never"]
     if kind == "/nothing":
         return []
     if kind == "/broken-stream":

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from threading import Lock
-from typing import Any
 
-from twisted.logger import Logger
+from appd.http.entrylog import EntryLog
+from appd.journal import ERROR
+from appd.journal.entry import Value
 
 __all__ = ["ErrorLines"]
-
-# Of the module, since a Logger that belongs to a class takes the name of the class for its namespace.
-_log = Logger(namespace="wsgi.errors")
 
 # A line without an end is cut here, in characters, so that it does not fill the memory.
 _LONGEST = 65536
@@ -21,11 +19,13 @@ class ErrorLines:
     """The error stream of one call (PEP 3333, Input and Error Streams). Any thread may write.
 
     Args:
-        fields: Keys of each event: what is known of the request.
+        fields: Fields of each entry: what is known of the request.
+        log: The log of the process.
     """
 
-    def __init__(self, fields: Mapping[str, Any]) -> None:
+    def __init__(self, fields: Mapping[str, Value], log: EntryLog) -> None:
         self._fields = fields
+        self._entries = log
         self._rest = ""
         self._lock = Lock()
 
@@ -61,4 +61,4 @@ class ErrorLines:
     def _log(self, lines: Iterable[str]) -> None:
         for line in lines:
             if line.strip():
-                _log.error("{line}", line=line.rstrip("\r"), **self._fields)
+                self._entries.write(line.rstrip("\r"), ERROR, LOGGER="wsgi.errors", **self._fields)

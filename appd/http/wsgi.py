@@ -12,15 +12,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from http import HTTPStatus
 from typing import Any, Protocol
 
-from twisted.logger import Logger
-
-from appd.servers.http.errorlines import ErrorLines
-from appd.servers.http.fields import is_token, is_value
+from appd.http.entrylog import EntryLog, tell_failure
+from appd.http.errorlines import ErrorLines
+from appd.http.fields import is_token, is_value
+from appd.journal.entry import Value
 
 __all__ = ["Call", "Client"]
-
-# Of the module, since a Logger that belongs to a class takes the name of the class for its namespace.
-_log = Logger(namespace="appd.wsgi")
 
 Headers = list[tuple[str, str]]
 
@@ -49,13 +46,17 @@ class Call:
     Args:
         application: The application.
         client: The other end.
-        fields: Keys of the log events: what is known of the request.
+        fields: Fields of the log entries: what is known of the request.
+        log: The log of the process.
     """
 
-    def __init__(self, application: Callable[..., Any], client: Client, fields: Mapping[str, Any]) -> None:
+    def __init__(
+        self, application: Callable[..., Any], client: Client, fields: Mapping[str, Value], log: EntryLog
+    ) -> None:
         self._application = application
         self._client = client
         self._fields = fields
+        self._log = log
         self._head: tuple[str, Headers] | None = None
         self._start: Callable[[str, Headers], Callable[[bytes], None]] | None = None
         self._write: Callable[[bytes], None] | None = None
@@ -73,7 +74,7 @@ class Call:
             The body. Closing it ends the call.
         """
         self._start = start_response
-        errors = environ["wsgi.errors"] = ErrorLines(self._fields)
+        errors = environ["wsgi.errors"] = ErrorLines(self._fields, self._log)
         iterable: Any = None
         try:
             # Who has left while the call waited for a thread wants nothing done.
@@ -83,8 +84,8 @@ class Call:
             yield from self._body(iterable)
         except GeneratorExit:
             raise
-        except BaseException:  # SystemExit too: an application ends its call, not the process
-            yield from self._failed()
+        except BaseException as error:  # SystemExit too: an application ends its call, not the process
+            yield from self._failed(error)
         finally:
             self._close(iterable)
             errors.end()
@@ -150,9 +151,9 @@ class Call:
             assert self._start is not None
             self._write = self._start(*self._head)
 
-    def _failed(self) -> Iterator[bytes]:
-        """Tells of the exception that is being handled: the log all, the client nothing but that there is one."""
-        _log.failure("the application failed: {http_method} {http_path}", **self._fields)
+    def _failed(self, error: BaseException) -> Iterator[bytes]:
+        """Tells of an exception: the log all, the client nothing but that there is one."""
+        self._tell("the application failed", error)
         if self._write is not None:
             self._client.cut()
             return
@@ -167,8 +168,13 @@ class Call:
         if close is not None:
             try:
                 close()
-            except BaseException:  # as above; the response is out already
-                _log.failure("the application failed in close(): {http_method} {http_path}", **self._fields)
+            except BaseException as error:  # as above; the response is out already
+                self._tell("the application failed in close()", error)
+
+    def _tell(self, what: str, error: BaseException) -> None:
+        fields = self._fields
+        what = f"{what}: {fields['HTTP_METHOD']!s} {fields['HTTP_PATH']!s}"
+        tell_failure(self._log, what, error, LOGGER="appd.wsgi", **fields)
 
 
 def _checked_status(status: object) -> str:

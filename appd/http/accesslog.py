@@ -1,6 +1,6 @@
-r"""One log event for each request that was answered.
+r"""One log entry for each request that was answered.
 
-The event carries the parts of the request as keys, which the journal keeps as fields; its text is either short or the
+The entry carries the parts of the request as fields; its text is either short or the
 line of NCSA's combined log format. Whatever comes from the client is escaped as Apache does (`\xHH`), so that nobody
 can write a line or a field of his own.
 """
@@ -11,12 +11,10 @@ import re
 import time
 from typing import NamedTuple
 
-from twisted.logger import Logger
+from appd.http.entrylog import EntryLog
+from appd.journal import INFO
 
 __all__ = ["AccessLog", "Answer", "combined_line", "journal_line", "printable"]
-
-# Of the module, since a Logger that belongs to a class takes the name of the class for its namespace.
-_log = Logger(namespace="appd.access")
 
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]|\\")
 _QUOTED = re.compile(r'[^\x20-\x7e]|[\\"]')
@@ -62,11 +60,13 @@ class AccessLog:
 
     Args:
         server: The name of the server.
+        log: The log of the process.
         sample: One of how many requests is logged.
     """
 
-    def __init__(self, server: str, sample: int = 1) -> None:
+    def __init__(self, server: str, log: EntryLog, sample: int = 1) -> None:
         self._server = server
+        self._log = log
         self._sample = sample
         self._seen = 0
 
@@ -83,16 +83,18 @@ class AccessLog:
         self._seen += 1
         if (self._seen - 1) % self._sample:
             return
-        _log.info(
-            "{access_line}",
-            access_line=combined_line(answer, now) if format == "combined" else journal_line(answer),
-            appd_server=self._server,
-            appd_peer=answer.peer or None,
-            http_method=printable(answer.method),
-            http_path=printable(answer.path),
-            http_status=answer.status,
-            http_bytes=answer.sent,
-            duration_usec=round(answer.duration * 1_000_000),
+        fields = {"APPD_PEER": answer.peer} if answer.peer else {}
+        self._log.write(
+            combined_line(answer, now) if format == "combined" else journal_line(answer),
+            INFO,
+            LOGGER="appd.access",
+            APPD_SERVER=self._server,
+            HTTP_METHOD=printable(answer.method),
+            HTTP_PATH=printable(answer.path),
+            HTTP_STATUS=answer.status,
+            HTTP_BYTES=answer.sent,
+            DURATION_USEC=round(answer.duration * 1_000_000),
+            **fields,
         )
 
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["OF_THE_CONNECTION", "is_token", "is_value"]
+from appd.http.grammar import TCHAR, VTEXT
 
-# RFC 9110, 5.6.2: token = 1*tchar
-_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
-# RFC 9110, 5.5: field-content is visible characters and obs-text, with spaces and tabs between them.
-_VALUE = re.compile(r"(?:[\x21-\x7e\x80-\xff](?:[\t \x21-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?\Z")
+__all__ = ["OF_THE_CONNECTION", "is_secret", "is_token", "is_value"]
+
+_TOKEN = re.compile(rf"[{TCHAR}]++\Z")
+# Without spaces at either end, which are not of the value.
+_VALUE = rf"(?![\t ])[{VTEXT}]*+(?<![\t ])\Z"
+# What says who somebody is, by the words that its name is made of: kept no longer than the request.
+_SECRET = ("auth", "cookie", "key", "location", "secret", "session", "token")
 
 # What speaks about this one connection and how the body is framed on it (RFC 9110, 7.6.1): the server's to say.
 OF_THE_CONNECTION = frozenset(
@@ -28,4 +31,9 @@ def is_token(name: str) -> bool:
 
 def is_value(value: str) -> bool:
     """Whether it may be the value of a header field; its characters stand for bytes, as in WSGI."""
-    return _VALUE.match(value) is not None
+    return re.match(_VALUE, value) is not None
+
+
+def is_secret(name: str) -> bool:
+    """Whether the value of a field may be a secret: of a field that is called so, in lower case."""
+    return any(one in name for one in _SECRET)

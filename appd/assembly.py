@@ -1,0 +1,128 @@
+"""Settings → servers that are made and not started.
+
+`appd run`, the twistd plugin, `appd check` and `appd explain` put the servers of a file together here; each goes on as
+far as it wants.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from appd.activation import Inheritance
+from appd.address import Address
+from appd.config import Settings
+from appd.errors import ConfigurationError, Problem
+from appd.notify import Notifier
+
+if TYPE_CHECKING:
+    from appd.interfaces import Host
+    from appd.journal import Log
+    from appd.lifecycle import Lifecycle
+    from appd.plan import Plan
+
+__all__ = ["Built", "build", "compose"]
+
+
+class Built(NamedTuple):
+    """Servers that are made and not started.
+
+    Attributes:
+        settings: The settings of the file.
+        plan: Which sockets each has.
+        services: Server name → its service, in the order of starting.
+        threads: The pool for blocking applications, not started.
+    """
+
+    settings: Settings
+    plan: Plan
+    services: Mapping[str, Any]
+    threads: Any
+
+
+def build(
+    settings: Settings,
+    inheritance: Inheritance | None,
+    binds: Mapping[str, Sequence[Address]],
+    reactor: Any,
+    log: Log | None = None,
+    replace: Callable[[], None] = lambda: None,
+) -> Built:
+    """Makes the servers of a file, hosted code imported; nothing listens yet and nothing has been bound.
+
+    Args:
+        settings: The settings of the file.
+        inheritance: What systemd passed; None when that is not known (`appd check`).
+        binds: Name → addresses of `--bind`.
+        reactor: The reactor.
+        log: The log of the process; None when nothing will be served.
+        replace: Called, in some thread, when this process had better be replaced by another.
+
+    Raises:
+        ConfigurationError: Every problem at once.
+    """
+    from appd import hosting
+    from appd.interfaces import Host
+    from appd.lifecycle import application_threads
+    from appd.plan import make_plan
+    from appd.registry import Registry
+
+    hosting.apply_surroundings(settings)
+    plan = make_plan(settings, Registry(), inheritance, binds)
+    db = None
+    dotted = settings.application_object
+    if dotted is not None:
+        made_by = hosting.load(dotted, settings, "application_object")
+        if not callable(made_by):
+            raise ConfigurationError(
+                settings.problem(f"{dotted} is not callable: it is {made_by!r}", "application_object")
+            )
+        db = hosting.call(f"{dotted} failed", made_by, settings, "application_object")
+    threads = application_threads(settings.threads)
+    services = _services(plan, db, Host(reactor, threads, settings, log, {"replace": replace}))
+    return Built(settings, plan, services, threads)
+
+
+def _services(plan: Plan, db: Any, host: Host) -> dict[str, Any]:
+    from appd import hosting
+    from appd.interfaces import Section
+    from appd.plan import unserved
+
+    problems: list[Problem] = []
+    services: dict[str, Any] = {}
+    for one in plan.servers:
+        section = Section(one.settings, one.listeners, host)
+        try:
+            service = hosting.call(
+                f"server {one.name!r} cannot be made",
+                lambda one=one, section=section: one.server_type.create(one.name, db, section=section),  # type: ignore[misc]
+                one.settings,
+                "",
+            )
+        except ConfigurationError as error:
+            problems += error.problems
+            continue
+        problems += unserved(one, service, host.settings.idle_exit is not None)
+        services[one.name] = service
+    if problems:
+        raise ConfigurationError(*problems)
+    return services
+
+
+def compose(built: Built, notifier: Notifier, reactor: Any, **callbacks: Any) -> Lifecycle:
+    """Puts the servers together as the one service of the worker.
+
+    Args:
+        built: The servers.
+        notifier: What tells the service manager.
+        reactor: The reactor.
+        callbacks: As for `appd.lifecycle.Lifecycle`.
+    """
+    from appd.lifecycle import Lifecycle
+    from appd.service import ServerGroup
+
+    number = int(os.environ.get("APPD_WORKER", "1"))
+    services = [one for one in built.services.values() if number == 1 or getattr(one, "processes", "one") == "all"]
+    group = ServerGroup(services, reactor, built.settings.drain_timeout)
+    return Lifecycle(group, built.threads, notifier, reactor, **callbacks)

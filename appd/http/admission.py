@@ -1,0 +1,147 @@
+"""Which calls run and which wait.
+
+So many calls run at a time, and of each mount no more than its share of them. What has to wait stands in a queue of its
+mount; whichever call ends, the one that has waited longest of those that may run is next. Beyond the length of the
+queue nobody is let in.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from threading import Lock
+from typing import Any
+
+__all__ = ["Admission", "Share"]
+
+
+class Share:
+    """The calls of one mount.
+
+    Args:
+        most: How many run at a time.
+
+    Attributes:
+        free: A token for each call that may still begin.
+        waiting: Those that wait, with the number under which they came.
+        quick: Whether its calls have been done before anybody noticed; then a thread makes one without handing on.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.free: deque[None] = deque([None] * most)
+        self.waiting: deque[tuple[int, Any]] = deque()
+        self.quick = True
+        self._streak = 0
+
+    def learn(self, long: bool, enough: int) -> None:
+        """Notes how long a call was.
+
+        Args:
+            long: Whether it was long.
+            enough: After so many that were not, in a row, the next is thought to be quick.
+        """
+        self._streak = 0 if long else self._streak + 1
+        if self._streak >= enough:
+            self._streak = 0
+            self.quick = True
+
+
+class Admission:
+    """The calls of a process.
+
+    Args:
+        most: How many run at a time.
+
+    Attributes:
+        queued: How many wait.
+        turned_away: How many were refused.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.queued = 0
+        self.turned_away = 0
+        # A deque gives each token to one thread, without a lock.
+        self._free: deque[None] = deque([None] * most)
+        self._shares: list[Share] = []
+        self._lock = Lock()
+        self._came = 0
+
+    @property
+    def running(self) -> int:
+        """How many run."""
+        return self.most - len(self._free)
+
+    def share(self, most: int | None) -> Share:
+        """Makes the share of a mount.
+
+        Args:
+            most: How many of its calls run at a time; None for as many as there are.
+        """
+        made = Share(min(most or self.most, self.most))
+        with self._lock:
+            self._shares.append(made)
+        return made
+
+    def enter(self, share: Share) -> bool:
+        """Begins a call, unless it has to wait. Whoever may begin calls `leave` at its end."""
+        return not self.queued and self._take(share)
+
+    def _take(self, share: Share) -> bool:
+        try:
+            self._free.pop()
+        except IndexError:
+            return False
+        try:
+            share.free.pop()
+        except IndexError:
+            self._free.append(None)
+            return False
+        return True
+
+    def queue(self, share: Share, call: Any, most: int) -> bool:
+        """Has a call wait.
+
+        Args:
+            share: Its mount.
+            call: What is given to whoever leaves.
+            most: The length of the queue.
+
+        Returns:
+            Whether it waits; it is refused when the queue is full.
+        """
+        with self._lock:
+            if self.queued >= most:
+                self.turned_away += 1
+                return False
+            self._came += 1
+            self.queued += 1
+            share.waiting.append((self._came, call))
+            return True
+
+    def leave(self, share: Share) -> tuple[Share, Any] | None:
+        """Ends a call.
+
+        Returns:
+            The call that is next, with its mount, already begun.
+        """
+        share.free.append(None)
+        self._free.append(None)
+        # Who queues looks afterwards as well, so that either of the two sees the other.
+        return self.next() if self.queued else None
+
+    def next(self) -> tuple[Share, Any] | None:
+        """Begins the call that has waited longest of those that may run.
+
+        Returns:
+            The call, with its mount.
+        """
+        with self._lock:
+            while True:
+                able = [one for one in self._shares if one.waiting and one.free]
+                if not able or not self._free:
+                    return None
+                share = min(able, key=lambda one: one.waiting[0][0])
+                if self._take(share):
+                    self.queued -= 1
+                    return share, share.waiting.popleft()[1]

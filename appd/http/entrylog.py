@@ -1,0 +1,35 @@
+"""What the engine needs of a log."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from appd.journal import ERROR, INFO
+from appd.journal.entry import Value
+from appd.journal.tracebacks import code_fields, exception_text, type_name
+
+__all__ = ["EntryLog", "tell_failure"]
+
+
+class EntryLog(Protocol):
+    """Takes entries from any thread and never waits. `appd.journal.Log` is one."""
+
+    def write(self, message: str, priority: int = INFO, **fields: Value) -> None:
+        """Logs a line; see `appd.journal.Log.write`."""
+
+    def enabled(self, namespace: str, priority: int) -> bool:
+        """Whether an entry is wanted; see `appd.journal.Log.enabled`."""
+
+
+def tell_failure(log: EntryLog, message: str, error: BaseException, **fields: Value) -> None:
+    """Logs an exception: one entry with the traceback, its type and its place.
+
+    Args:
+        log: The log.
+        message: What failed; the first line of the entry.
+        error: The exception.
+        **fields: Further fields.
+    """
+    place = code_fields(error.__traceback__)
+    kind = type_name(type(error))
+    log.write(f"{message}\n{exception_text(error)}", ERROR, **{**place, "EXCEPTION_TYPE": kind, **fields})

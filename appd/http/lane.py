@@ -1,0 +1,287 @@
+"""All connections of a process, and the threads that read and answer them.
+
+At most `threads` calls of applications run at a time; one more thread is always free to poll, so that connections are
+accepted, deadlines kept, files served, calls queued and refused whatever the applications do.
+"""
+
+from __future__ import annotations
+
+import select
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from appd.http.admission import Admission
+from appd.http.crew import Crew, Worker
+from appd.http.deadlines import Deadlines
+from appd.http.entrylog import EntryLog, tell_failure
+from appd.http.sending import Gone
+from appd.journal import ERROR
+
+if TYPE_CHECKING:
+    from appd.http.client import Client
+    from appd.http.gateway import Call
+    from appd.http.sending import Sender
+    from appd.http.server import Door
+
+__all__ = ["Lane"]
+
+_READ = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLONESHOT
+_SEND = select.EPOLLOUT | select.EPOLLONESHOT
+# After a call that took so long the lead is given away before the next call of its mount, in seconds; after as many as
+# this which did not, no more.
+_LONG, _QUICK_ENOUGH = 0.001, 50
+# How long nothing is accepted when the process or the system has no descriptors, in seconds.
+_PAUSE = 0.5
+# So long the same answer is given to the question whether anybody polls, in seconds.
+_ASKED = 0.3
+
+
+class Lane:
+    """The engine of one process.
+
+    Args:
+        threads: How many calls of applications run at a time.
+        log: The log.
+        replace: Called, in some thread, when a call has taken longer than it may: the process had better be replaced.
+
+    Attributes:
+        admission: Which calls run and which wait.
+        deadlines: When connections are looked after.
+
+    Resource handling: owns its threads from `start` until `stop`.
+    """
+
+    def __init__(self, threads: int, log: EntryLog, replace: Callable[[], None] = lambda: None) -> None:
+        self.log = log
+        self.threads = threads
+        self.admission = Admission(threads)
+        self._crew = Crew(threads + 1, self)
+        self.deadlines = Deadlines(self._crew.sooner)
+        self._armed: dict[int, Any] = {}
+        self._doors: dict[int, Door] = {}
+        self._replace = replace
+        self._started = False
+        self._asked, self._answered = 0.0, True
+
+    def start(self) -> None:
+        """Begins to work; calling again does nothing."""
+        if not self._started:
+            self._started = True
+            self._crew.start()
+            self._modify = self._crew.epoll.modify
+
+    def stop(self, timeout: float = 2.0) -> bool:
+        """Ends the threads that are not in a call; see `Crew.stop`."""
+        return not self._started or self._crew.stop(timeout)
+
+    def alive(self) -> bool:
+        """Whether somebody has polled since the last time that this was asked."""
+        now = time.monotonic()
+        # Several servers may ask in the same moment.
+        if self._started and now - self._asked >= _ASKED:
+            self._asked, self._answered = now, self._crew.answers()
+        return self._answered
+
+    # Connections.
+
+    def admit(self, client: Client) -> None:
+        """Begins to poll for a new connection."""
+        self._armed[client.fd] = client
+        self._crew.epoll.register(client.fd, _READ)
+
+    def arm(self, client: Sender, *, to_send: bool = False) -> None:
+        """Gives a client to the poller: it is handled when it has sent something, or takes more."""
+        self._armed[client.fd] = client
+        self._modify(client.fd, _SEND if to_send else _READ)
+
+    def disarm(self, client: Sender) -> bool:
+        """Takes a client from the poller.
+
+        Returns:
+            Whether it had it.
+        """
+        found = self._armed.pop(client.fd, None)
+        if found is client:
+            return True
+        if found is not None:
+            # Another connection has the descriptor now; what was reported of it meanwhile is reported again.
+            self._armed[client.fd] = found
+            self.arm(found)
+        return False
+
+    def forget(self, client: Sender) -> None:
+        """Stops polling for a client that ends."""
+        self.deadlines.drop(client)
+        if self._armed.get(client.fd) is client:
+            del self._armed[client.fd]
+        with suppress(OSError, ValueError):
+            self._crew.epoll.unregister(client.fd)
+
+    # Listening sockets.
+
+    def open(self, door: Door) -> None:
+        """Begins to accept connections."""
+        self._doors[door.fd] = door
+        with suppress(FileExistsError):
+            self._crew.epoll.register(door.fd, select.EPOLLIN)
+
+    def shut(self, door: Door) -> None:
+        """Accepts no more connections, for now; they wait in the queue of the socket."""
+        self._doors.pop(door.fd, None)
+        with suppress(OSError, ValueError):
+            self._crew.epoll.unregister(door.fd)
+
+    def pause(self, door: Door) -> None:
+        """Accepts no connections for a moment."""
+        self.shut(door)
+        self.deadlines.put(door, time.monotonic() + _PAUSE)
+
+    # What the crew asks for.
+
+    def take(self, item: Any, worker: Worker) -> None:
+        """Does what has come; see `Handler`."""
+        if type(item) is int:
+            client = self._armed.pop(item, None)
+            if client is not None:
+                try:
+                    client.handle(worker)
+                except Gone:
+                    client.gone()
+                except BaseException:
+                    client.close()
+                    raise
+                return
+            door = self._doors.get(item)
+            if door is not None:
+                door.accept()
+            return
+        self._resume(item, worker)
+
+    def _resume(self, call: Call, worker: Worker) -> None:
+        """Makes a call that has waited."""
+        client = call.client
+        try:
+            if self.run(call, worker):
+                client.go_on(worker)
+        except Gone:
+            client.gone()
+        except BaseException:
+            client.close()
+            raise
+
+    def begin(self, call: Call, worker: Worker, most: int) -> bool | None:
+        """Makes a call, or has it wait.
+
+        Args:
+            call: The call.
+            worker: The thread.
+            most: How many may wait.
+
+        Returns:
+            As `run`; None when too many wait.
+
+        Raises:
+            Gone: As `run`.
+        """
+        share = call.share
+        if not worker.calls and self.admission.enter(share):
+            return self.run(call, worker)
+        if not self.admission.queue(share, call, most):
+            return None
+        self._next(self.admission.next(), worker)
+        return False
+
+    def _next(self, found: Any, worker: Worker) -> None:
+        if found is None:
+            return
+        if worker.calls:
+            self._crew.post(found[1])
+        else:
+            worker.calls.append(found[1])
+
+    def run(self, call: Call, worker: Worker) -> bool:
+        """Makes a call that may run.
+
+        Returns:
+            Whether its response is complete, so that the connection may go on.
+
+        Raises:
+            Gone: The client has left.
+        """
+        share, limit = call.share, call.client.server.limits.request_timeout
+        worker.call = call
+        # The one who looks after slow calls needs it; a clock is cheap.
+        worker.began = began = time.monotonic()
+        if limit:
+            call.client.unanswered = [None]
+        if not share.quick:
+            worker.give()
+            if limit:
+                self.deadlines.put(worker, began + limit)
+        try:
+            call.run()
+            return call.client.complete()
+        finally:
+            worker.call = None
+            if not share.quick:
+                share.learn(time.monotonic() - began > _LONG, _QUICK_ENOUGH)
+            found = self.admission.leave(share)
+            if found is not None:
+                self._next(found, worker)
+
+    def slow(self, worker: Worker) -> None:
+        """A call was longer than the watch waits: see `Handler`."""
+        call = worker.call
+        if call is not None:
+            call.share.quick = False
+            limit = call.client.server.limits.request_timeout
+            if limit:
+                self.deadlines.put(worker, worker.began + limit)
+
+    def overdue(self, worker: Worker) -> None:
+        """A call has taken longer than it may, or the worker has another one by now: see `Handler`."""
+        call = worker.call
+        limit = call.client.server.limits.request_timeout if call is not None else 0.0
+        if call is None or not limit:
+            return
+        if time.monotonic() < worker.began + limit:
+            self.deadlines.put(worker, worker.began + limit)
+            return
+        fields = call.client.log_fields(call.request)
+        what = f"{fields['HTTP_METHOD']!s} {fields['HTTP_PATH']!s} has taken longer than request-timeout ({limit:g} s)"
+        self.log.write(f"{what}; the threads are at:\n{stacks()}", ERROR, LOGGER="appd.http", **fields)
+        call.client.give_up()
+        self._replace()
+
+    def look(self, now: float) -> float | None:
+        """Does what is due: see `Handler`."""
+        for one in self.deadlines.due(now):
+            try:
+                one.expired()
+            except Exception as error:
+                self.failed(error)
+        return self.deadlines.wait(time.monotonic())
+
+    def failed(self, error: BaseException) -> None:
+        """Something of ours has failed: see `Handler`."""
+        tell_failure(self.log, "the HTTP engine failed at a connection, which is closed", error, LOGGER="appd.http")
+
+
+def stacks() -> str:
+    """Where every thread is."""
+    names = {one.ident: one.name for one in _threads()}
+    parts = []
+    for ident, frame in sys._current_frames().items():
+        lines = "".join(traceback.format_stack(frame)).rstrip()
+        parts.append(f"{names.get(ident, ident)}:\n{lines}")
+    return "\n".join(parts)
+
+
+def _threads() -> list[Any]:
+    import threading
+
+    return threading.enumerate()

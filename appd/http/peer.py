@@ -1,0 +1,62 @@
+"""Who is at the other end of a connection, and what log entries say of them and their request."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from typing import TYPE_CHECKING, Any
+
+from appd.http.accesslog import Answer, printable
+
+if TYPE_CHECKING:
+    from appd.http.request import Request
+    from appd.journal.entry import Value
+
+__all__ = ["answer_of", "credentials", "fields_of", "peer_text"]
+
+_CREDENTIALS = struct.Struct("iII")
+
+
+def peer_text(host: str, port: int) -> str:
+    """An address as text; "" for none."""
+    if not host:
+        return ""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def credentials(sock: socket.socket) -> dict[str, Any]:
+    """Who is at the other end of a UNIX socket, as keys of a WSGI environment; nothing when the kernel does not say."""
+    try:
+        packed = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    except OSError:
+        return {}
+    pid, uid, gid = _CREDENTIALS.unpack(packed)
+    return {"appd.peer_pid": pid, "appd.peer_uid": uid, "appd.peer_gid": gid}
+
+
+def fields_of(server: str, peer: str, request: Request) -> dict[str, Value]:
+    """The fields of log entries about a request."""
+    fields: dict[str, Value] = {"APPD_PEER": peer} if peer else {}
+    return {
+        "APPD_SERVER": server,
+        **fields,
+        "HTTP_METHOD": printable(request.method.encode("latin-1")),
+        "HTTP_PATH": printable(request.target.partition("?")[0].encode("latin-1")),
+    }
+
+
+def answer_of(request: Request, status: int, sent: int, duration: float, host: str, port: int) -> Answer:
+    """What the access log says of a request."""
+    named = request.named
+    return Answer(
+        request.method.encode("latin-1"),
+        request.target.encode("latin-1"),
+        b"HTTP/1.1" if request.minor else b"HTTP/1.0",
+        status,
+        0 if request.method == "HEAD" else sent,
+        duration,
+        host,
+        peer_text(host, port),
+        named.get("referer", "").encode("latin-1"),
+        named.get("user-agent", "").encode("latin-1"),
+    )

@@ -1,0 +1,64 @@
+"""A request, as the core hands it on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = ["Request"]
+
+
+class Request:
+    """A request, once its head is complete. Text is latin-1, a character a byte.
+
+    Attributes:
+        method: The method.
+        target: The request target as it was sent; ASCII.
+        path: Its path, still encoded; `*` for the server as a whole.
+        query: What follows the first `?`, still encoded.
+        authority: Host and port as the client wrote them, "" when it named none. Of an absolute target its own, which
+            then stands in the fields too.
+        host: The host in lower case without port.
+        minor: The minor version: 0 or 1.
+        fields: The header fields in order, names in lower case.
+        named: The same by name; fields of one name joined as RFC 9110, 5.3 says.
+        length: Of the body in bytes; 0 for none; None for a chunked one.
+        keep_alive: Whether the client lets the connection stay.
+        expects_continue: Whether it waits for a 100 before it sends the body.
+        trailers: The trailer fields of a chunked body, when it has ended.
+    """
+
+    __slots__ = (
+        "authority",
+        "expects_continue",
+        "fields",
+        "host",
+        "keep_alive",
+        "length",
+        "method",
+        "minor",
+        "named",
+        "path",
+        "query",
+        "target",
+        "trailers",
+    )
+
+    def __init__(
+        self,
+        method: str,
+        target: str,
+        minor: int,
+        fields: list[tuple[str, str]],
+        named: dict[str, str],
+        aim: tuple[str, str, str, str],
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.minor = minor
+        self.fields = fields
+        self.named = named
+        self.authority, self.host, self.path, self.query = aim
+        self.keep_alive = minor == 1
+        self.expects_continue = False
+        self.length: int | None = 0
+        self.trailers: Sequence[tuple[str, str]] = ()

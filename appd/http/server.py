@@ -1,0 +1,390 @@
+"""One server: its listening sockets, its connections, and which mount answers a request."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import time
+from collections.abc import Callable
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+from appd.http.accesslog import AccessLog
+from appd.http.client import Client
+from appd.http.date import Origin
+from appd.http.entrylog import EntryLog, tell_failure
+from appd.http.environ import base_environ
+from appd.http.errors import Incomplete, Refused
+from appd.http.forwarded import Trusted, read_claims
+from appd.http.leaving import Leaver
+from appd.http.mounted import Found, serve
+from appd.http.routing import Router, segments_of
+from appd.http.sending import Gone
+from appd.http.target import host_name
+from appd.journal import WARNING
+
+if TYPE_CHECKING:
+    from typing import IO
+
+    from appd.http.crew import Worker
+    from appd.http.lane import Lane
+    from appd.http.request import Request
+    from appd.http.site import Site
+
+__all__ = ["Door", "Server"]
+
+# How long an idle connection stays open when the drain begins, in seconds: longer than a request is on its way from
+# most clients, and short enough that nobody notices when a service stops.
+_LINGER = 0.2
+# The same trouble is told again after so many seconds.
+_TELL_AGAIN = 60.0
+_MAPPED = "::ffff:"
+# Paths whose mount is remembered, and how long they may be.
+_MOST_FOUND, _LONGEST_FOUND = 1024, 256
+
+
+class Door:
+    """A listening socket of a server.
+
+    Args:
+        server: The server.
+        sock: The socket, listening and non-blocking.
+        many_processes: Whether other processes serve the same.
+
+    Attributes:
+        environ: What every WSGI call over it has.
+        is_local: Whether it is a UNIX socket.
+
+    Resource handling: owns the socket until `close`; nothing is done to what it listens on.
+    """
+
+    def __init__(self, server: Server, sock: socket.socket, *, many_processes: bool) -> None:
+        self.server = server
+        self.sock = sock
+        self.fd = sock.fileno()
+        self.deadline = 0.0
+        self.tick = 0
+        self.open = False
+        self._accepting = Lock()
+        self.is_local = sock.family == socket.AF_UNIX
+        name, port = ("localhost", "80") if self.is_local else _name_of(sock)
+        self.environ = base_environ(name, port, many_processes=many_processes)
+
+    def accept(self) -> None:
+        """Accepts one connection, if there is one."""
+        # Whoever pauses the door may count on it: what is not among the clients by then waits in the queue.
+        with self._accepting:
+            if self.open:
+                self._accept()
+
+    def _accept(self) -> None:
+        server = self.server
+        try:
+            sock, address = self.sock.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return
+        except OSError as error:
+            server.cannot_accept(self, error)
+            return
+        sock.setblocking(False)
+        if self.is_local:
+            client = Client(self, sock, "", 0)
+        else:
+            host = address[0]
+            if host.startswith(_MAPPED) and "." in host:
+                host = host[len(_MAPPED) :]
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            client = Client(self, sock, host, address[1])
+        server.welcome(client)
+
+    def expired(self) -> None:
+        """The pause is over."""
+        if self.open:
+            self.server.lane.open(self)
+
+    def resume(self) -> None:
+        """Accepts connections."""
+        self.open = True
+        self.server.lane.open(self)
+
+    def pause(self) -> None:
+        """Accepts no further connection. The socket stays open: who connects now waits in its queue."""
+        with self._accepting:
+            self.open = False
+        self.server.lane.deadlines.drop(self)
+        self.server.lane.shut(self)
+
+    def close(self) -> None:
+        """Closes the descriptor."""
+        self.pause()
+        if self in self.server.doors:
+            self.server.doors.remove(self)
+        self.sock.close()
+
+
+def _name_of(sock: socket.socket) -> tuple[str, str]:
+    host, port, *_rest = sock.getsockname()
+    return host, str(port)
+
+
+class Server:
+    """A server.
+
+    Args:
+        name: What it is called.
+        site: What it serves.
+        lane: What polls, reads and answers.
+        log: The log.
+        changed: Called, in some thread, when a connection has begun or ended.
+        report: What keeps a report of an error and says where; None to keep none.
+
+    Attributes:
+        clients: The open connections.
+        total: How many there have been.
+        requests: How many requests.
+        draining: Whether connections are to end.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        site: Site,
+        lane: Lane,
+        log: EntryLog,
+        changed: Callable[[], None] = lambda: None,
+        report: Callable[[str, BaseException, Any], str] | None = None,
+    ) -> None:
+        self.name = name
+        self.lane = lane
+        self.log = log
+        self.limits = site.limits
+        self.origin = Origin()
+        self.access = AccessLog(name, log, site.sample)
+        self.access_log = site.access_log
+        self.report = report
+        self.trusted = Trusted(site.trusted)
+        self.proxy_protocol = site.proxy_protocol
+        self.clients: set[Any] = set()
+        self.total = self.requests = 0
+        self.draining = False
+        self.doors: list[Door] = []
+        self._changed = changed
+        self._mounted = [serve(one, lane) for one in site.mounts]
+        self._router = Router([one.route for one in site.mounts])
+        self._found: dict[tuple[str, str], Found | None] = {}
+        self._peers: dict[str, int] = {}
+        self._told: dict[str, float] = {}
+        self._full = False
+        self._telling = Lock()
+        self._counting = Lock()
+
+    # Sockets.
+
+    def listen(self, sock: socket.socket, *, many_processes: bool = False) -> Door:
+        """Begins to accept connections on a socket.
+
+        Args:
+            sock: The socket, listening and non-blocking; it belongs to the server from now on.
+            many_processes: Whether other processes serve the same.
+        """
+        door = Door(self, sock, many_processes=many_processes)
+        self.doors.append(door)
+        door.resume()
+        return door
+
+    def adopt(self, sock: socket.socket, *, many_processes: bool = False) -> None:
+        """Serves one connection that somebody else has accepted.
+
+        Args:
+            sock: The socket, connected and non-blocking; it belongs to the server from now on.
+            many_processes: Whether other processes serve the same.
+        """
+        door = Door(self, sock, many_processes=many_processes)
+        try:
+            peer = sock.getpeername()
+        except OSError:  # gone already; reading will tell
+            peer = ""
+        local = sock.family == socket.AF_UNIX or not peer
+        self.welcome(Client(door, sock, "" if local else peer[0], 0 if local else peer[1]))
+
+    def cannot_accept(self, door: Door, error: OSError) -> None:
+        """The system gives no connection. Nothing is accepted for a moment, lest we spin."""
+        self.lane.pause(door)
+        limit = " (LimitNOFILE= of the unit)" if error.errno == errno.EMFILE else ""
+        self._tell("accept", f"cannot accept connections: {os.strerror(error.errno or 0)}{limit}; they wait")
+
+    # Connections.
+
+    def welcome(self, client: Client) -> None:
+        """A connection has begun."""
+        limits = self.limits
+        self.clients.add(client)
+        self.total += 1
+        if not self.proxy_protocol and not self.count(client):
+            self.lane.admit(client)
+            client.turn_away()
+            return
+        if self.proxy_protocol and not self.trusted.holds(client.host):
+            self._tell("untrusted", f"{client.host or 'a UNIX peer'} is not trusted to say who it speaks for")
+            client.close()
+            return
+        wait = limits.header_timeout if self.proxy_protocol else limits.idle_timeout
+        self.lane.deadlines.put(client, time.monotonic() + wait)
+        self.lane.admit(client)
+        if limits.connections and len(self.clients) >= limits.connections:
+            self._tell("full", f"{limits.connections} connections are open (connections); more wait")
+            for door in self.doors:
+                self.lane.shut(door)
+            self._full = True
+            self._reopen()
+        if self.draining:
+            self.lane.deadlines.put(client, time.monotonic() + _LINGER)
+        self._changed()
+
+    def count(self, client: Leaver) -> bool:
+        """Counts a connection for its peer, which is known by now.
+
+        Returns:
+            Whether it is not one too many.
+        """
+        most = self.limits.connections_per_peer
+        if not most or not client.host:
+            return True
+        client.counted = client.host
+        with self._counting:
+            count = self._peers[client.host] = self._peers.get(client.host, 0) + 1
+        if count > most:
+            self._tell("peer", f"more than {most} connections (connections-per-peer) from {client.host}")
+        return count <= most
+
+    def lost(self, client: Leaver) -> None:
+        """A connection has ended."""
+        self.clients.discard(client)
+        if client.counted:
+            with self._counting:
+                self._peers[client.counted] -= 1
+                if not self._peers[client.counted]:
+                    del self._peers[client.counted]
+        if self._full:
+            self._reopen()
+        self._changed()
+
+    def _reopen(self) -> None:
+        if len(self.clients) < self.limits.connections:
+            self._full = False
+            for door in self.doors:
+                if door.open:
+                    self.lane.open(door)
+
+    def drain(self) -> None:
+        """Ends each connection when what it has begun is answered; an idle one in a moment."""
+        self.draining = True
+        ends = time.monotonic() + _LINGER
+        for client in list(self.clients):
+            client.drain(ends)
+
+    def abort(self) -> int:
+        """Cuts every connection.
+
+        Returns:
+            How many there were.
+        """
+        those = list(self.clients)
+        for client in those:
+            client.abort()
+        return len(those)
+
+    # Requests.
+
+    def answer(self, client: Client, request: Request, body: IO[bytes] | None, worker: Worker) -> bool:
+        """Answers a request that is complete, or begins to.
+
+        Args:
+            client: Who asks.
+            request: What for.
+            body: The body, from its beginning; None without one.
+            worker: The thread that is here.
+
+        Returns:
+            Whether the response is complete, and the connection goes on or ends; else somebody else has the client.
+
+        Raises:
+            Gone: The client gets nothing more.
+        """
+        self.requests += 1
+        try:
+            found = self._find_for(client, request)
+            if found is not None:
+                client.mounted = found.mounted
+                return found.mounted.answer(client, request, found, body, worker)
+            if body is not None:
+                body.close()
+            client.claim()
+            if request.path == "*":
+                client.send_whole(200, (), b"")
+                return client.complete()
+            return client.plain(404)
+        except Gone:
+            raise
+        except Refused as refused:
+            client.refuse(refused)
+            return False
+        except Incomplete:
+            client.cut()
+        except Exception as error:
+            fields = client.log_fields(request)
+            what = f"cannot answer {fields['HTTP_METHOD']!s} {fields['HTTP_PATH']!s}"
+            tell_failure(self.log, what, error, LOGGER="appd.http", **fields)
+            if client.connection.request is not None and not client.connection.sending:
+                return client.plain(500)
+            client.cut()
+        return client.complete()
+
+    def wants_body(self, client: Client, request: Request) -> bool:
+        """Whether what answers a request looks at its body."""
+        try:
+            found = self._find_for(client, request)
+        except Refused:
+            return False
+        return found is not None and found.mounted.wants_body
+
+    def _find_for(self, client: Client, request: Request) -> Found | None:
+        key = (request.host, request.path)
+        if self.trusted and not client.is_beyond:
+            claims = client.claims = read_claims(request.named, client.host, self.trusted)
+            if claims is not None and claims.authority:
+                key = (host_name(claims.authority), request.path)
+        return self._found.get(key) or self._find(key)
+
+    def _find(self, key: tuple[str, str]) -> Found | None:
+        host, path = key
+        if path == "*":
+            return None
+        segments = segments_of(path)
+        place = self._router.find(host, segments) if segments is not None else None
+        if place is None or segments is None:
+            return None
+        mounted = self._mounted[place]
+        rest = segments[mounted.depth :]
+        found = Found(mounted, rest, "".join("/" + one.decode("latin-1") for one in rest))
+        if len(path) <= _LONGEST_FOUND:
+            if len(self._found) >= _MOST_FOUND:
+                self._found.clear()
+            self._found[key] = found
+        return found
+
+    def tell_full(self) -> None:
+        """A request was refused, since too many wait."""
+        threads = self.lane.threads
+        self._tell("queue", f"{threads} calls run and {self.limits.queue} wait (queue): more are answered with 503")
+
+    def _tell(self, about: str, what: str) -> None:
+        """Says once in a while what happens often."""
+        now = time.monotonic()
+        with self._telling:
+            tells = now >= self._told.get(about, 0.0)
+            if tells:
+                self._told[about] = now + _TELL_AGAIN
+        if tells:
+            self.log.write(f"server {self.name!r}: {what}", WARNING, LOGGER="appd.http", APPD_SERVER=self.name)

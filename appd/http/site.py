@@ -1,0 +1,130 @@
+"""What one server serves, as plain records: what a configuration becomes, and what every engine begins with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from appd.http.limits import Limits
+from appd.http.routing import Route
+
+__all__ = ["Mount", "Redirect", "Site", "Static", "Wsgi", "of_application"]
+
+
+class Wsgi(NamedTuple):
+    """A WSGI application.
+
+    Attributes:
+        dotted: What people call it.
+        application: The callable.
+        threads: How many of its calls run at once, within the threads of the process; None for all of these.
+    """
+
+    dotted: str
+    application: Callable[..., Any]
+    threads: int | None = None
+
+    @property
+    def text(self) -> str:
+        """For `appd explain`."""
+        return f"wsgi {self.dotted}"
+
+
+class Static(NamedTuple):
+    """A folder of files.
+
+    Attributes:
+        root: The folder.
+        index_file: The file that stands for a folder.
+        listing: Whether a folder without that file is answered with a list of what is in it.
+        hidden: Whether files and folders whose name begins with a dot are served.
+        links_out: Whether symbolic links may lead out of the folder.
+        precompressed: Whether a compressed copy beside a file is sent to clients that take it.
+        max_age: For how many seconds caches may keep what was served; None says nothing.
+        immutable: Whether what was served never changes as long as it is kept (RFC 8246).
+        charset: The charset of text; "" says none.
+    """
+
+    root: str
+    index_file: str = "index.html"
+    listing: bool = False
+    hidden: bool = False
+    links_out: bool = False
+    precompressed: bool = True
+    max_age: int | None = None
+    immutable: bool = False
+    charset: str = "utf-8"
+
+    @property
+    def text(self) -> str:
+        """For `appd explain`."""
+        return "static"
+
+
+class Redirect(NamedTuple):
+    """Another place that clients are sent to.
+
+    Attributes:
+        to: A URL with or without scheme and host, percent-encoded.
+        status: 301, 302, 303, 307 or 308.
+        exact: Whether that is the place for every path, instead of the place that the rest of a path is appended to.
+    """
+
+    to: str
+    status: int = 308
+    exact: bool = False
+
+    @property
+    def text(self) -> str:
+        """For `appd explain`."""
+        return f"redirect {self.status} {self.to}"
+
+
+class Mount(NamedTuple):
+    """What answers below a path.
+
+    Attributes:
+        route: The path and the hosts.
+        serves: What answers.
+        headers: Fields of every response, in place of what the mount itself says.
+        access_log: `off`, `journal` or `combined`.
+    """
+
+    route: Route
+    serves: Wsgi | Static | Redirect
+    headers: tuple[tuple[str, str], ...] = ()
+    access_log: str = "off"
+
+    @property
+    def text(self) -> str:
+        """For `appd explain`."""
+        hosts = ",".join(sorted(self.route.hosts))
+        return f"{hosts}{self.route.text} {self.serves.text}"
+
+
+class Site(NamedTuple):
+    """What one server serves, and to whom.
+
+    Attributes:
+        mounts: The mounts in the order of the file.
+        access_log: For requests that no mount answers.
+        sample: One of how many requests is logged.
+        limits: How much it takes.
+        trusted: Networks, as `ipaddress` reads them, and `unix` for peers on UNIX sockets, that are believed what they
+            say of their clients.
+        proxy_protocol: Whether each connection from a trusted peer begins with a PROXY header, and no other is taken.
+        debug: Whether an application error is kept as a report.
+    """
+
+    mounts: tuple[Mount, ...]
+    access_log: str = "off"
+    sample: int = 1
+    limits: Limits = Limits()
+    trusted: tuple[str, ...] = ()
+    proxy_protocol: bool = False
+    debug: bool = False
+
+
+def of_application(application: Callable[..., Any], dotted: str) -> Site:
+    """One WSGI application that answers everything."""
+    return Site((Mount(Route(()), Wsgi(dotted, application)),))

@@ -1,0 +1,188 @@
+"""An HTTP server on the lane, as the service that a worker knows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet import defer
+
+from appd.http.entrylog import EntryLog
+from appd.http.lane import Lane
+from appd.http.report import Reports
+from appd.http.server import Door, Server
+from appd.http.site import Site
+from appd.interfaces import Section
+from appd.ports import Connections
+from appd.servers.http.web_log import EventLog
+from appd.service import ServerService
+
+if TYPE_CHECKING:
+    from appd.interfaces import Host
+
+__all__ = ["HttpService"]
+
+_LANE = "appd.http.lane"
+# How often the worker hears of connections that begin and end, in seconds: it tells people.
+_TELL = 1.0
+
+
+class HttpService(ServerService):
+    """An HTTP server. Sockets are the lane's; addresses that only Twisted can bind are served by twisted.web.
+
+    Args:
+        name: What it is called.
+        site: What it serves.
+        section: The section it was made from.
+    """
+
+    def __init__(self, name: str, site: Site, section: Section) -> None:
+        host = section.host
+        processes = section.settings.processes or "all"
+        super().__init__(
+            name,
+            "http",
+            section.listeners,
+            host.reactor,
+            _Unused(),
+            description=", ".join(one.text for one in site.mounts),
+            processes=processes,
+        )
+        log: EntryLog = host.log or EventLog()
+        self._lane = _lane_of(host, log)
+        reports = Reports(os.environ.get("STATE_DIRECTORY", "").partition(":")[0]) if site.debug else None
+        self.engine = Server(name, site, self._lane, log, self._changed_somewhere, reports)
+        self._all = _AllConnections(self.engine, lambda: self.changed())
+        self.connections = self._all
+        self._many = processes == "all" and getattr(host.settings, "workers", 1) > 1
+        self._make_factory: Callable[[], Any] = lambda: _web_factory(name, site, host)
+        self._told = False
+        self._later: Any = None
+        # A process that serves accepted connections leaves with the last of them.
+        self._is_single = any(one.kind == "connection" for one in section.listeners)
+
+    @property
+    def requests(self) -> int:
+        """How many requests there have been."""
+        return self.engine.requests
+
+    def alive(self) -> bool:
+        """Whether the lane turns."""
+        return self._lane.alive()
+
+    def startService(self) -> None:
+        """Listens on every address; see `ServerService.startService`."""
+        self._lane.start()
+        super().startService()
+
+    def _listen(self, listener: Any) -> Any:
+        if not hasattr(listener, "duplicate"):
+            if isinstance(self.factory, _Unused):
+                self.factory = self._make_factory()
+            return super()._listen(listener)
+        sock = listener.duplicate()
+        if listener.kind == "connection":
+            self.engine.adopt(sock, many_processes=self._many)
+            return None
+        return _DoorPort(self.engine.listen(sock, many_processes=self._many))
+
+    def drain(self) -> defer.Deferred[None]:
+        """Finishes what is in flight; see `ServerService.drain`."""
+        self.engine.drain()
+        if self._later is not None and self._later.active():
+            self._later.cancel()
+        return super().drain()
+
+    # Called in threads of the lane.
+
+    def _changed_somewhere(self) -> None:
+        if self.engine.draining or self._is_single:
+            self.reactor.callFromThread(self._look)
+        elif not self._told:
+            self._told = True
+            self.reactor.callFromThread(self._tell)
+
+    # In the reactor's.
+
+    def _look(self) -> None:
+        self._all.look()
+        self.changed()
+
+    def _tell(self) -> None:
+        self.changed()
+        self._later = self.reactor.callLater(_TELL, self._tell_again, len(self.connections))
+
+    def _tell_again(self, before: int) -> None:
+        self._told = False
+        if len(self.connections) != before:
+            self.changed()
+
+
+class _Unused:
+    """In place of a protocol factory, which the lane does not need."""
+
+
+class _AllConnections(Connections):
+    """The connections of both engines."""
+
+    def __init__(self, engine: Server, changed: Callable[[], None]) -> None:
+        super().__init__(changed)
+        self._engine = engine
+
+    def __len__(self) -> int:
+        return super().__len__() + len(self._engine.clients)
+
+    @property
+    def total(self) -> int:
+        """How many there have been."""
+        return self._others + self._engine.total
+
+    @total.setter
+    def total(self, count: int) -> None:
+        self._others = count
+
+    def abort(self) -> int:
+        """Ends every open connection at once."""
+        return super().abort() + self._engine.abort()
+
+    def look(self) -> None:
+        """Tells those who wait that no connection is open, if so."""
+        self._tell_if_none()
+
+
+class _DoorPort:
+    """A door as the port that `ServerService` knows."""
+
+    def __init__(self, door: Door) -> None:
+        self._door = door
+
+    def fileno(self) -> int:
+        """The descriptor."""
+        return self._door.fd
+
+    def stopReading(self) -> None:
+        """Accepts no further connection."""
+        self._door.pause()
+
+    def startReading(self) -> None:
+        """Accepts connections."""
+        self._door.resume()
+
+    def stopListening(self) -> None:
+        """Closes it."""
+        self._door.close()
+
+
+def _lane_of(host: Host, log: EntryLog) -> Lane:
+    """The lane of a worker: one for all of its servers."""
+    lane: Lane | None = host.shared.get(_LANE)
+    if lane is None:
+        lane = host.shared[_LANE] = Lane(host.settings.threads, log, host.shared.get("replace", lambda: None))
+    return lane
+
+
+def _web_factory(name: str, site: Site, host: Host) -> Any:
+    from appd.servers.http.web import SiteFactory
+
+    return SiteFactory(name, site, host)

@@ -1,0 +1,3 @@
+"""What lies beside the application."""
+
+answer = b"from beside, in "

@@ -1,0 +1,63 @@
+"""The corpora of requests, sent to a running appd."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.http1 import CORPORA, LIMITS, cases
+from support.running import APPD, Running
+
+CONFIGURATION = f"""
+<http web>
+  address systemd:name=web
+  <limits>
+    body-size {LIMITS.body_size}
+  </limits>
+  <wsgi>
+    application wsgiref.simple_server:demo_app
+  </wsgi>
+</http>
+"""
+_STATUS = re.compile(rb"HTTP/1\.1 ([0-9]{3}) [^\r]*\r\nServer: appd\r\n")
+
+
+@pytest.fixture(scope="module")
+def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """The port of one appd for all tests of this file."""
+    folder = tmp_path_factory.mktemp("corpora")
+    (folder / "appd.conf").write_text(CONFIGURATION)
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        running = Running([APPD, "run", str(folder / "appd.conf")], folder, [("web", sock)])
+        try:
+            running.wait_ready().wait_said("ready: ")
+            yield sock.getsockname()[1]
+            assert running.stop() == 0
+            assert "Traceback" not in running.errors
+        finally:
+            running.close()
+
+
+def statuses(port: int, data: bytes) -> tuple[list[str], bytes]:
+    """Sends bytes and the end of them; the statuses that come, and all that does."""
+    with socket.create_connection(("127.0.0.1", port), 10) as client:
+        client.sendall(data)
+        client.shutdown(socket.SHUT_WR)
+        answer = b"".join(iter(lambda: client.recv(65536), b""))
+    return [one.decode() for one in _STATUS.findall(answer)], answer
+
+
+@pytest.mark.parametrize("path", sorted(CORPORA.glob("*.cases")), ids=lambda path: path.stem)
+def test_a_running_server_does_the_same(port: int, path: Path) -> None:
+    """A 200 for each request, the status of a refusal, and then the end; what is cut off is a 400 or nothing."""
+    for case in cases(path):
+        expected = [one[:3] if one[:3].isdigit() else "200" for one in case.expected if one != "wait"]
+        found, answer = statuses(port, case.data)
+        assert found[: len(expected)] == expected, (case.title, answer)
+        waits = "wait" in case.expected
+        assert found[len(expected) :] in ([[], ["400"]] if waits else [[]]), (case.title, answer)
+        if found and found[-1] != "200":
+            assert b"\r\nConnection: close\r\n" in answer.rpartition(b"HTTP/1.1 ")[2], case.title

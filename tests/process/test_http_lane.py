@@ -1,0 +1,482 @@
+"""The lane over real sockets: what waits does not hold up what does not, and every limit has its answer."""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.running import Running, ask, listening, wait_until
+
+APPLICATION = """
+import os, threading, time
+
+def wait_for(name):
+    open(name + ".here", "w").close()
+    while not os.path.exists(name + ".go"):
+        time.sleep(0.01)
+
+def application(environ, start_response):
+    name = environ["PATH_INFO"].strip("/")
+    if name.startswith("wait"):
+        wait_for(name)
+    if name == "busy":
+        time.sleep(float(environ["QUERY_STRING"]))
+    if name == "large":
+        start_response("200 OK", [("Content-Length", environ["QUERY_STRING"])])
+        return [b"x" * int(environ["QUERY_STRING"])]
+    if name == "pieces":
+        start_response("200 OK", [])
+        return (b"x" * 65536 for _ in range(int(environ["QUERY_STRING"])))
+    if name == "file":
+        start_response("200 OK", [])
+        return environ["wsgi.file_wrapper"](open("large.bin", "rb"))
+    if name == "peer":
+        start_response("200 OK", [])
+        keys = ("REMOTE_ADDR", "REMOTE_PORT", "wsgi.url_scheme", "HTTP_HOST", "SERVER_PORT", "appd.peer_uid", "appd.peer_pid")
+        return [repr({key: environ.get(key) for key in keys}).encode()]
+    body = environ["wsgi.input"].read()
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [name.encode(), b" %d" % len(body)]
+"""
+
+CONFIGURATION = """
+python-path ..
+threads 2
+<log>
+  format json
+</log>
+<http web>
+  address {address}
+  <limits>
+    {limits}
+  </limits>
+  <wsgi>
+    application hosted:application
+  </wsgi>
+  <wsgi>
+    path /one
+    application hosted:application
+    threads 1
+  </wsgi>
+  <static>
+    path /static
+    root ..
+  </static>
+</http>
+"""
+
+GET = "GET {} HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+class Site:
+    """A running server, and connections to it."""
+
+    def __init__(self, running: Running, folder: Path, family: int, address: Any) -> None:
+        self.running = running
+        self.folder = folder
+        self._family = family
+        self._address = address
+        self.open: list[socket.socket] = []
+
+    def connect(self, path: str = "") -> socket.socket:
+        """A connection, on which perhaps something is asked."""
+        client = socket.socket(self._family, socket.SOCK_STREAM)
+        self.open.append(client)
+        client.settimeout(10)
+        client.connect(self._address)
+        if path:
+            client.sendall(GET.format(path).encode())
+        return client
+
+    def ask(self, path: str) -> bytes:
+        """Asks on a connection of its own, and returns what came until the end."""
+        client = self.connect()
+        client.sendall(GET.format(path).replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n").encode())
+        with client:
+            return read_all(client)
+
+    def here(self, name: str) -> None:
+        """Waits until the application has come that far."""
+        wait_until(lambda: (self.folder / f"{name}.here").exists(), explain=lambda: self.running.errors)
+
+    def go(self, name: str) -> None:
+        (self.folder / f"{name}.go").touch()
+
+    def entries(self, **fields: Any) -> list[dict[str, Any]]:
+        """Log entries with these fields."""
+        entries = [json.loads(line) for line in list(self.running.err) if line.startswith("{")]
+        return [one for one in entries if fields.items() <= one.items()]
+
+
+def read_all(client: socket.socket) -> bytes:
+    """What comes until the end."""
+    return b"".join(iter(lambda: client.recv(65536), b""))
+
+
+def read_answer(client: socket.socket) -> bytes:
+    """One response with a Content-Length."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        part = client.recv(65536)
+        assert part, data
+        data += part
+    head, _, body = data.partition(b"\r\n\r\n")
+    fields = dict(line.split(b": ", 1) for line in head.split(b"\r\n")[1:])
+    while len(body) < int(fields[b"Content-Length"]):
+        body += client.recv(65536)
+    return head + b"\r\n\r\n" + body
+
+
+@pytest.fixture
+def site(start: Callable[..., Running], tmp_path: Path) -> Any:
+    """Makes a site: on an inherited TCP socket unless it is said otherwise."""
+    made: list[Site] = []
+
+    def make(limits: str = "", kind: str = "inherited", extra: str = "") -> Site:
+        (tmp_path / "hosted.py").write_text(APPLICATION)
+        (tmp_path / "a.txt").write_text("a file")
+        family, address, passed = socket.AF_INET, "systemd:name=web", ()
+        where: Any = None
+        if kind in ("inherited", "inherited-unix", "inherited-six"):
+            family = {"inherited": socket.AF_INET, "inherited-unix": socket.AF_UNIX}.get(kind, socket.AF_INET6)
+            local: Any = str(tmp_path / "sock") if family == socket.AF_UNIX else ("127.0.0.1", 0)
+            sock = listening(family, ("::1", 0) if family == socket.AF_INET6 else local)
+            passed, where = (("web", sock),), sock.getsockname()
+        elif kind == "bound":
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                where = free.getsockname()
+            address = f"127.0.0.1:{where[1]}"
+        else:
+            family, where = socket.AF_UNIX, str(tmp_path / "bound")
+            address = where
+        text = CONFIGURATION.format(address=address, limits=limits).replace("<http web>", f"<http web>\n{extra}")
+        running = start(
+            text, *passed, arguments=("--single",), environ={"STATE_DIRECTORY": str(tmp_path / "run0" / "state")}
+        ).wait_ready()
+        made.append(Site(running, tmp_path / "run0", family, where))
+        return made[-1]
+
+    yield make
+    for one in made:
+        for client in one.open:
+            client.close()
+
+
+@pytest.mark.parametrize("kind", ["inherited", "inherited-unix", "inherited-six", "bound", "bound-unix"])
+def test_what_sleeps_holds_up_nobody(site: Any, kind: str) -> None:
+    """All threads sleep: a file is served, calls queue, what is beyond the queue is told 503, the journal once."""
+    served = site("queue 1", kind)
+    sleepers = [served.connect(f"/wait{number}") for number in range(2)]
+    served.here("wait0")
+    served.here("wait1")
+    assert read_answer(served.connect("/static/a.txt")).endswith(b"a file")
+    queued = served.connect("/queued")
+    # Whoever comes next finds the queue full; until the queued one is there, it would be queued itself.
+    time.sleep(0.2)
+    overflow = [served.connect("/overflow") for _ in range(3)]
+    for client in overflow:
+        answer = read_answer(client)
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b"\r\nRetry-After: 1\r\n" in answer
+    assert read_answer(served.connect("/static/a.txt")).endswith(b"a file")
+    served.go("wait0")
+    assert read_answer(sleepers[0]).endswith(b"wait0 0")
+    assert read_answer(queued).endswith(b"queued 0")
+    served.go("wait1")
+    assert read_answer(sleepers[1]).endswith(b"wait1 0")
+    assert len([one for one in served.entries(LOGGER="appd.http") if "wait (queue)" in one["MESSAGE"]]) == 1
+    assert len(served.entries(LOGGER="appd.http")) == 1
+    assert served.running.stop() == 0
+
+
+def test_a_share_of_the_threads(site: Any) -> None:
+    """A mount with `threads 1`: its second call waits, others do not."""
+    served = site()
+    first = served.connect("/one/wait1")
+    served.here("wait1")
+    second = served.connect("/one/second")
+    assert read_answer(served.connect("/other")).endswith(b"other 0")
+    second.settimeout(0.3)
+    with pytest.raises(TimeoutError):
+        second.recv(1)
+    second.settimeout(10)
+    served.go("wait1")
+    assert read_answer(first).endswith(b"wait1 0")
+    assert read_answer(second).endswith(b"second 0")
+
+
+def test_what_was_quick_may_become_slow(site: Any) -> None:
+    """A call that takes long for the first time does not hold up those that came with it."""
+    served = site()
+    for _ in range(20):
+        assert served.ask("/quick").endswith(b"quick 0")
+    slow = served.connect("/busy?3")
+    began = time.monotonic()
+    quick = [served.connect("/quick") for _ in range(10)]
+    for client in quick:
+        assert read_answer(client).endswith(b"quick 0")
+    assert time.monotonic() - began < 2
+    assert read_answer(slow).endswith(b"busy 0")
+
+
+def test_a_slow_head(site: Any) -> None:
+    """408 at an absolute time, however busily it trickles."""
+    client = site("header-timeout 1s").connect()
+    began = time.monotonic()
+    client.settimeout(0.1)
+    answer = b""
+    for byte in b"GET / HTTP/1.1\r\nHost: " + b"x" * 100:
+        client.send(bytes([byte]))
+        try:
+            answer = client.recv(1000)
+            break
+        except TimeoutError:
+            pass
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert 0.9 < time.monotonic() - began < 5
+    assert b"\r\nConnection: close\r\n" in answer
+
+
+def test_a_slow_body(site: Any) -> None:
+    """408 when it comes slower than body-rate, after the grace."""
+    client = site("body-rate 1000000").connect()
+    client.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc")
+    began = time.monotonic()
+    assert read_all(client).startswith(b"HTTP/1.1 408 ")
+    assert 4 < time.monotonic() - began < 9
+
+
+def test_an_idle_connection(site: Any) -> None:
+    """It ends without a word."""
+    served = site("idle-timeout 1s")
+    fresh, kept = served.connect(), served.connect("/x")
+    read_answer(kept)
+    assert (fresh.recv(1), kept.recv(1)) == (b"", b"")
+
+
+def test_a_client_that_takes_nothing(site: Any) -> None:
+    """Its thread is free at once, and after the write time-out it is cut off."""
+    served = site("write-timeout 1s\nresponse-spool 100MB")
+    clients = []
+    for _ in range(4):
+        client = served.connect()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.sendall(GET.format("/large?20000000").encode())
+        clients.append(client)
+    assert served.ask("/free").endswith(b"free 0")
+    time.sleep(2.5)
+    with pytest.raises(ConnectionResetError):
+        for _ in range(20_000_000):
+            if not clients[0].recv(65536):
+                break
+
+
+def test_a_slow_reader_gets_all(site: Any) -> None:
+    """From memory, from the spool's file, and from a thread that waits beyond it."""
+    served = site("response-spool 1MB")
+    for path, size in (("/large?20000000", 20_000_000), ("/pieces?300", 300 * 65536)):
+        client = served.connect()
+        client.sendall(GET.format(path).replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n").encode())
+        time.sleep(0.2)
+        data = bytearray()
+        while part := client.recv(65536):
+            data += part
+        assert data.count(b"x") == size
+    assert served.ask("/after").endswith(b"after 0")
+
+
+def test_a_file_of_the_application(site: Any) -> None:
+    """wsgi.file_wrapper, to a slow reader, closed in between by the application."""
+    served = site()
+    (served.folder / "large.bin").write_bytes(b"y" * 20_000_000)
+    client = served.connect()
+    client.sendall(GET.format("/file").encode())
+    time.sleep(0.2)
+    answer = read_answer(client)
+    assert answer.count(b"y") == 20_000_000
+    client.sendall(GET.format("/next").encode())
+    assert read_answer(client).endswith(b"next 0")
+
+
+def test_a_large_file(site: Any, tmp_path: Path) -> None:
+    """Sent by the kernel; the connection stays."""
+    served = site()
+    (tmp_path / "large").write_bytes(b"z" * 5_000_000)
+    client = served.connect("/static/large")
+    assert read_answer(client).count(b"z") == 5_000_000
+    client.sendall(GET.format("/next").encode())
+    assert read_answer(client).endswith(b"next 0")
+
+
+def test_a_large_upload(site: Any) -> None:
+    """It goes through a file; too large is 413, and the answer arrives though the client goes on sending."""
+    served = site("upload-memory 1KB\nbody-size 1MB")
+    client = served.connect()
+    client.sendall(b"POST /up HTTP/1.1\r\nHost: x\r\nContent-Length: 900000\r\n\r\n" + b"u" * 900_000)
+    assert read_answer(client).endswith(b"up 900000")
+    client = served.connect()
+    client.sendall(b"POST /up HTTP/1.1\r\nHost: x\r\nContent-Length: 2000000\r\n\r\n" + b"u" * 100_000)
+    assert read_all(client).startswith(b"HTTP/1.1 413 ")
+
+
+def test_slow_uploads_hold_no_thread(site: Any) -> None:
+    """More of them than threads."""
+    served = site()
+    slow = [served.connect() for _ in range(5)]
+    for client in slow:
+        client.sendall(b"POST /up HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nab")
+    assert served.ask("/free").endswith(b"free 0")
+    for client in slow:
+        client.sendall(b"cde")
+        assert read_answer(client).endswith(b"up 5")
+
+
+def test_connections(site: Any) -> None:
+    """More than `connections` wait in the queue of the socket until one ends."""
+    served = site("connections 2")
+    first, second = served.connect("/x"), served.connect("/x")
+    read_answer(first)
+    read_answer(second)
+    third = served.connect("/third")
+    third.settimeout(0.3)
+    with pytest.raises(TimeoutError):
+        third.recv(1)
+    third.settimeout(10)
+    first.close()
+    assert read_answer(third).endswith(b"third 0")
+    assert len(served.entries(LOGGER="appd.http")) == 1
+
+
+def test_connections_per_peer(site: Any) -> None:
+    """503 for one too many."""
+    served = site("connections-per-peer 1")
+    first = served.connect("/x")
+    read_answer(first)
+    assert read_all(served.connect()).startswith(b"HTTP/1.1 503 ")
+    first.close()
+    wait_until(lambda: served.ask("/again").endswith(b"again 0"))
+
+
+def test_requests_per_connection(site: Any) -> None:
+    """The last one says so."""
+    client = site("requests-per-connection 2").connect("/x")
+    assert b"Connection: close" not in read_answer(client)
+    client.sendall(GET.format("/y").encode())
+    assert b"\r\nConnection: close\r\n" in read_answer(client)
+    assert client.recv(1) == b""
+
+
+def test_a_call_that_takes_too_long(site: Any) -> None:
+    """504 to the client, the stacks of all threads in one entry, and the lane goes on."""
+    served = site("request-timeout 1s")
+    client = served.connect("/wait-for-ever")
+    answer = read_all(client)
+    assert answer.startswith(b"HTTP/1.1 504 ")
+    (entry,) = wait_until(lambda: served.entries(LOGGER="appd.http", HTTP_PATH="/wait-for-ever"))
+    assert "request-timeout" in entry["MESSAGE"]
+    assert "in wait_for" in entry["MESSAGE"]
+    assert served.ask("/after").endswith(b"after 0")
+    served.go("wait-for-ever")
+    assert served.running.stop() == 0
+
+
+def test_who_is_at_the_other_end(site: Any) -> None:
+    """The address and port, or the credentials of a UNIX peer."""
+    tcp = eval(site().ask("/peer").partition(b"\r\n\r\n")[2])
+    assert (tcp["REMOTE_ADDR"], tcp["REMOTE_PORT"].isdecimal(), tcp["appd.peer_uid"]) == ("127.0.0.1", True, None)
+
+
+def test_who_is_at_the_other_end_of_a_unix_socket(site: Any) -> None:
+    """As the kernel says."""
+    import os
+
+    unix = eval(site(kind="bound-unix").ask("/peer").partition(b"\r\n\r\n")[2])
+    assert (unix["REMOTE_ADDR"], unix["REMOTE_PORT"]) == ("", None)
+    assert (unix["appd.peer_uid"], unix["appd.peer_pid"]) == (os.geteuid(), os.getpid())
+
+
+def test_behind_a_proxy(site: Any) -> None:
+    """The fields of a trusted one count; the scheme and the host are those that the client saw."""
+    served = site(extra="trusted 127.0.0.0/8")
+    client = served.connect()
+    client.sendall(
+        b"GET /peer HTTP/1.1\r\nHost: inside\r\nX-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: https\r\n"
+        b"X-Forwarded-Host: shop.example\r\n\r\n"
+    )
+    found = eval(read_answer(client).partition(b"\r\n\r\n")[2])
+    wanted = {"REMOTE_ADDR": "192.0.2.7", "wsgi.url_scheme": "https", "HTTP_HOST": "shop.example", "SERVER_PORT": "443"}
+    assert wanted.items() <= found.items()
+    # The next request of the same proxy is another client's.
+    client.sendall(GET.format("/peer").encode())
+    found = eval(read_answer(client).partition(b"\r\n\r\n")[2])
+    assert (found["REMOTE_ADDR"], found["wsgi.url_scheme"]) == ("127.0.0.1", "http")
+
+
+def test_the_proxy_protocol(site: Any) -> None:
+    """In one packet with the request, and byte by byte; without it the connection ends."""
+    served = site(extra="trusted 127.0.0.1\nproxy-protocol on")
+    data = b"PROXY TCP4 192.0.2.9 198.51.100.1 4711 80\r\n" + GET.format("/peer").encode()
+    whole, bytewise, without = served.connect(), served.connect(), served.connect("/peer")
+    whole.sendall(data)
+    for byte in data:
+        bytewise.sendall(bytes([byte]))
+    for client in (whole, bytewise):
+        found = eval(read_answer(client).partition(b"\r\n\r\n")[2])
+        assert (found["REMOTE_ADDR"], found["REMOTE_PORT"]) == ("192.0.2.9", "4711")
+    with pytest.raises(ConnectionResetError):
+        assert without.recv(1) == b""
+        raise ConnectionResetError
+
+
+def test_clients_that_leave(site: Any) -> None:
+    """In every state; nothing is left of them."""
+    served = site()
+    for path in ("", "/x", "/large?5000000", "/pieces?100"):
+        for reset in (False, True):
+            client = served.connect(path)
+            if reset:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.close()
+    half = served.connect()
+    half.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nab")
+    half.close()
+    assert served.ask("/after").endswith(b"after 0")
+    fds = Path(f"/proc/{served.running.process.pid}/fd")
+    sockets = lambda: sum(1 for one in fds.iterdir() if "socket:" in _link(one))  # noqa: E731
+    before = sockets()
+    wait_until(lambda: sockets() <= before)
+    assert served.running.stop() == 0
+    assert "Traceback" not in served.running.errors
+
+
+def _link(path: Path) -> str:
+    import os
+
+    try:
+        return os.readlink(path)
+    except OSError:
+        return ""
+
+
+def test_debug(site: Any) -> None:
+    """An error of the application is kept as a report; the log says which, the client nothing."""
+    served = site(extra="debug on")
+    assert served.ask("/busy?none").startswith(b"HTTP/1.1 500 ")
+    (entry,) = wait_until(lambda: served.entries(LOGGER="appd.wsgi"))
+    name = entry["MESSAGE"].partition("(report ")[2].partition(")")[0]
+    text = (served.folder / "state" / "errors" / f"{name}.txt").read_text()
+    assert "'PATH_INFO': '/busy'" in text
+    assert "could not convert string to float" in text
+
+
+def test_half_closed(site: Any) -> None:
+    """A client that has closed its side is answered, after a call too."""
+    served = site()
+    assert ask(served.connect().getpeername(), GET.format("/busy?0.2").encode()).endswith(b"busy 0")

@@ -1,0 +1,147 @@
+"""Threads that share one epoll."""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+import time
+from typing import Any
+
+import pytest
+from support.running import wait_until
+
+from appd.http.crew import Crew, Worker
+
+
+class Handler:
+    """Counts, or sleeps, or fails."""
+
+    def __init__(self) -> None:
+        self.did: list[tuple[Any, str]] = []
+        self.slowed = 0
+        self.errors: list[BaseException] = []
+        self.release = threading.Event()
+
+    def take(self, item: Any, worker: Worker) -> None:
+        if item == "sleep":
+            assert self.release.wait(10)
+        if item == "sleep politely":
+            worker.give()
+            assert self.release.wait(10)
+        if item == "fail":
+            raise ValueError(item)
+        if item == "then":
+            worker.calls.append("next")
+        self.did.append((item, threading.current_thread().name))
+
+    def slow(self, worker: Worker) -> None:
+        self.slowed += 1
+
+    def overdue(self, worker: Worker) -> None:
+        """Nothing."""
+
+    def look(self, now: float) -> float | None:
+        return None
+
+    def failed(self, error: BaseException) -> None:
+        self.errors.append(error)
+
+    def done(self, *items: Any) -> bool:
+        return {one for one, _thread in self.did} >= set(items)
+
+
+@pytest.fixture
+def crew():
+    """Three threads, and what they work for."""
+    handler = Handler()
+    crew = Crew(3, handler)
+    crew.start()
+    yield crew, handler
+    handler.release.set()
+    assert crew.stop(5)
+
+
+def test_all_at_once(crew: tuple[Crew, Handler]) -> None:
+    """Two that sleep, whether they say so or not, hold up nobody who came with them."""
+    it, handler = crew
+    for one in ("sleep", "sleep politely", *range(20)):
+        it.post(one)
+    wait_until(lambda: handler.done(*range(20)))
+    assert handler.slowed == 1
+    assert not handler.done("sleep")
+    handler.release.set()
+    wait_until(lambda: handler.done("sleep", "sleep politely"))
+
+
+def test_quick_ones_stay_in_one_thread(crew: tuple[Crew, Handler]) -> None:
+    """Nobody wakes up for what is done before it is noticed."""
+    it, handler = crew
+    for number in range(200):
+        it.post(number)
+        wait_until(lambda number=number: handler.done(number))
+    assert len({thread for _item, thread in handler.did}) <= 2
+
+
+def test_a_failure_ends_nothing(crew: tuple[Crew, Handler]) -> None:
+    """It is told, and the next one is done."""
+    it, handler = crew
+    for one in ("fail", "fail", "fail", "fail", "x"):
+        it.post(one)
+    wait_until(lambda: handler.done("x"))
+    assert [str(one) for one in handler.errors] == ["fail"] * 4
+
+
+def test_what_a_thread_is_given_it_does(crew: tuple[Crew, Handler]) -> None:
+    """A call that was begun by the end of another."""
+    it, handler = crew
+    it.post("then")
+    wait_until(lambda: handler.done("next"))
+
+
+def test_descriptors(crew: tuple[Crew, Handler]) -> None:
+    """What is ready in the epoll is taken by its number."""
+    it, handler = crew
+    reader, writer = os.pipe()
+    it.epoll.register(reader, select.EPOLLIN | select.EPOLLONESHOT)
+    os.write(writer, b"x")
+    wait_until(lambda: handler.done(reader))
+    os.close(reader)
+    os.close(writer)
+
+
+def test_answers(crew: tuple[Crew, Handler]) -> None:
+    """As long as somebody polls."""
+    it, handler = crew
+    assert it.answers()
+    wait_until(it.answers)
+    for _ in range(3):
+        it.post("sleep")
+    # All sleep, which the lane never lets happen: nobody polls.
+    wait_until(lambda: not it.answers() and not it.answers())
+    time.sleep(0.05)
+    assert not it.answers()
+    handler.release.set()
+    wait_until(it.answers)
+
+
+def test_idle_costs_nothing(crew: tuple[Crew, Handler]) -> None:
+    """Without anything to do no thread wakes up."""
+    it, handler = crew
+    it.post("x")
+    wait_until(lambda: handler.done("x"))
+    time.sleep(0.1)
+
+    def switches() -> int:
+        total = 0
+        for task in os.listdir("/proc/self/task"):
+            with open(f"/proc/self/task/{task}/comm") as name, open(f"/proc/self/task/{task}/status") as status:
+                name.read()
+                total += sum(
+                    int(line.split()[1]) for line in status if line.startswith("voluntary") and task != str(os.getpid())
+                )
+        return total
+
+    before = switches()
+    time.sleep(0.5)
+    assert switches() - before < 5
