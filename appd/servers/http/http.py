@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from zope.interface import implementer
@@ -11,7 +12,7 @@ from appd.errors import ConfigurationError
 from appd.http.site import Site, of_application
 from appd.interfaces import Host, IServerType, Section
 from appd.servers import ServerType
-from appd.servers.http.mounts import LIMITS, read_limits, read_site
+from appd.servers.http.mounts import LIMITS, not_by_twisted, read_limits, read_site
 from appd.servers.http.service import HttpService
 from appd.service import ServerService
 
@@ -40,7 +41,7 @@ class _HttpServerType:
     ) -> ServerService:
         """Makes a server; see `appd.interfaces.IServerType.create`. Without a section `db` is a WSGI application."""
         if section is not None:
-            return _service(name, read_site(section.settings), section)
+            return _service(name, lambda: read_site(section.settings), section)
         if not callable(db):
             raise TypeError(f"without a section, http serves a WSGI application, and {db!r} is not callable")
         plain = ServerType(lambda application: _over(name, application), _PORT, name="http")
@@ -67,11 +68,19 @@ def serve_application(name: str, db: Any, section: Section) -> ServerService:
                 "type",
             )
         )
-    site = of_application(db, "application-object")._replace(limits=read_limits(settings.limits))
-    return _service(name, site, section)
+    limits = read_limits(settings.limits)
+    return _service(name, lambda: of_application(db, "application-object")._replace(limits=limits), section)
 
 
-def _service(name: str, site: Site, section: Section) -> ServerService:
+def _service(name: str, read: Callable[[], Site], section: Section) -> ServerService:
+    by_twisted = any(not hasattr(one, "duplicate") for one in section.listeners)
+    problems = not_by_twisted(section.settings) if by_twisted else []
+    try:
+        site = read()
+    except ConfigurationError as error:
+        raise ConfigurationError(*problems, *error.problems) from None
+    if problems:
+        raise ConfigurationError(*problems)
     return HttpService(name, site, section)
 
 

@@ -22,6 +22,7 @@ LIMITS = frozenset(name.replace("_", "-") for name in Limits._fields)
 _LANE_ONLY = {
     "http": ("trusted", "proxy_protocol", "debug", "limits"),
     "http.wsgi": ("threads",),
+    "server": ("limits",),
 }
 
 
