@@ -157,7 +157,8 @@ def test_a_killed_worker_is_replaced(service):
         os.kill(min(workers), signal.SIGKILL)
         made.running.wait_said("was killed by SIGKILL; it is replaced")
         wait_until(lambda: len(made.workers()) == 2)
-    assert set(load.results) <= {"ok", "ConnectionResetError", "bad b''"}, load.results
+    # A client that is about to close finds no connection to close: ENOTCONN.
+    assert set(load.results) <= {"ok", "ConnectionResetError", "OSError", "bad b''"}, load.results
     assert made.workers() & workers == {max(workers)} and made.status()["restarts"] == 1
 
 
