@@ -43,6 +43,14 @@ type Worker (
   rss: int
 )
 
+# expires: seconds since the epoch
+type Certificate (
+  server: string,
+  name: string,
+  path: string,
+  expires: int
+)
+
 type Reload (
   at: float,
   exit: int,
@@ -62,6 +70,7 @@ method Status() -> (
   workers: []Worker,
   servers: []string,
   sockets: []string,
+  certificates: []Certificate,
   reload: ?Reload
 )
 

@@ -99,6 +99,9 @@ def format_status(report: Mapping[str, Any]) -> str:
         at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(reload["at"]))
         lines.append(f"last reload {at}: {'done' if not reload['exit'] else 'failed'}, {reload['reason']}")
     lines += [f"servers: {', '.join(report['servers'])}", f"sockets: {', '.join(report['sockets']) or 'none'}", ""]
+    for one in report.get("certificates", ()):
+        day = time.strftime("%Y-%m-%d", time.gmtime(one["expires"]))
+        lines.insert(-1, f"certificate of {one['name']} ({one['server']}, {one['path']}) expires {day}")
     lines.append(f"{'WORKER':8}{'PID':>8}  {'GENERATION':>10}  {'STATE':10}{'AGE':>9}  {'CONNECTIONS':>11}  {'RSS':>8}")
     lines += [
         f"{one['number']:<8}{one['pid']:>8}  {one['generation']:>10}  {one['state']:10}{one['age']:>8.0f}s"

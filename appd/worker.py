@@ -22,6 +22,7 @@ from appd.errors import EX_OK, AppdError, ConfigurationError, Problem
 from appd.notify import Notifier
 from appd.signals import Stopped, StopSignals
 from appd.supervisor.spawn import CHANNEL, STACKS
+from appd.tls.postponed import postpone_openssl
 
 if TYPE_CHECKING:
     from appd.journal import Log
@@ -147,7 +148,13 @@ def compose(built: Built, notifier: Notifier, reactor: Any, **callbacks: Any) ->
     number = int(os.environ.get("APPD_WORKER", "1"))
     services = [one for one in built.services.values() if number == 1 or getattr(one, "processes", "one") == "all"]
     group = ServerGroup(services, reactor, built.settings.drain_timeout)
-    return Lifecycle(group, built.threads, notifier, reactor, **callbacks)
+    lifecycle = Lifecycle(group, built.threads, notifier, reactor, **callbacks)
+    with_tls = [one.tls for one in built.plan.servers if one.tls is not None and built.services[one.name] in services]
+    if with_tls:
+        from appd.tls.renewal import Renewal
+
+        Renewal(with_tls, reactor, lifecycle.tell_certificates, speaks=number == 1).setServiceParent(lifecycle)
+    return lifecycle
 
 
 def report(log: Log, error: AppdError) -> None:
@@ -283,6 +290,8 @@ class _Run:
         settings = load(self._path)
         configure_log(self._log, settings)
         self._signals.check()
+        if not any(one.values.get("tls") for one in settings.servers):
+            postpone_openssl()
         from twisted.internet import reactor
         from twisted.logger import globalLogBeginner
 

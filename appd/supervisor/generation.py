@@ -112,6 +112,7 @@ class Generation:
         wanted: How many workers the file wants; None before the first worker has read it.
         servers: Server name → what tells a changed one from the same, as the first worker said.
         keeps: The names in the store that it uses.
+        certificates: When its certificates expire, as its workers said.
         draining: Whether it is on its way out.
         failures: How often in a row a worker died, by number.
     """
@@ -122,6 +123,7 @@ class Generation:
         self.wanted: int | None = None
         self.servers: dict[str, str] = {}
         self.keeps: frozenset[str] = frozenset()
+        self.certificates = ""
         self.draining = False
         self.failures: dict[int, int] = {}
 

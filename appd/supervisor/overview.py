@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +13,7 @@ from appd import __version__
 if TYPE_CHECKING:
     from appd.supervisor.supervisor import Supervisor
 
-__all__ = ["changes", "report", "summary"]
+__all__ = ["certificates", "changes", "day", "report", "summary"]
 
 
 def summary(supervisor: Supervisor) -> str:
@@ -25,6 +27,8 @@ def summary(supervisor: Supervisor) -> str:
         _count(len(serving.workers), "worker"),
         _count(serving.connections, "connection"),
     ]
+    for soonest in certificates(serving.certificates)[:1]:
+        parts.append(f"certificate of {soonest['name']} expires {day(soonest['expires'])}")
     for one in supervisor.draining:
         parts.append(f"generation {one.number} drains {_count(one.connections, 'connection')}")
     return ("draining, " if supervisor.stopping else "") + ", ".join(parts)
@@ -57,8 +61,36 @@ def report(supervisor: Supervisor) -> dict[str, Any]:
         ],
         "servers": list(serving.servers) if serving is not None else [],
         "sockets": [name for name, _fd in (*supervisor.inherited, *supervisor.store.items())],
+        "certificates": certificates(serving.certificates if serving is not None else ""),
         "reload": {"at": last[0], "exit": last[1], "reason": last[2]} if last is not None else None,
     }
+
+
+def certificates(text: str) -> list[dict[str, Any]]:
+    """The certificates that expire first, as a worker has told.
+
+    Args:
+        text: What it said. Hosted code may say anything in its place.
+
+    Returns:
+        Their servers, names, paths and ends (seconds since the epoch); nothing when it is no such text.
+    """
+    try:
+        rows = json.loads(text or "[]")
+        return [
+            {
+                **{key: str(row[key])[:256] for key in ("server", "name", "path")},
+                "expires": min(max(int(row["expires"]), 0), 2**40),
+            }
+            for row in rows[:100]
+        ]
+    except (ValueError, TypeError, KeyError):
+        return []
+
+
+def day(seconds: int) -> str:
+    """A date as people write it: 2027-01-05."""
+    return time.strftime("%Y-%m-%d", time.gmtime(seconds))
 
 
 def changes(before: Mapping[str, str], after: Mapping[str, str]) -> str:

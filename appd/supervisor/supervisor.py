@@ -286,6 +286,7 @@ class Supervisor:
         moved = [worker.hears(word) for key, word in _WORDS if key in words]
         if "EXTEND_TIMEOUT_USEC" in words and (self.stopping or self.serving is None):
             self._notifier.tell(status=summary(self), extend_timeout=number_of(words, "EXTEND_TIMEOUT_USEC", 0) / 1e6)
+        generation.certificates = words.get("X_APPD_CERTIFICATES", generation.certificates)
         if any(moved):
             self._advance(generation)
         elif generation is self.serving and not self.stopping:

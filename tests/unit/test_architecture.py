@@ -21,6 +21,7 @@ LAYERS = [
     {"interfaces"},
     {"registry"},
     {"config"},
+    {"tls"},
     {"ports"},
     {"listeners"},
     {"endpoints"},

@@ -71,6 +71,9 @@ def serve_application(name: str, db: Any, section: Section) -> ServerService:
 def _service(name: str, site: Site, section: Section) -> ServerService:
     factory = SiteFactory(name, site, section.host)
     description = f"twisted.web: {', '.join(one.text for one in site.mounts)}"
+    for one in section.listeners:
+        if one.tls is not None:
+            one.tls.speaks("http/1.1")
     return ServerService(
         name,
         "http",
