@@ -213,6 +213,8 @@ def _server(
     for attribute, number, address in every_address(settings):
         try:
             place = settings.where(attribute, number)
+            if attribute == "tls_address" and address.kind == "twisted" and address.text.startswith(("ssl:", "tls:")):
+                raise ClaimError(f"{address.text.partition(':')[0]}: speaks TLS already: make it an address")
             found = resolve(address, name, kinds, inheritance, named, settings.backlog, place)
             if attribute == "tls_address":
                 _over_tls(address, found, tls)
@@ -268,10 +270,8 @@ def _over_tls(address: Address, listeners: Sequence[Listener], tls: Termination 
     """Has the listeners of a `tls-address` speak TLS.
 
     Raises:
-        ClaimError: They are no streams, or Twisted's description has TLS of its own.
+        ClaimError: They are no streams.
     """
-    if address.kind == "twisted" and address.text.startswith(("ssl:", "tls:")):
-        raise ClaimError(f"{address} speaks TLS already: make it an address")
     for one in listeners:
         if one.kind == "datagram":
             raise ClaimError(f"{address} is a datagram address, and TLS is for streams")

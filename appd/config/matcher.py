@@ -146,6 +146,8 @@ class Matcher(BaseMatcher):  # type: ignore[misc]  # ZConfig has no types
         where = f"<{section}>" if section else "the top of the file"
         near = get_close_matches(key.lower(), known, n=3, cutoff=0.6)
         hint = f"did you mean {' or '.join(near)}? " if near else f"it takes {', '.join(known) or 'no keys'}; "
+        if self.type.name and self.type.name.startswith("appd."):  # a shared one, of whichever server type
+            return f"{where} has no key {quoted(key)}: {hint if near else ''}it takes {', '.join(known) or 'none'}"
         command = f"appd types {self.type.name.split('.')[0]}" if section else "appd types"
         return f"{where} has no key {quoted(key)}: {hint}`{command}` lists what there is"
 

@@ -115,10 +115,11 @@ class _Reader:
         content = self._one(source)
         if content is None or source is None:
             return None
-        self._check_mode(source, content)
+        self._may_hold(source, content)
         return content.data.rstrip(b"\r\n")
 
-    def _check_mode(self, source: Source, content: Content) -> bool:
+    def _may_hold(self, source: Source, content: Content) -> bool:
+        """Whether a file may hold a secret; complains when others may read it."""
         if content.is_open and not self._policy.world_readable_key and not source.credential:
             reason = (
                 "every user of the host may read or write the secret in it: "
@@ -134,7 +135,8 @@ class _Reader:
         parts = [one for one in (content, chain, key) if one is not None]
         identity = tuple((one.path, one.stamp) for one in parts)
         secret, secret_source = (key, self._policy.private_key) if key is not None else (content, source)
-        if secret_source is None or not self._check_mode(secret_source, secret):
+        assert secret_source is not None
+        if b"PRIVATE KEY" in secret.data and not self._may_hold(secret_source, secret):
             return
         known = self._known.get(identity)
         if known is not None and known.expires > self._now:

@@ -116,7 +116,7 @@ def _read_file(path: str) -> Content:
     with open(fd, "rb") as file:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
-            raise ValueError(f"{path} is no regular file")
+            raise ValueError("it is no regular file")
         data = file.read(_LARGEST + 1)
     if len(data) > _LARGEST:
         raise ValueError(f"it is larger than {_LARGEST // 1024**2} MB")
