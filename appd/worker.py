@@ -287,11 +287,11 @@ class _Run:
 
     def run(self, inheritance: Inheritance | None) -> int:
         inheritance = inheritance or inherit()
+        # Reading the file imports server types, and these Twisted.
+        postpone_openssl()
         settings = load(self._path)
         configure_log(self._log, settings)
         self._signals.check()
-        if not any(one.values.get("tls") for one in settings.servers):
-            postpone_openssl()
         from twisted.internet import reactor
         from twisted.logger import globalLogBeginner
 
