@@ -101,7 +101,7 @@ def read_pair(where: str, texts: Sequence[bytes], key_text: bytes | None, passph
         where,
         _names(chain[0]),
         min(_not_after(one) for one in chain),
-        type(key).__name__,
+        type(key).__name__.lstrip("_"),  # private in older releases
         b"".join(one.public_bytes(serialization.Encoding.PEM) for one in chain),
         pem,
         f"{chain[0].issuer.rfc4514_string()} {chain[0].serial_number:x}",
