@@ -1,7 +1,11 @@
 """TLS on Twisted's transports: any protocol factory behind a listener of a `tls-address`.
 
 What it adds to Twisted's wrapper: a deadline for the handshake, an answer for who speaks plain HTTP, an end that does
-not wait for ever for the other side's, and what an application is told of the connection.
+not wait for ever for the other side's, half-closes, and what an application is told of the connection.
+
+A client that has said all it wants to (close_notify: RFC 8446, 6.1) is still answered by a protocol that knows of
+half-closed connections. Twisted's wrapper ends the connection then, and since 22.8 what was written a moment before is
+lost with it.
 """
 
 from __future__ import annotations
@@ -13,10 +17,12 @@ from typing import Any
 
 from OpenSSL import SSL
 from twisted.internet import tcp, unix
-from twisted.internet.interfaces import IOpenSSLServerConnectionCreator, ISSLTransport
+from twisted.internet.interfaces import IHalfCloseableProtocol, IOpenSSLServerConnectionCreator, ISSLTransport
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
+from twisted.protocols.policies import ProtocolWrapper
 from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from appd.tls.identity import variables
@@ -45,7 +51,7 @@ _PLAIN_ANSWER = (
 _Base: Any = TLSMemoryBIOFactory.protocol
 
 
-@implementer(ISSLTransport)
+@implementer(ISSLTransport, IHalfCloseableProtocol)
 class _TlsTransport(_Base):  # type: ignore[misc]  # one of two classes
     """A connection.
 
@@ -61,6 +67,7 @@ class _TlsTransport(_Base):  # type: ignore[misc]  # one of two classes
         self._deadline: Any = None
         self._last_read: Any = None
         self._refused = False
+        self._peer_done = False
         self._variables: dict[str, str] | None = None
 
     def makeConnection(self, transport: Any) -> None:
@@ -90,6 +97,45 @@ class _TlsTransport(_Base):  # type: ignore[misc]  # one of two classes
             )
         super().connectionLost(reason)
         _cancel(self._last_read)
+
+    def _flushReceiveBIO(self) -> None:
+        # Twisted's own, but for what becomes of an end.
+        while not self._lostTLSConnection:
+            try:
+                data = self._tlsConnection.recv(2**15)
+            except SSL.WantReadError:
+                break
+            except SSL.ZeroReturnError:
+                self._peer_has_ended()
+                break
+            except SSL.Error:
+                self._tlsShutdownFinished(Failure())
+            else:
+                if not self._aborted:
+                    ProtocolWrapper.dataReceived(self, data)
+        self._flushSendBIO()
+
+    def _peer_has_ended(self) -> None:
+        if self._peer_done:
+            return
+        self._peer_done = True
+        inner = IHalfCloseableProtocol(self.wrappedProtocol, None)
+        if inner is not None and not self.disconnecting and not self._aborted and self.connected:
+            inner.readConnectionLost()
+            return
+        aggregator = getattr(self, "_aggregator", None)
+        if aggregator is not None:
+            aggregator.flush()
+        self._shutdownTLS()
+        self._tlsShutdownFinished(None)
+
+    def readConnectionLost(self) -> None:
+        """The peer has closed its side of the socket. Without a word before, that is no end but a break."""
+        if not self._peer_done or not IHalfCloseableProtocol.providedBy(self.wrappedProtocol):
+            self.transport.loseConnection()
+
+    def writeConnectionLost(self) -> None:
+        """Our side of the socket is closed, which nobody asks for over TLS."""
 
     def _shutdownTLS(self) -> None:
         super()._shutdownTLS()

@@ -275,6 +275,22 @@ def test_old_versions_are_refused(start, pems):
     assert curl(url, pems, "--tls-max", "1.2").stdout == "https"
 
 
+@pytest.mark.parametrize("version", ["1.2", "1.3"])
+def test_half_closed_connections_are_answered(start, pems, version):
+    """A client that has said all it wants to gets what it asked for, by echo and by an application in a thread."""
+    web, other = listening(), listening()
+    text = http(pems, f"    certificate {pems}/site.pem") + echo(pems).replace("=web", "=other")
+    start(text, ("web", web), ("other", other)).wait_ready()
+    request = "GET /slow HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    for passed, said, end in ((other, "hello", "hello"), (web, request, "slow")):
+        method = f"openssl-min-proto-version=TLS{version},openssl-max-proto-version=TLS{version}"
+        address = f"OPENSSL:127.0.0.1:{passed.getsockname()[1]},cafile={pems}/ca.pem,commonname=localhost,{method}"
+        done = subprocess.run(
+            ["socat", "-t10", "-", address], input=said, capture_output=True, text=True, timeout=30, check=False
+        )
+        assert done.stdout.endswith(end), done.stderr
+
+
 def test_renegotiation_is_refused(start, pems):
     """A client of TLS 1.2 that asks for it gets none."""
     web = listening()
