@@ -275,6 +275,18 @@ def test_old_versions_are_refused(start, pems):
     assert curl(url, pems, "--tls-max", "1.2").stdout == "https"
 
 
+def test_half_a_request_ends_with_its_client(start, pems):
+    """Not with the timeout of a minute."""
+    web = listening()
+    start(http(pems, f"    certificate {pems}/site.pem"), ("web", web)).wait_ready()
+    address = f"OPENSSL:127.0.0.1:{web.getsockname()[1]},cafile={pems}/ca.pem,commonname=localhost"
+    begun = time.monotonic()
+    subprocess.run(
+        ["socat", "-t30", "-", address], input="GET /", capture_output=True, text=True, timeout=40, check=False
+    )
+    assert time.monotonic() - begun < 15
+
+
 @pytest.mark.parametrize("version", ["1.2", "1.3"])
 def test_half_closed_connections_are_answered(start, pems, version):
     """A client that has said all it wants to gets what it asked for, by echo and by an application in a thread."""
