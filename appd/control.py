@@ -43,12 +43,13 @@ type Worker (
   rss: int
 )
 
-# expires: seconds since the epoch
+# expires: seconds since the epoch; newer: the file that a credential was read from, when that has changed since
 type Certificate (
   server: string,
   name: string,
   path: string,
-  expires: int
+  expires: int,
+  newer: string
 )
 
 type Reload (

@@ -152,6 +152,7 @@ class Server:
                     raise RuntimeError(f"{command} does not serve") from None
                 time.sleep(0.01)
         self.started = time.perf_counter() - began
+        self.start_cpu = self.cpu()
 
     def cpu(self) -> float:
         """The processor time of it and its children, in seconds."""
@@ -226,7 +227,8 @@ def measure(server: Server, seconds: float, names: int) -> dict[str, float]:
         context = client_context()
         for number in range(names):
             connect(server.port, context, f"n{number}.example").close()
-    found = {"start ms": server.started * 1000, "handshakes/s": load(server, seconds, full)}
+    began = {"start ms": server.started * 1000, "start, processor ms": server.start_cpu * 1000}
+    found = began | {"handshakes/s": load(server, seconds, full)}
     if names == 1:
         found |= {"resumed/s": load(server, seconds, resumed), "requests/s": load(server, seconds, requests)}
     return found

@@ -27,8 +27,11 @@ def summary(supervisor: Supervisor) -> str:
         _count(len(serving.workers), "worker"),
         _count(serving.connections, "connection"),
     ]
-    for soonest in certificates(serving.certificates)[:1]:
+    known = certificates(serving.certificates)
+    for soonest in known[:1]:
         parts.append(f"certificate of {soonest['name']} expires {day(soonest['expires'])}")
+    for path, newer in sorted({(row["path"], row["newer"]) for row in known if row["newer"]}):
+        parts.append(f"{path} is older than {newer}: restart")
     for one in supervisor.draining:
         parts.append(f"generation {one.number} drains {_count(one.connections, 'connection')}")
     return ("draining, " if supervisor.stopping else "") + ", ".join(parts)
@@ -73,13 +76,14 @@ def certificates(text: str) -> list[dict[str, Any]]:
         text: What it said. Hosted code may say anything in its place.
 
     Returns:
-        Their servers, names, paths and ends (seconds since the epoch); nothing when it is no such text.
+        Their servers, names, paths, ends (seconds since the epoch), and what is newer than a credential; nothing when
+        it is no such text.
     """
     try:
         rows = json.loads(text or "[]")
         return [
             {
-                **{key: str(row[key])[:256] for key in ("server", "name", "path")},
+                **{key: str(row[key])[:256] for key in ("server", "name", "path", "newer")},
                 "expires": min(max(int(row["expires"]), 0), 2**40),
             }
             for row in rows[:100]

@@ -32,14 +32,22 @@ def sentence(pairs: Iterable[Pair]) -> str:
     return f"certificate of {first.title} expires {day_of(first.expires)}" if first is not None else ""
 
 
-def listed(servers: Mapping[str, Sequence[Pair]]) -> str:
+def listed(servers: Mapping[str, Sequence[Pair]], outdated: Mapping[str, str] | None = None) -> str:
     """Those that expire first, as one line for the supervisor.
 
     Args:
         servers: Server name → its certificates.
+        outdated: `credential:NAME` → the file that is newer than what systemd read of it.
     """
+    newer = outdated or {}
     rows: list[dict[str, Any]] = [
-        {"server": server, "name": one.title, "path": one.where, "expires": int(one.expires)}
+        {
+            "server": server,
+            "name": one.title,
+            "path": one.where,
+            "expires": int(one.expires),
+            "newer": newer.get(one.where, ""),
+        }
         for server, those in servers.items()
         for one in those
     ]

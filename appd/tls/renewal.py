@@ -16,6 +16,7 @@ from twisted.application.service import Service
 from twisted.logger import Logger
 
 from appd.errors import ConfigurationError
+from appd.tls.credentials import outdated, own_unit, unit_origins
 from appd.tls.expiry import Warnings, listed, sentence
 from appd.tls.sources import Fingerprint, fingerprint
 
@@ -62,10 +63,15 @@ class Renewal(Service):
         self._warnings = Warnings()
         self._expiry_due = 0.0
         self._next: Any = None
+        self._origins: Mapping[str, str] = {}
+        self._outdated: dict[str, str] = {}
 
     def startService(self) -> None:
         """Begins to watch."""
         super().startService()
+        if any(source.credential for one in self._watched for source in one.termination.policy.sources):
+            self._origins = unit_origins(own_unit())
+            self._look_at_credentials()
         self._tell()
         self._turn()
 
@@ -76,7 +82,7 @@ class Renewal(Service):
             self._next.cancel()
 
     def _turn(self) -> None:
-        changed = False
+        changed = self._look_at_credentials()
         for one in self._watched:
             changed = one.look(self._wall_clock(), self._speaks) or changed
         if changed:
@@ -86,12 +92,32 @@ class Renewal(Service):
             self._warn()
         self._next = self._reactor.callLater(INTERVAL, self._turn)
 
+    def _look_at_credentials(self) -> bool:
+        """Whether other credentials than before are older than their sources."""
+        if not self._origins:
+            return False
+        found: dict[str, str] = {}
+        for one in self._watched:
+            found |= outdated(one.termination.policy.sources, self._origins)
+        fresh, self._outdated = found.keys() - self._outdated.keys(), found
+        for name in sorted(fresh) if self._speaks else ():
+            _log.warn(
+                "credential:{name}: {path} is newer than what systemd read of it when the service started: "
+                "`systemctl restart` takes it into use",
+                name=name,
+                path=found[name],
+            )
+        return bool(fresh)
+
     def _pairs(self) -> Mapping[str, Sequence[Pair]]:
         return {one.termination.server: one.material.pairs for one in self._watched}
 
     def _tell(self) -> None:
         pairs = self._pairs()
-        self._told(sentence(one for those in pairs.values() for one in those), listed(pairs))
+        said = sentence(one for those in pairs.values() for one in those)
+        for name, path in self._outdated.items():
+            said = f"{said}, credential:{name} is older than {path}: restart"
+        self._told(said, listed(pairs, {f"credential:{name}": path for name, path in self._outdated.items()}))
 
     def _warn(self) -> None:
         for server, pairs in self._pairs().items():

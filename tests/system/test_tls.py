@@ -147,6 +147,10 @@ def test_credentials_are_renewed_by_a_restart(served: Host) -> None:
     put(served, "/etc/letsencrypt/shop.pem", ROOT.issue("localhost").pem, 0o600)
     served.systemctl("reload", "appd.service")
     assert fingerprint(served, 443) == before
+    # Its user may not look into root's folder. Where it may, it says so.
+    served.run("chmod", "0711", "/etc/letsencrypt")
+    told = "credential:shop.pem is older than /etc/letsencrypt/shop.pem: restart"
+    wait_until(lambda: told in served.property("appd.service", "StatusText"), 20)
     client = served.start(*served.curl("https://localhost/", "--cacert", f"{FOLDER}/ca.pem"))
     served.systemctl("restart", "appd.service")
     assert answer(client.communicate()[0]).status == 200
