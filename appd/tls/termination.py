@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from appd.errors import ConfigurationError, Problem
 from appd.tls.policy import Policy, read_policy
 
 if TYPE_CHECKING:
     from appd.config.settings import Settings
+    from appd.tls import openssl, stdlib
     from appd.tls.material import Material
-    from appd.tls.openssl import Contexts
 
 __all__ = ["Termination", "make_termination"]
+
+_Contexts = TypeVar("_Contexts")
 
 
 class Termination:
@@ -34,7 +36,7 @@ class Termination:
         self.policy = policy
         self.material = material
         self.renewed: list[Callable[[Material], Callable[[], None]]] = []
-        self._contexts: Contexts | None = None
+        self._openssl: Callable[[], openssl.Contexts] | None = None
 
     def speaks(self, *protocols: str) -> None:
         """Says what the server type speaks over TLS, the best first, for ALPN (RFC 7301). Before anything listens."""
@@ -50,36 +52,52 @@ class Termination:
         Raises:
             ConfigurationError: The library refuses the certificates.
         """
+        from appd.tls.openssl import Contexts
         from appd.tls.transport import TlsFactory
 
-        self._prepare()
-        return TlsFactory(self.server, self.policy, self._now, factory, reactor)
+        if self._openssl is None:
+            self._openssl = self._kept(Contexts)
+        return TlsFactory(self.server, self.policy, self._openssl, factory, reactor)
 
-    def _prepare(self) -> None:
-        from appd.tls.openssl import Contexts
+    def require_stdlib(self) -> None:
+        """For an engine on Python's ssl, when it is made: whether that can do what is asked for.
 
-        if self._contexts is not None:
-            return
+        Raises:
+            ConfigurationError: It cannot; a problem for each reason.
+        """
+        from appd.tls import stdlib
+
+        reasons = stdlib.refusals(self.policy)
+        if reasons:
+            raise ConfigurationError(*(Problem(one, self.policy.ciphers_place) for one in reasons))
+
+    def on_sockets(self) -> Callable[[], stdlib.Contexts]:
+        """For an engine that has sockets of its own, when it begins to listen.
+
+        Returns:
+            What gives the contexts as they are now; to be asked for each connection, by any thread.
+
+        Raises:
+            ConfigurationError: The library refuses the certificates.
+        """
+        from appd.tls.stdlib import Contexts
+
+        return self._kept(Contexts)
+
+    def _kept(self, make: Callable[[Policy, Material], _Contexts]) -> Callable[[], _Contexts]:
+        """Contexts that follow the certificates."""
         assert self.material is not None, "nothing listens where the certificates cannot be read"
         try:
-            self._contexts = Contexts(self.policy, self.material)
+            now = [make(self.policy, self.material)]
         except ValueError as error:
             raise ConfigurationError(Problem(str(error), self.policy.place)) from None
-        self.renewed.append(self._renew)
 
-    def _renew(self, material: Material) -> Callable[[], None]:
-        from appd.tls.openssl import Contexts
+        def renew(material: Material) -> Callable[[], None]:
+            fresh = make(self.policy, material)
+            return lambda: now.__setitem__(0, fresh)
 
-        contexts = Contexts(self.policy, material)
-
-        def take() -> None:
-            self._contexts = contexts
-
-        return take
-
-    def _now(self) -> Contexts:
-        assert self._contexts is not None
-        return self._contexts
+        self.renewed.append(renew)
+        return lambda: now[0]
 
     def renew(self, material: Material) -> None:
         """Takes other certificates for every connection that begins from now on.

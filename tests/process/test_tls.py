@@ -255,6 +255,25 @@ def test_twisted_sees_the_certificate(start, pems):
         assert read_all(client) == b"Ops"
 
 
+def test_who_speaks_first_and_leaves(start, pems):
+    """A protocol that writes and ends before there has been a handshake."""
+    (pems / "hosted" / "greet.py").write_text(
+        "from twisted.internet.protocol import Factory, Protocol\n"
+        "class Greet(Protocol):\n"
+        "    def connectionMade(self):\n"
+        "        self.transport.write(b'welcome')\n"
+        "        self.transport.loseConnection()\n"
+        "def factory():\n    return Factory.forProtocol(Greet)\n"
+    )
+    web = listening()
+    tls = f"<tls>\n    certificate {pems}/site.pem\n  </tls>"
+    text = f"python-path {pems}/hosted\n<server>\n  type greet:factory\n  tls-address systemd:name=web\n  {tls}\n</server>\n"
+    start(text, ("web", web)).wait_ready()
+    for _round in range(3):
+        with connect(web, context(pems)) as client:
+            assert read_all(client) == b"welcome"
+
+
 def test_plain_http_is_told(start, pems):
     """A 400 in plain text that says what is wrong."""
     web = listening()

@@ -12,7 +12,7 @@ from support.authority import Authority, write_secret
 from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 
-from appd.errors import Place
+from appd.errors import ConfigurationError, Place
 from appd.tls.expiry import Warnings, listed, sentence
 from appd.tls.material import read_material
 from appd.tls.policy import Policy, Source
@@ -289,3 +289,32 @@ def test_what_the_supervisor_is_told():
     assert len(json.loads(text)) == 20
     assert sentence(pairs).startswith("certificate of 29.example expires 20")
     assert sentence([]) == ""
+
+
+def test_both_adapters_follow(tmp_path, watch):
+    """Twisted's transports and an engine on sockets of its own serve the new certificate from the same moment on."""
+    import ssl
+
+    path = ROOT.issue("a.example").write(tmp_path / "a.pem")
+    termination = termination_of(policy_of(path))
+    termination.require_stdlib()
+    contexts = termination.on_sockets()
+    factory = termination.wrap(object(), Clock())
+    turns, _told, _clock = watch(termination)
+    before = contexts().default, factory._contexts().default
+    assert isinstance(before[0], ssl.SSLContext)
+    ROOT.issue("a.example").write(path, b"nonsense")
+    turns(2)
+    assert (contexts().default, factory._contexts().default) == before
+    ROOT.issue("a.example").write(path)
+    turns(2)
+    assert contexts().default is not before[0]
+    assert factory._contexts().default is not before[1]
+
+
+def test_what_the_library_cannot_do_is_told(tmp_path):
+    """With the line of the key, when the engine is made."""
+    path = ROOT.issue("a.example").write(tmp_path / "a.pem")
+    policy = policy_of(path)._replace(ciphers="NOSUCH", ciphers_place=Place("appd.conf", 7))
+    with pytest.raises(ConfigurationError, match=r"appd\.conf:7: ciphers: 'NOSUCH' is no cipher suite"):
+        termination_of(policy).require_stdlib()
