@@ -68,6 +68,7 @@ test-all: .venv-oldest/.installed
 bench: $(VENV)/.installed
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m compileall -q appd
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python bench/adopt.py
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python bench/tls.py
 
 clean:
 	rm -rf $(VENV) .venv-oldest build dist .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

@@ -34,7 +34,8 @@ def application(environ, start_response):
         return [" ".join(sorted(sys.modules)).encode()]
     if path == "/slow":
         import time
-        time.sleep(1)
+        print("slow has begun")
+        time.sleep(1.5)
         return [b"slow"]
     if path == "/echo":
         return [environ["wsgi.input"].read()]
@@ -366,8 +367,9 @@ def test_connections_are_counted_and_drained(start, pems):
     web = listening()
     running = start(http(pems, f"    certificate {pems}/site.pem"), ("web", web)).wait_ready()
     with connect(web, context(pems)) as client:
-        client.sendall(b"GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n")
         wait_until(lambda: any("1 connection," in one.get("STATUS", "") for one in running.manager.read_all()))
+        client.sendall(b"GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        running.wait_said("slow has begun")
         running.process.send_signal(signal.SIGTERM)
         said = read_all(client)
     assert said.startswith(b"HTTP/1.1 200 OK")
