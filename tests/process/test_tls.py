@@ -406,6 +406,7 @@ def test_garbage_leaves_nothing_behind(start, pems):
     def descriptors() -> int:
         return len(os.listdir(f"/proc/{running.process.pid}/fd"))
 
+    running.wait_said("ready: ")
     before, lines = wait_until(descriptors), len(running.err)
     for number in range(400):
         with socket.create_connection(web.getsockname(), 10) as client:
