@@ -125,4 +125,10 @@ def compose(built: Built, notifier: Notifier, reactor: Any, **callbacks: Any) ->
     number = int(os.environ.get("APPD_WORKER", "1"))
     services = [one for one in built.services.values() if number == 1 or getattr(one, "processes", "one") == "all"]
     group = ServerGroup(services, reactor, built.settings.drain_timeout)
-    return Lifecycle(group, built.threads, notifier, reactor, **callbacks)
+    lifecycle = Lifecycle(group, built.threads, notifier, reactor, **callbacks)
+    with_tls = [one.tls for one in built.plan.servers if one.tls is not None and built.services[one.name] in services]
+    if with_tls:
+        from appd.tls.renewal import Renewal
+
+        Renewal(with_tls, reactor, lifecycle.tell_certificates, speaks=number == 1).setServiceParent(lifecycle)
+    return lifecycle

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from collections.abc import Iterable, Mapping
 from typing import TextIO
 
@@ -11,7 +12,7 @@ from appd import units as unit_files
 from appd.address import parse
 from appd.config import Settings, load
 from appd.errors import EX_OK, ConfigurationError, Problem
-from appd.plan import Plan, PlannedServer
+from appd.plan import Plan, PlannedServer, every_address
 from appd.unitfiles import listen_lines, place_of, socket_lines
 
 __all__ = ["check", "disagreements", "socket_disagreements"]
@@ -51,9 +52,26 @@ def check(path: str, unit_folder: str | None, out: TextIO) -> int:
         raise ConfigurationError(*problems)
     for warning in built.plan.warnings:
         out.write(f"warning: {warning}\n")
+    for line in _certificates(built.plan):
+        out.write(f"{line}\n")
     count = len(built.services)
     out.write(f"{path}: good, {count} server{'s' * (count != 1)}: {', '.join(built.services)}\n")
     return EX_OK
+
+
+def _certificates(plan: Plan) -> list[str]:
+    """When each certificate expires, and a warning for those that do soon."""
+    lines: list[str] = []
+    for server in plan.servers:
+        if server.tls is None or server.tls.material is None:
+            continue
+        from appd.tls.expiry import Warnings, day_of
+
+        pairs = server.tls.material.pairs
+        soon = Warnings().due(pairs, time.time())
+        lines += [f"warning: server {server.name!r}: {one.where}: {one.title} {words}" for one, words in soon]
+        lines += [f"certificate {one.where}: {one.title} expires {day_of(one.expires)}" for one in pairs]
+    return lines
 
 
 def disagreements(
@@ -77,12 +95,12 @@ def disagreements(
     by_index: dict[int, frozenset[str]] = {}
     for server in plan.servers:
         kinds = frozenset(serves.get(server.name, server.server_type.kinds))
-        for number, address in enumerate(server.settings.address):
+        for attribute, number, address in every_address(server.settings):
             if address.index is not None:
                 by_index[address.index] = kinds
             elif address.kind == "systemd":
                 wanted.add(address.name)
-                problems += _of_address(server, kinds, number, units)
+                problems += _of_address(server, kinds, (attribute, number), units)
     unclaimed = [unit for unit in units if unit.fd_name not in wanted]
     return problems + _unclaimed(unclaimed, list(by_index.values()))
 
@@ -144,16 +162,16 @@ def _as_written(text: str) -> str:
 
 
 def _of_address(
-    server: PlannedServer, kinds: frozenset[str], number: int, units: list[unit_files.SocketUnit]
+    server: PlannedServer, kinds: frozenset[str], where: tuple[str, int], units: list[unit_files.SocketUnit]
 ) -> list[Problem]:
     """What the units say against one `systemd:name=` address."""
     settings = server.settings
-    address = settings.address[number]
+    address = settings.values[where[0]][where[1]]
     found = unit_files.sockets_of(address, units)
     if not found:
         names = ", ".join(sorted({unit.fd_name for unit in units})) or "nothing"
         message = f"{address}: no .socket unit has such a socket (FileDescriptorName=), they pass {names}"
-        return [settings.problem(message, "address", number)]
+        return [settings.problem(message, *where)]
     takes = f"but server {server.name!r} takes {' or '.join(sorted(kinds))}"
     problems: list[Problem] = []
     for unit, kind, text in found:
@@ -162,7 +180,7 @@ def _of_address(
         passes = f"a {kind} socket ({text})"
         if kind == "connection":
             passes = f"accepted connections ({text}) to instances of {unit.service}, as Accept=yes has it"
-        problems.append(settings.problem(f"{address}: {unit.name} passes {passes}, {takes}", "address", number))
+        problems.append(settings.problem(f"{address}: {unit.name} passes {passes}, {takes}", *where))
     return problems
 
 

@@ -59,6 +59,15 @@ type Draining (
   connections: int
 )
 
+# expires: seconds since the epoch; newer: the file that a credential was read from, when that has changed since
+type Certificate (
+  server: string,
+  name: string,
+  path: string,
+  expires: int,
+  newer: string
+)
+
 type Reload (
   at: float,
   exit: int,
@@ -81,6 +90,7 @@ method Status() -> (
   listening: []Listening,
   draining: []Draining,
   sockets: []string,
+  certificates: []Certificate,
   reload: ?Reload
 )
 

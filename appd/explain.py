@@ -87,7 +87,13 @@ def rows(built: Any, inheritance: Inheritance, units: Iterable[SocketUnit]) -> l
                 unit = ", ".join(one.name for one in units if one.fd_name == passed.name)
                 found.append(
                     Row(
-                        str(passed.fd), passed.name or "-", passed.kind, passed.where, unit or "-", server.name, factory
+                        str(passed.fd),
+                        passed.name or "-",
+                        _kind(listener, passed.kind),
+                        passed.where,
+                        unit or "-",
+                        server.name,
+                        factory,
                     )
                 )
             elif listener.inherited and listener.address.name:
@@ -98,7 +104,7 @@ def rows(built: Any, inheritance: Inheritance, units: Iterable[SocketUnit]) -> l
                     Row(
                         "-",
                         name,
-                        listener.kind or "-",
+                        _kind(listener, listener.kind),
                         listener.where,
                         "made by appd" if listener.kind else "-",
                         server.name,
@@ -123,8 +129,26 @@ def rows(built: Any, inheritance: Inheritance, units: Iterable[SocketUnit]) -> l
 def _from_units(listener: Any, units: list[SocketUnit], server: str, factory: str) -> list[Row]:
     found = sockets_of(listener.address, units)
     if not found:
-        return [Row("-", listener.address.name, "-", "passed by systemd", "no .socket unit found", server, factory)]
-    return [Row("-", listener.address.name, kind, text, unit.name, server, factory) for unit, kind, text in found]
+        return [
+            Row(
+                "-",
+                listener.address.name,
+                _kind(listener, ""),
+                "passed by systemd",
+                "no .socket unit found",
+                server,
+                factory,
+            )
+        ]
+    return [
+        Row("-", listener.address.name, _kind(listener, kind), text, unit.name, server, factory)
+        for unit, kind, text in found
+    ]
+
+
+def _kind(listener: Any, kind: str) -> str:
+    """The kind of a socket, and what is spoken on it."""
+    return f"{kind or '-'}{', TLS' if listener.tls is not None else ''}"
 
 
 def _unit_of(name: str, units: list[SocketUnit]) -> str:

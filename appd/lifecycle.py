@@ -93,6 +93,7 @@ class Lifecycle(MultiService):
         self._told: dict[str, str] = {}
         self._watchdog: LoopingCall | None = None
         self._stopping: defer.Deferred[None] | None = None
+        self._certificates = ""
         notifier.when_blocked = lambda: reactor.callLater(_RETRY, notifier.flush)
         group.setServiceParent(self)
         group.draining = self._draining
@@ -148,7 +149,19 @@ class Lifecycle(MultiService):
 
     def _status(self) -> str:
         servers, connections = len(self.group.services), self.group.open_connections
-        return f"serving {servers} server{'s' * (servers != 1)}, {connections} connection{'s' * (connections != 1)}"
+        said = f"serving {servers} server{'s' * (servers != 1)}, {connections} connection{'s' * (connections != 1)}"
+        return f"{said}, {self._certificates}" if self._certificates else said
+
+    def tell_certificates(self, sentence: str, listed: str) -> None:
+        """Tells when certificates expire.
+
+        Args:
+            sentence: The first of them, for people.
+            listed: The first few, for the supervisor.
+        """
+        self._certificates = sentence
+        self._notifier.tell(also={"X_APPD_CERTIFICATES": listed})
+        self._changed()
 
     @property
     def has_news(self) -> bool:

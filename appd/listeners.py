@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
     from appd.ports import Connections
+    from appd.tls.termination import Termination
 
 __all__ = ["BoundListener", "InheritedListener", "KeptListener", "Listener", "TwistedListener", "UnboundName"]
 
@@ -28,11 +29,13 @@ class Listener(Protocol):
         address: The address as the file has it.
         kind: `stream`, `datagram`, `connection`, or `` when nobody knows yet.
         inherited: Whether it came from systemd.
+        tls: What makes it speak TLS; None when it is plain.
     """
 
     address: Address
     kind: str
     inherited: bool
+    tls: Termination | None
 
     def prepare(self) -> None:
         """Makes the socket, when it is not there yet.
@@ -74,6 +77,7 @@ class _SocketListener:
     """A listener on a descriptor."""
 
     inherited = False
+    tls: Termination | None = None
 
     def __init__(self, address: Address, kind: str, family: int) -> None:
         self.address = address
@@ -104,6 +108,8 @@ class _SocketListener:
     def _listen(self, fd: int, reactor: Any, serves: Any, connections: Connections) -> Any:
         from appd import ports
 
+        if self.tls is not None:
+            serves = self.tls.wrap(serves, reactor)
         if self.kind == "datagram":
             return ports.adopt_datagram(reactor, fd, self.family, serves, connections)
         if self.kind == "connection":
@@ -264,6 +270,7 @@ class TwistedListener:
 
     kind = "stream"
     inherited = False
+    tls: Termination | None = None
 
     def __init__(self, address: Address, *, server: str = "", place: Place | None = None) -> None:
         self.address = address
@@ -295,6 +302,8 @@ class TwistedListener:
         class CountingFactory(WrappingFactory):
             protocol = Counted
 
+        if self.tls is not None:
+            serves = self.tls.wrap(serves, reactor)
         try:
             listening: Deferred[Any] = serverFromString(reactor, self.address.text).listen(CountingFactory(serves))
         except Exception as error:  # a plugin's parser may raise anything
@@ -325,6 +334,7 @@ class UnboundName:
 
     kind = ""
     inherited = True
+    tls: Termination | None = None
 
     def __init__(self, address: Address) -> None:
         self.address = address

@@ -7,7 +7,7 @@ passed, wrong kinds, two servers of one name, an address twice, a circle in `aft
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from appd.activation import ClaimError, Inheritance, takes
 from appd.address import Address
@@ -19,7 +19,10 @@ from appd.interfaces import IServerType
 from appd.listeners import Listener
 from appd.registry import Registration, Registry
 
-__all__ = ["Plan", "PlannedServer", "make_plan", "server_name", "unserved"]
+if TYPE_CHECKING:
+    from appd.tls.termination import Termination
+
+__all__ = ["Plan", "PlannedServer", "every_address", "make_plan", "server_name", "unserved"]
 
 
 class PlannedServer(NamedTuple):
@@ -30,6 +33,7 @@ class PlannedServer(NamedTuple):
     registration: Registration
     server_type: IServerType
     listeners: Sequence[Listener]
+    tls: Termination | None = None
 
 
 class Plan(NamedTuple):
@@ -43,13 +47,26 @@ def server_name(settings: Settings) -> str:
     """What a server is called: its section's name, else its type and its first address as written."""
     if settings.name:
         return settings.name
-    first = settings.address[0] if settings.address else None
+    key, _number, first = next(iter(every_address(settings)), ("", 0, None))
     if settings.section_type != "server":
-        return f"{settings.section_type}:{settings.written['address'][0] if first else 'localhost'}"
+        return f"{settings.section_type}:{settings.written[key][0] if first else 'localhost'}"
     if first is not None and first.kind in ("tcp", "udp"):
         host = first.host or "localhost"
         return f"{settings.type}:{f'[{host}]' if ':' in host else host}:{first.port}"
-    return f"{settings.type}:{settings.written['address'][0] if first else 'localhost'}"
+    return f"{settings.type}:{settings.written[key][0] if first else 'localhost'}"
+
+
+def every_address(settings: Settings) -> list[tuple[str, int, Address]]:
+    """The addresses of a server, those with TLS behind the plain ones: the attribute, which of its values, the address.
+
+    Args:
+        settings: The section of the server. One that does not extend `appd.listener` may know no TLS.
+    """
+    return [
+        (attribute, number, address)
+        for attribute in ("address", "tls_address")
+        for number, address in enumerate(settings.values.get(attribute) or ())
+    ]
 
 
 def make_plan(
@@ -120,7 +137,7 @@ def _unique_names(settings: Settings, problems: list[Problem]) -> dict[int, str]
 
 def _addresses_once(settings: Settings, problems: list[Problem]) -> None:
     """An address that stands twice would be bound or claimed twice."""
-    written = [(one.where("address", n), at, False) for one in settings.servers for n, at in enumerate(one.address)]
+    written = [(one.where(key, n), at, False) for one in settings.servers for key, n, at in every_address(one)]
     written += [
         (one.where("listen", n), at, one.reuse_port) for one in settings.sockets for n, at in enumerate(one.listen)
     ]
@@ -195,16 +212,21 @@ def _server(
     problems += _unused_limits(settings, name, getattr(server_type, "limits", frozenset()))
     kinds: frozenset[str] = getattr(server_type, "kinds", frozenset({"stream"}))
     listeners: list[Listener] = []
-    for number, address in enumerate(settings.address):
+    tls = _termination(settings, name, inheritance is None, problems, warnings)
+    for attribute, number, address in every_address(settings):
         try:
-            place = settings.where("address", number)
+            place = settings.where(attribute, number)
+            if attribute == "tls_address" and address.kind == "twisted" and address.text.startswith(("ssl:", "tls:")):
+                raise ClaimError(f"{address.text.partition(':')[0]}: speaks TLS already: make it an address")
             found = resolve(address, name, kinds, inheritance, named, settings.backlog, place)
+            if attribute == "tls_address":
+                _over_tls(address, found, tls)
         except ClaimError as error:
-            problems.append(settings.problem(f"server {name!r}: {error}", "address", number))
+            problems.append(settings.problem(f"server {name!r}: {error}", attribute, number))
             continue
         listeners += found
         if idles and (refusal := _not_kept(address, found, inheritance)):
-            problems.append(settings.problem(f"server {name!r}: {refusal}", "address", number))
+            problems.append(settings.problem(f"server {name!r}: {refusal}", attribute, number))
         if settings.backlog and any(one.inherited for one in found):
             warnings.append(
                 settings.problem(
@@ -213,13 +235,52 @@ def _server(
                     "backlog",
                 )
             )
-    if not settings.address:
+    if not every_address(settings):
         problems.append(
             settings.problem(
                 f"server {name!r} has no address: add one like `address systemd:name=web` or `address 8080`"
             )
         )
-    return PlannedServer(name, settings, registration, server_type, listeners)
+    return PlannedServer(name, settings, registration, server_type, listeners, tls)
+
+
+def _termination(
+    settings: Settings, name: str, lenient: bool, problems: list[Problem], warnings: list[Problem]
+) -> Termination | None:
+    """What the `<tls>` section of a server asks for; OpenSSL is imported only when there is one."""
+    section, addresses = settings.values.get("tls"), settings.values.get("tls_address")
+    if section is None:
+        if addresses:
+            problems.append(settings.problem(f"server {name!r}: tls-address needs a <tls> section", "tls_address"))
+        return None
+    if not addresses:
+        problems.append(
+            section.problem(
+                f"server {name!r}: nothing uses <tls>: write tls-address in place of address where it is meant"
+            )
+        )
+        return None
+    from appd.tls.termination import make_termination
+
+    try:
+        made, unseen = make_termination(name, section, lenient=lenient)
+    except ConfigurationError as error:
+        problems += [one._replace(message=f"server {name!r}: {one.message}") for one in error.problems]
+        return None
+    warnings += unseen
+    return made
+
+
+def _over_tls(address: Address, listeners: Sequence[Listener], tls: Termination | None) -> None:
+    """Has the listeners of a `tls-address` speak TLS.
+
+    Raises:
+        ClaimError: They are no streams.
+    """
+    for one in listeners:
+        if one.kind == "datagram":
+            raise ClaimError(f"{address} is a datagram address, and TLS is for streams")
+        one.tls = tls
 
 
 def _not_kept(address: Address, found: Sequence[Listener], inheritance: Inheritance | None) -> str:
@@ -258,7 +319,9 @@ def _named_sockets(
         )
         for one in settings.sockets
     }
-    wanted = {address.name for one in settings.servers for address in one.address if address is not None}
+    wanted = {
+        address.name for one in settings.servers for _key, _n, address in every_address(one) if address is not None
+    }
     for name, addresses in binds.items():
         named[name] = NamedSocket(tuple(addresses), named[name].options if name in named else BindOptions(), "--bind")
         if inheritance is not None and name in inheritance.by_name:

@@ -108,6 +108,9 @@ def format_status(report: Mapping[str, Any]) -> str:
         at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(reload["at"]))
         lines.append(f"last reload {at}: {'done' if not reload['exit'] else 'failed'}, {reload['reason']}")
     lines += [f"servers: {', '.join(report['servers'])}", f"sockets: {', '.join(report['sockets']) or 'none'}", ""]
+    for one in report.get("certificates", ()):
+        day = time.strftime("%Y-%m-%d", time.gmtime(one["expires"]))
+        lines.insert(-1, f"certificate of {one['name']} ({one['server']}, {one['path']}) expires {day}")
     lines += _table(("SERVER", "TYPE", "ADDRESS"), "<<<", _addresses(report["listening"]))
     lines.append("")
     titles = ("WORKER", "PID", "GENERATION", "STATE", "AGE", "CONNECTIONS", "REQUESTS", "RSS", "RESTARTS", "RECYCLED")

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from appd.address import Address
 from appd.errors import ConfigurationError, Problem
 
-__all__ = ["SocketUnit", "find_units", "parse_unit", "read_folder", "sockets_of"]
+__all__ = ["SocketUnit", "find_units", "parse_unit", "read_folder", "read_unit_texts", "sockets_of"]
 
 # Where systemd looks for system units, the first wins: systemd.unit(5).
 UNIT_PATH = (
@@ -140,6 +140,24 @@ def find_units(service: str, path: Iterable[str] = UNIT_PATH) -> list[SocketUnit
             if re.sub(r"@.*", "@", unit.service.removesuffix(".service")) == stem:
                 found[name] = unit
     return [found[name] for name in sorted(found)]
+
+
+def read_unit_texts(unit: str, path: Iterable[str] = UNIT_PATH) -> list[str]:
+    """The texts that make a unit: its own or its template's, then the drop-ins of both.
+
+    Args:
+        unit: The name of the unit.
+        path: The folders of units, the first wins.
+
+    Returns:
+        The texts; nothing where they cannot be read.
+    """
+    stem, at, rest = unit.partition("@")
+    names = [f"{stem}@.{rest.rpartition('.')[2]}", unit] if at else [unit]
+    try:
+        return [text for name in names for text in _texts(name, tuple(path))]
+    except OSError:
+        return []
 
 
 def _texts(name: str, folders: Iterable[str]) -> list[str]:

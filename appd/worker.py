@@ -21,6 +21,7 @@ from appd.errors import EX_OK, AppdError
 from appd.notify import MARK, Notifier
 from appd.signals import Stopped, StopSignals
 from appd.supervisor.spawn import CHANNEL, STACKS
+from appd.tls.postponed import postpone_openssl
 from appd.wear import INTERVAL, Wear
 
 if TYPE_CHECKING:
@@ -149,6 +150,8 @@ class _Run:
 
     def run(self, inheritance: Inheritance | None) -> int:
         inheritance = inheritance or inherit()
+        # What the servers import, hosted code among it, imports Twisted.
+        postpone_openssl()
         settings, self._keep_settings = load_kept(self._path)
         configure_log(self._log, settings)
         self._signals.check()

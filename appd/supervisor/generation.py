@@ -196,6 +196,7 @@ class Generation:
         servers: Server name → what tells a changed one from the same, as the first worker said.
         keeps: The names in the store that it uses.
         idle_exit: After how long without anything to do the service may end, in seconds; 0 is never.
+        certificates: When its certificates expire, as its workers said.
         draining: Whether it is on its way out.
         ended: Whether it was killed without having served.
         failures: How often in a row a worker died, by number.
@@ -212,6 +213,7 @@ class Generation:
         self.listening: dict[str, dict[str, Any]] = {}
         self.keeps: frozenset[str] = frozenset()
         self.idle_exit = 0.0
+        self.certificates = ""
         self.draining = False
         self.ended = False
         self.failures: dict[int, int] = {}
@@ -262,6 +264,7 @@ class Generation:
             "servers": self.servers,
             "keeps": sorted(self.keeps),
             "idle_exit": self.idle_exit,
+            "certificates": self.certificates,
             "draining": self.draining,
             "ended": self.ended,
             "failures": list(self.failures.items()),
@@ -285,6 +288,7 @@ class Generation:
         made.servers = dict(known["servers"])
         made.keeps = frozenset(known["keeps"])
         made.idle_exit = known.get("idle_exit", 0.0)
+        made.certificates = known.get("certificates", "")
         made.draining = known["draining"]
         made.ended = known["ended"]
         made.failures = dict(known["failures"])

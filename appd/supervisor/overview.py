@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     from appd.supervisor.rollout import Rollout
     from appd.supervisor.supervisor import Supervisor
 
-__all__ = ["changes", "report", "summary"]
+__all__ = ["certificates", "changes", "day", "report", "summary"]
 
 # So much of a reason is shown beside the rest, in characters; the journal has all of it.
 _REASON = 200
@@ -31,6 +33,11 @@ def summary(rollout: Rollout) -> str:
         _count(len(serving.workers), "worker"),
         _count(serving.connections, "connection"),
     ]
+    known = certificates(serving.certificates)
+    for soonest in known[:1]:
+        parts.append(f"certificate of {soonest['name']} expires {day(soonest['expires'])}")
+    for path, newer in sorted({(row["path"], row["newer"]) for row in known if row["newer"]}):
+        parts.append(f"{path} is older than {newer}: restart")
     if len(serving.beside) > len(serving.fresh):
         parts.append(f"{_count(len(serving.beside) - len(serving.fresh), 'recycled worker')} draining")
     for one in rollout.draining:
@@ -79,8 +86,37 @@ def report(supervisor: Supervisor) -> dict[str, Any]:
             for one in rollout.draining
         ],
         "sockets": [name for name, _fd in (*supervisor.inherited, *supervisor.store.items())],
+        "certificates": certificates(serving.certificates if serving is not None else ""),
         "reload": {"at": last[0], "exit": last[1], "reason": last[2]} if last is not None else None,
     }
+
+
+def certificates(text: str) -> list[dict[str, Any]]:
+    """The certificates that expire first, as a worker has told.
+
+    Args:
+        text: What it said. Hosted code may say anything in its place.
+
+    Returns:
+        Their servers, names, paths, ends (seconds since the epoch), and what is newer than a credential; nothing when
+        it is no such text.
+    """
+    try:
+        rows = json.loads(text or "[]")
+        return [
+            {
+                **{key: str(row[key])[:256] for key in ("server", "name", "path", "newer")},
+                "expires": min(max(int(row["expires"]), 0), 2**40),
+            }
+            for row in rows[:100]
+        ]
+    except (ValueError, TypeError, KeyError):
+        return []
+
+
+def day(seconds: int) -> str:
+    """A date as people write it: 2027-01-05."""
+    return time.strftime("%Y-%m-%d", time.gmtime(seconds))
 
 
 def changes(before: Mapping[str, str], after: Mapping[str, str]) -> str:

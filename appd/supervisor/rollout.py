@@ -295,6 +295,7 @@ class Rollout:
             words: The message.
         """
         worker.note(words, self._poller.clock())
+        generation.certificates = words.get("X_APPD_CERTIFICATES", generation.certificates)
         if generation.wanted is None:
             generation.learn(words)
         if "X_APPD_PREPARED" in words and generation.wanted is None:

@@ -22,6 +22,7 @@ LAYERS = [
     {"interfaces"},
     {"registry"},
     {"config"},
+    {"tls"},
     {"ports"},
     {"listeners"},
     {"endpoints"},

@@ -73,7 +73,7 @@ def serve_application(name: str, db: Any, section: Section) -> ServerService:
 
 
 def _service(name: str, read: Callable[[], Site], section: Section) -> ServerService:
-    by_twisted = any(not hasattr(one, "duplicate") for one in section.listeners)
+    by_twisted = any(not hasattr(one, "duplicate") or one.tls is not None for one in section.listeners)
     problems = not_by_twisted(section.settings) if by_twisted else []
     try:
         site = read()
@@ -81,6 +81,9 @@ def _service(name: str, read: Callable[[], Site], section: Section) -> ServerSer
         raise ConfigurationError(*problems, *error.problems) from None
     if problems:
         raise ConfigurationError(*problems)
+    for one in section.listeners:
+        if one.tls is not None:
+            one.tls.speaks("http/1.1")
     return HttpService(name, site, section)
 
 

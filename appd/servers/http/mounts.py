@@ -84,7 +84,7 @@ def not_by_twisted(settings: Settings) -> list[Problem]:
                 key = attribute.replace("_", "-")
                 shown = f"<{key}>" if attribute == "limits" else key
                 problems.append(
-                    section.problem(f"{shown} is not available on an address that Twisted binds", attribute)
+                    section.problem(f"{shown} is not available on an address that Twisted binds, nor over TLS", attribute)
                 )
     return problems
 

@@ -29,7 +29,7 @@ _TELL = 1.0
 
 
 class HttpService(ServerService):
-    """An HTTP server. Sockets are the lane's; addresses that only Twisted can bind are served by twisted.web.
+    """An HTTP server. Sockets are the lane's; twisted.web serves what only Twisted can bind, and TLS.
 
     Args:
         name: What it is called.
@@ -65,7 +65,7 @@ class HttpService(ServerService):
     @property
     def requests(self) -> int:
         """How many requests there have been."""
-        return self.engine.requests
+        return self.engine.requests + (self.counted or 0)
 
     def alive(self) -> bool:
         """Whether the lane turns."""
@@ -77,9 +77,10 @@ class HttpService(ServerService):
         super().startService()
 
     def _listen(self, listener: Any) -> Any:
-        if not hasattr(listener, "duplicate"):
+        if not hasattr(listener, "duplicate") or listener.tls is not None:
             if isinstance(self.factory, _Unused):
                 self.factory = self._make_factory()
+                self.factory.count_request = self.count_request
             return super()._listen(listener)
         sock = listener.duplicate()
         if listener.kind == "connection":

@@ -118,8 +118,10 @@ class Channel(http.HTTPChannel):
     def readConnectionLost(self) -> None:
         """The client has sent all it wants to. What it has asked for it still gets."""
         self._peer_done = True
-        if self._closing or not self._handlingRequest:
+        if self._closing:
             self.transport.loseConnection()
+        elif not self._handlingRequest:
+            self.loseConnection()
 
     # The end.
 

@@ -49,9 +49,12 @@ class ServeApplication:
         client = _ThreadClient(request, self._reactor)
         call = Call(self._application, client, request.log_fields, self._log)
         length = request.body_length
+        # Of a connection over TLS: its version, its client's certificate.
+        of_connection = getattr(request.channel.transport, "application_variables", {})
 
         def corrected(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
             _correct(environ, length)
+            environ.update(of_connection)
             return call(environ, start_response)
 
         request.registerProducer(client, True)

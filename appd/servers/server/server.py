@@ -22,7 +22,7 @@ __all__ = ["server_type"]
 
 # zope.app.twisted's names that appd has no server type for yet, and why.
 _NOT_YET = {
-    "https": "appd has no TLS yet",
+    "https": "write type HTTP, with tls-address and <tls>",
     "ftp": "appd has no FTP yet",
     "sftp": "appd has no SSH yet",
     "postmortemdebugginghttp": "appd has no debugger yet; use HTTP",

@@ -1,0 +1,86 @@
+"""When certificates expire, for people: in STATUS=, `appd status`, `appd check` and, in time, the journal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from appd.tls.certificates import Pair
+
+__all__ = ["Warnings", "day_of", "listed", "sentence"]
+
+_DAY = 86400.0
+# Days before the end at which the journal says so. Authorities renew at a third of the life or 30 days before, so that
+# whoever is warned at 21 has a renewal that does not work; the last two are for who overlooked it.
+_DAYS = (21, 7, 1)
+# What is told to the supervisor goes into one datagram.
+_MOST = 20
+
+
+def day_of(seconds: float) -> str:
+    """A date as people write it: 2027-01-05."""
+    from appd.tls.certificates import day
+
+    return day(seconds)
+
+
+def sentence(pairs: Iterable[Pair]) -> str:
+    """The certificate that expires first, for STATUS=; "" without any."""
+    first = min(pairs, key=lambda one: one.expires, default=None)
+    return f"certificate of {first.title} expires {day_of(first.expires)}" if first is not None else ""
+
+
+def listed(servers: Mapping[str, Sequence[Pair]], outdated: Mapping[str, str] | None = None) -> str:
+    """Those that expire first, as one line for the supervisor.
+
+    Args:
+        servers: Server name → its certificates.
+        outdated: `credential:NAME` → the file that is newer than what systemd read of it.
+    """
+    newer = outdated or {}
+    rows: list[dict[str, Any]] = [
+        {
+            "server": server,
+            "name": one.title,
+            "path": one.where,
+            "expires": int(one.expires),
+            "newer": newer.get(one.where, ""),
+        }
+        for server, those in servers.items()
+        for one in those
+    ]
+    return json.dumps(sorted(rows, key=lambda row: int(row["expires"]))[:_MOST])
+
+
+class Warnings:
+    """Which certificates are to be warned of; each one once at each of the days."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, int] = {}
+
+    def due(self, pairs: Iterable[Pair], now: float) -> list[tuple[Pair, str]]:
+        """What is to be said now, as the end of a sentence.
+
+        Args:
+            pairs: The certificates in use.
+            now: Seconds since the epoch.
+        """
+        found = []
+        for one in pairs:
+            left = one.expires - now
+            step = 0 if left <= 0 else next((day for day in reversed(_DAYS) if left <= day * _DAY), None)
+            if step is None or self._told.get(one.serial, _DAYS[0] + 1) <= step:
+                continue
+            self._told[one.serial] = step
+            found.append((one, _words(left, one.expires)))
+        return found
+
+
+def _words(left: float, expires: float) -> str:
+    if left <= 0:
+        return f"has expired on {day_of(expires)}"
+    days = int(left // _DAY)
+    span = f"in {days} days" if days > 1 else "in a day" if days else "in less than a day"
+    return f"expires {span}, on {day_of(expires)}"

@@ -1,0 +1,181 @@
+"""A policy → what it names, read and checked.
+
+Reading anew reads only what has changed, so that a renewal of one of a thousand certificates costs that one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from appd.errors import ConfigurationError, Problem
+from appd.tls.certificates import Pair, check_authorities, check_revocations, read_pair
+from appd.tls.names import NameIndex
+from appd.tls.policy import Policy, Source
+from appd.tls.sources import Content, Fingerprint, NotHere, Stamp, fingerprint, read
+
+__all__ = ["Material", "read_material"]
+
+# Path and stamp of every file that a pair was made of → the pair.
+_Known = dict[tuple[tuple[str, Stamp], ...], Pair]
+
+
+class Material(NamedTuple):
+    """Certificates and keys, ready for an adapter.
+
+    Attributes:
+        pairs: The certificates with their keys, the default first.
+        index: Finds them by name.
+        trust: The authorities of clients and their lists of revoked certificates, as PEM.
+        fingerprint: What the files were when they were read.
+        known: The pairs by what they were read from.
+    """
+
+    pairs: tuple[Pair, ...]
+    index: NameIndex  # type: ignore[assignment]  # shadows tuple.index, which nobody needs here
+    trust: bytes
+    fingerprint: Fingerprint
+    known: _Known
+
+
+def read_material(
+    policy: Policy, *, lenient: bool = False, before: Material | None = None, now: float | None = None
+) -> tuple[Material | None, list[Problem]]:
+    """Reads and checks everything that a policy names.
+
+    Args:
+        policy: The policy.
+        lenient: Whether what this process may not look at is passed over: `appd check` is not the service.
+        before: What was read before, to be taken again where nothing has changed.
+        now: Seconds since the epoch.
+
+    Returns:
+        The material, None when something could not be looked at; and what could not, for people.
+
+    Raises:
+        ConfigurationError: Something is wrong; every problem at once, each with the line of its key and its path.
+    """
+    return _Reader(policy, lenient, before.known if before is not None else {}, now or time.time()).read()
+
+
+class _Reader:
+    """One reading."""
+
+    def __init__(self, policy: Policy, lenient: bool, known: _Known, now: float) -> None:
+        self._policy = policy
+        self._lenient = lenient
+        self._known = known
+        self._now = now
+        self._problems: list[Problem] = []
+        self._unseen: list[Problem] = []
+        self._pairs: _Known = {}
+
+    def read(self) -> tuple[Material | None, list[Problem]]:
+        policy = self._policy
+        # Before the files: what is written while they are read is a change.
+        stamps = fingerprint(policy.sources)
+        passphrase = self._passphrase()
+        chain, key = self._one(policy.chain), self._one(policy.private_key)
+        whole = not self._problems and not self._unseen
+        for source in policy.certificates:
+            for content in self._contents(source):
+                if whole:
+                    self._pair(source, content, chain, key, passphrase)
+        trust = self._trust()
+        if self._problems:
+            raise ConfigurationError(*self._problems)
+        if self._unseen:
+            return None, self._unseen
+        pairs = tuple(self._pairs.values())
+        index = NameIndex([(one.names, one.kind) for one in pairs])
+        return Material(pairs, index, trust, stamps, self._pairs), []
+
+    def _contents(self, source: Source) -> list[Content]:
+        try:
+            return read(source)
+        except NotHere as error:
+            if self._lenient:
+                self._unseen.append(Problem(f"{source.key} {source} is not checkable here: {error}", source.place))
+            else:
+                self._wrong(source, error)
+        except ValueError as error:
+            self._wrong(source, error)
+        return []
+
+    def _one(self, source: Source | None) -> Content | None:
+        return next(iter(self._contents(source)), None) if source is not None else None
+
+    def _wrong(self, source: Source, error: ValueError, path: str = "") -> None:
+        of = f" ({path})" if path and path != source.path else ""
+        self._problems.append(Problem(f"{source.key} {source}{of}: {error}", source.place))
+
+    def _passphrase(self) -> bytes | None:
+        source = self._policy.passphrase
+        content = self._one(source)
+        if content is None or source is None:
+            return None
+        self._may_hold(source, content)
+        return content.data.rstrip(b"\r\n")
+
+    def _may_hold(self, source: Source, content: Content) -> bool:
+        """Whether a file may hold a secret; complains when others may read it."""
+        if content.is_open and not self._policy.world_readable_key and not source.credential:
+            reason = (
+                "every user of the host may read or write the secret in it: "
+                f"chmod o-rwx {content.path}, or world-readable-key allow"
+            )
+            self._wrong(source, ValueError(reason), content.path)
+            return False
+        return True
+
+    def _pair(
+        self, source: Source, content: Content, chain: Content | None, key: Content | None, passphrase: bytes | None
+    ) -> None:
+        parts = [one for one in (content, chain, key) if one is not None]
+        identity = tuple((one.path, one.stamp) for one in parts)
+        secret, secret_source = (key, self._policy.private_key) if key is not None else (content, source)
+        assert secret_source is not None
+        if b"PRIVATE KEY" in secret.data and not self._may_hold(secret_source, secret):
+            return
+        known = self._known.get(identity)
+        if known is not None and known.expires > self._now:
+            self._pairs[identity] = known
+            return
+        texts = [content.data] + ([chain.data] if chain is not None else [])
+        where = str(source) if source.credential else content.path
+        try:
+            self._pairs[identity] = read_pair(
+                where, texts, key.data if key is not None else None, passphrase, self._now
+            )
+        except ValueError as error:
+            self._wrong(source, error, content.path)
+
+    def _trust(self) -> bytes:
+        texts: list[bytes] = []
+        authorities: dict[bytes, str] = {}
+        for source in self._policy.authorities:
+            for content in self._contents(source):
+                try:
+                    authorities.update(check_authorities(content.data, self._now))
+                    texts.append(content.data)
+                except ValueError as error:
+                    self._wrong(source, error)
+        lists: list[bytes] = []
+        for source in self._policy.revocations:
+            for content in self._contents(source):
+                try:
+                    check_revocations([content.data], {}, self._now)
+                    lists.append(content.data)
+                except ValueError as error:
+                    self._wrong(source, error)
+        self._complete(lists, authorities)
+        return b"\n".join([*texts, *lists])
+
+    def _complete(self, lists: Sequence[bytes], authorities: dict[bytes, str]) -> None:
+        """Every authority has its list, where there are lists at all."""
+        if lists and len(lists) == len(self._policy.revocations):
+            try:
+                check_revocations(lists, authorities, self._now)
+            except ValueError as error:
+                self._wrong(self._policy.revocations[0], error)

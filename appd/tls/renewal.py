@@ -1,0 +1,183 @@
+"""Certificates that change on disk are taken into use, checked first, without a restart.
+
+Every file is asked every two seconds for its stamp (stat(2) of a thousand files takes 2 ms), in each worker. That sees
+what inotify(7) would need a watch on each folder of each symbolic link for: certbot's links into its archive, the
+`..data` link of Kubernetes, network file systems. A change is looked at when nothing has changed for one more turn,
+since key and certificate are written one after the other.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from twisted.application.service import Service
+from twisted.logger import Logger
+
+from appd.errors import ConfigurationError
+from appd.tls.credentials import outdated, own_unit, unit_origins
+from appd.tls.expiry import Warnings, listed, sentence
+from appd.tls.sources import Fingerprint, fingerprint
+
+if TYPE_CHECKING:
+    from appd.tls.certificates import Pair
+    from appd.tls.material import Material
+    from appd.tls.termination import Termination
+
+__all__ = ["Renewal"]
+
+_log = Logger(namespace="appd.tls")
+
+INTERVAL = 2.0
+# How often it is looked whether a certificate is about to expire, in seconds.
+_EXPIRY_INTERVAL = 3600.0
+
+
+class Renewal(Service):
+    """Watches the files of every server with TLS.
+
+    Args:
+        terminations: TLS of each server.
+        reactor: The reactor, for its clock.
+        told: Called with what to tell of the certificates: a sentence for people, and a line for the supervisor.
+        speaks: Whether this process writes to the journal: one worker of several does.
+        wall_clock: Seconds since the epoch.
+    """
+
+    name = "renewal of certificates"
+
+    def __init__(
+        self,
+        terminations: Sequence[Termination],
+        reactor: Any,
+        told: Callable[[str, str], None],
+        speaks: bool = True,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._watched = [_Watched(one) for one in terminations]
+        self._reactor = reactor
+        self._told = told
+        self._speaks = speaks
+        self._wall_clock = wall_clock
+        self._warnings = Warnings()
+        self._expiry_due = 0.0
+        self._next: Any = None
+        self._origins: Mapping[str, str] = {}
+        self._outdated: dict[str, str] = {}
+
+    def startService(self) -> None:
+        """Begins to watch."""
+        super().startService()
+        if any(source.credential for one in self._watched for source in one.termination.policy.sources):
+            self._origins = unit_origins(own_unit())
+            self._look_at_credentials()
+        self._tell()
+        self._turn()
+
+    def stopService(self) -> None:
+        """Stops to watch."""
+        super().stopService()
+        if self._next is not None and self._next.active():
+            self._next.cancel()
+
+    def _turn(self) -> None:
+        changed = self._look_at_credentials()
+        for one in self._watched:
+            changed = one.look(self._wall_clock(), self._speaks) or changed
+        if changed:
+            self._tell()
+        if self._speaks and (changed or self._reactor.seconds() >= self._expiry_due):
+            self._expiry_due = self._reactor.seconds() + _EXPIRY_INTERVAL
+            self._warn()
+        self._next = self._reactor.callLater(INTERVAL, self._turn)
+
+    def _look_at_credentials(self) -> bool:
+        """Whether other credentials than before are older than their sources."""
+        if not self._origins:
+            return False
+        found: dict[str, str] = {}
+        for one in self._watched:
+            found |= outdated(one.termination.policy.sources, self._origins)
+        fresh, self._outdated = found.keys() - self._outdated.keys(), found
+        for name in sorted(fresh) if self._speaks else ():
+            _log.warn(
+                "credential:{name}: {path} is newer than what systemd read of it when the service started: "
+                "`systemctl restart` takes it into use",
+                name=name,
+                path=found[name],
+            )
+        return bool(fresh)
+
+    def _pairs(self) -> Mapping[str, Sequence[Pair]]:
+        return {one.termination.server: one.material.pairs for one in self._watched}
+
+    def _tell(self) -> None:
+        pairs = self._pairs()
+        said = sentence(one for those in pairs.values() for one in those)
+        for name, path in self._outdated.items():
+            said = f"{said}, credential:{name} is older than {path}: restart"
+        self._told(said, listed(pairs, {f"credential:{name}": path for name, path in self._outdated.items()}))
+
+    def _warn(self) -> None:
+        for server, pairs in self._pairs().items():
+            for one, words in self._warnings.due(pairs, self._wall_clock()):
+                _log.warn(
+                    "{appd_server}: the certificate of {title} ({where}) {words}",
+                    appd_server=server,
+                    title=one.title,
+                    where=one.where,
+                    words=words,
+                )
+
+
+class _Watched:
+    """The files of one server."""
+
+    def __init__(self, termination: Termination) -> None:
+        self.termination = termination
+        self._seen: Fingerprint = self.material.fingerprint
+        self._settled = True
+
+    @property
+    def material(self) -> Material:
+        assert self.termination.material is not None, "what cannot be read does not start"
+        return self.termination.material
+
+    def look(self, now: float, speaks: bool) -> bool:
+        """Looks once; returns whether other certificates are in use now."""
+        seen = fingerprint(self.termination.policy.sources)
+        if seen != self._seen:
+            self._seen, self._settled = seen, False
+            return False
+        if self._settled:
+            return False
+        self._settled = True
+        return seen != self.material.fingerprint and self._renew(now, speaks)
+
+    def _renew(self, now: float, speaks: bool) -> bool:
+        from appd.tls.material import read_material
+
+        before = {one.serial for one in self.material.pairs}
+        try:
+            material, _unseen = read_material(self.termination.policy, before=self.material, now=now)
+            assert material is not None, "only a lenient reading is content with nothing"
+            self.termination.renew(material)
+        except (ConfigurationError, ValueError) as error:
+            if speaks:
+                reasons = str(error).splitlines()
+                more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
+                _log.error(
+                    "{appd_server}: the new certificates are refused and the old ones stay: {reason}",
+                    appd_server=self.termination.server,
+                    reason=f"{reasons[0]}{more}",
+                )
+            return False
+        fresh = [one for one in material.pairs if one.serial not in before]
+        if speaks:
+            _log.info(
+                "{appd_server}: renewed: {what}",
+                appd_server=self.termination.server,
+                what="; ".join(f"{sentence([one])} ({one.where})" for one in fresh[:10]) or "no certificate is another",
+            )
+        return True

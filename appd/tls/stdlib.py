@@ -1,0 +1,106 @@
+"""The policy in the terms of Python's ssl, for who has sockets of its own and reads and writes them directly.
+
+Where it differs from `openssl`: a client whose name is unknown is told so by the alert that is meant for it
+(unrecognized_name), clients are not told which authorities are meant (Python has no call for it), and `client-names`
+are asked after the handshake, by `Contexts.admits`.
+"""
+
+from __future__ import annotations
+
+import ssl
+import threading
+from collections.abc import Sequence
+
+from appd.tls.certificates import Pair
+from appd.tls.identity import is_admitted
+from appd.tls.material import Material
+from appd.tls.policy import Policy
+from appd.tls.secretfile import as_file
+
+__all__ = ["Contexts", "refusals"]
+
+_VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+_VERIFY = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
+
+
+def refusals(policy: Policy) -> list[str]:
+    """What this library cannot do of a policy; as `appd.tls.openssl.refusals`."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    version = " ".join(ssl.OPENSSL_VERSION.split()[:2])
+    wrong = []
+    for word in policy.ciphers.replace(",", ":").replace(" ", ":").split(":"):
+        bare = word.lstrip("!-+")
+        try:
+            if bare and not bare.startswith("@"):
+                context.set_ciphers(bare)
+        except ssl.SSLError:
+            wrong.append(f"ciphers: {bare!r} is no cipher suite of TLS 1.2 that {version} has")
+    return wrong
+
+
+class Contexts:
+    """The contexts of one server; any thread may use them.
+
+    Args:
+        policy: The policy.
+        material: Its certificates.
+
+    Attributes:
+        default: The context to wrap sockets with.
+
+    Raises:
+        ValueError: The library refuses; the message is for the administrator.
+    """
+
+    def __init__(self, policy: Policy, material: Material) -> None:
+        self._policy = policy
+        self._material = material
+        self._lock = threading.Lock()
+        self._made: dict[tuple[int, ...], ssl.SSLContext] = {}
+        try:
+            self.default = self._context([material.pairs[number] for number in material.index.default])
+        except ssl.SSLError as error:
+            raise ValueError(f"{ssl.OPENSSL_VERSION} does not take it: {error.reason or error}") from None
+        self._made[material.index.default] = self.default
+        if len(material.pairs) > 1 or policy.unknown_name == "refuse":
+            self.default.sni_callback = self._choose
+
+    def admits(self, der: bytes | None) -> bool:
+        """Whether a client may go on after the handshake.
+
+        Args:
+            der: Its certificate, from `getpeercert(binary_form=True)`; None without one.
+        """
+        return der is None or is_admitted(der, self._policy.client_names)
+
+    def _context(self, pairs: Sequence[Pair]) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = _VERSIONS[self._policy.minimum_version]
+        context.set_ciphers(self._policy.ciphers)
+        context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+        for pair in pairs:
+            with as_file(pair.chain + b"\n" + pair.key) as path:
+                context.load_cert_chain(path)
+        if self._policy.alpn:
+            context.set_alpn_protocols(list(self._policy.alpn))
+        if self._policy.client_verify != "none":
+            # Not by cadata, which takes no lists of revoked certificates.
+            with as_file(self._material.trust) as path:
+                context.load_verify_locations(path)
+            context.verify_mode = _VERIFY[self._policy.client_verify]
+            if self._policy.revocations:
+                context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN
+        return context
+
+    def _choose(self, connection: ssl.SSLObject, name: str | None, _context: ssl.SSLContext) -> int | None:
+        numbers = self._material.index.find(name) if name else ()
+        if not numbers:
+            return ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME if self._policy.unknown_name == "refuse" else None
+        context = self._made.get(numbers)
+        if context is None:
+            with self._lock:
+                context = self._made.get(numbers) or self._context([self._material.pairs[number] for number in numbers])
+                self._made[numbers] = context
+        connection.context = context
+        return None

@@ -1,0 +1,150 @@
+"""What a listener of a `tls-address` holds: the policy, the certificates as they are now, and who uses them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from appd.errors import ConfigurationError, Problem
+from appd.tls.policy import Policy, read_policy
+
+if TYPE_CHECKING:
+    from appd.config.settings import Settings
+    from appd.tls import openssl, stdlib
+    from appd.tls.material import Material
+
+__all__ = ["Termination", "make_termination"]
+
+_Contexts = TypeVar("_Contexts")
+
+
+class Termination:
+    """TLS of one server.
+
+    Args:
+        server: The name of the server.
+        policy: How it speaks TLS.
+        material: Its certificates; None where they cannot be looked at (`appd check`), and nothing listens.
+
+    Attributes:
+        renewed: Called with the new material before it is taken; each makes ready what it needs and returns what takes
+            it into use. One that raises ValueError keeps everything as it was.
+    """
+
+    def __init__(self, server: str, policy: Policy, material: Material | None) -> None:
+        self.server = server
+        self.policy = policy
+        self.material = material
+        self.renewed: list[Callable[[Material], Callable[[], None]]] = []
+        self._openssl: Callable[[], openssl.Contexts] | None = None
+
+    def speaks(self, *protocols: str) -> None:
+        """Says what the server type speaks over TLS, the best first, for ALPN (RFC 7301). Before anything listens."""
+        self.policy = self.policy._replace(alpn=protocols)
+
+    def wrap(self, factory: Any, reactor: Any) -> Any:
+        """A protocol factory that serves another over TLS, on Twisted's transports.
+
+        Args:
+            factory: What serves.
+            reactor: The reactor, for deadlines.
+
+        Raises:
+            ConfigurationError: The library refuses the certificates.
+        """
+        from appd.tls.openssl import Contexts
+        from appd.tls.transport import TlsFactory
+
+        if self._openssl is None:
+            self._openssl = self._kept(Contexts)
+        return TlsFactory(self.server, self.policy, self._openssl, factory, reactor)
+
+    def require_stdlib(self) -> None:
+        """For an engine on Python's ssl, when it is made: whether that can do what is asked for.
+
+        Raises:
+            ConfigurationError: It cannot; a problem for each reason.
+        """
+        from appd.tls import stdlib
+
+        reasons = stdlib.refusals(self.policy)
+        if reasons:
+            raise ConfigurationError(*(Problem(one, self.policy.ciphers_place) for one in reasons))
+
+    def on_sockets(self) -> Callable[[], stdlib.Contexts]:
+        """For an engine that has sockets of its own, when it begins to listen.
+
+        Returns:
+            What gives the contexts as they are now; to be asked for each connection, by any thread.
+
+        Raises:
+            ConfigurationError: The library refuses the certificates.
+        """
+        from appd.tls.stdlib import Contexts
+
+        return self._kept(Contexts)
+
+    def _kept(self, make: Callable[[Policy, Material], _Contexts]) -> Callable[[], _Contexts]:
+        """Contexts that follow the certificates."""
+        assert self.material is not None, "nothing listens where the certificates cannot be read"
+        try:
+            now = [make(self.policy, self.material)]
+        except ValueError as error:
+            raise ConfigurationError(Problem(str(error), self.policy.place)) from None
+
+        def renew(material: Material) -> Callable[[], None]:
+            fresh = make(self.policy, material)
+            return lambda: now.__setitem__(0, fresh)
+
+        self.renewed.append(renew)
+        return lambda: now[0]
+
+    def renew(self, material: Material) -> None:
+        """Takes other certificates for every connection that begins from now on.
+
+        Args:
+            material: The certificates, checked.
+
+        Raises:
+            ValueError: A library refuses them, and nothing has changed.
+        """
+        ready = [one(material) for one in self.renewed]
+        for take in ready:
+            take()
+        self.material = material
+
+
+def make_termination(server: str, settings: Settings, *, lenient: bool) -> tuple[Termination, list[Problem]]:
+    """A `<tls>` section → what a listener needs, everything read and checked.
+
+    Args:
+        server: The name of the server.
+        settings: The section.
+        lenient: Whether what this process may not look at is passed over: `appd check` is not the service.
+
+    Returns:
+        It, and what could not be looked at.
+
+    Raises:
+        ConfigurationError: Every problem at once.
+    """
+    policy = read_policy(settings)
+    # From here on OpenSSL and cryptography are imported.
+    from appd.tls import openssl
+    from appd.tls.material import read_material
+
+    problems = [Problem(one, policy.ciphers_place) for one in openssl.refusals(policy)]
+    material: Material | None = None
+    unseen: list[Problem] = []
+    try:
+        material, unseen = read_material(policy, lenient=lenient)
+    except ConfigurationError as error:
+        problems += error.problems
+    if material is not None and not problems:
+        try:
+            openssl.Contexts(policy, material)
+        except ValueError as error:
+            problems.append(Problem(str(error), policy.place))
+    if problems:
+        raise ConfigurationError(*sorted(problems, key=lambda one: one.place or policy.place))
+    return Termination(server, policy, material), unseen

@@ -1,0 +1,209 @@
+"""TLS on Twisted's transports: any protocol factory behind a listener of a `tls-address`.
+
+What it adds to Twisted's wrapper: a deadline for the handshake, an answer for who speaks plain HTTP, an end that does
+not wait for ever for the other side's, half-closes, and what an application is told of the connection.
+
+A client that has said all it wants to (close_notify: RFC 8446, 6.1) is still answered by a protocol that knows of
+half-closed connections. Twisted's wrapper ends the connection then, and since 22.8 what was written a moment before is
+lost with it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from typing import Any
+
+from OpenSSL import SSL
+from twisted.internet import tcp, unix
+from twisted.internet.interfaces import IHalfCloseableProtocol, IOpenSSLServerConnectionCreator, ISSLTransport
+from twisted.internet.protocol import connectionDone
+from twisted.logger import Logger
+from twisted.protocols.policies import ProtocolWrapper
+from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from appd.tls.identity import variables
+from appd.tls.openssl import Contexts
+from appd.tls.policy import Policy
+
+__all__ = ["TlsFactory"]
+
+_log = Logger(namespace="appd.tls")
+
+# How long a client may take for the handshake, in seconds; nginx gives 60, HAProxy and Go's servers are told 10.
+HANDSHAKE = 10.0
+# How long the other side may take to say that it has ended too, in seconds; then the connection ends without (RFC 8446,
+# 6.1, does not ask to wait at all).
+LAST_READ = 2.0
+
+_PLAIN = re.compile(rb"[A-Z]{3,20} ")
+_PLAIN_ANSWER = (
+    b"HTTP/1.1 400 Bad Request\r\nServer: appd\r\nConnection: close\r\n"
+    b"Content-Type: text/plain; charset=utf-8\r\nContent-Length: 60\r\n\r\n"
+    b"400 Bad Request: this port speaks TLS, use https:// with it\n"
+)
+
+
+# What it is depends on the release: from 22.8 on it gathers small writes.
+_Base: Any = TLSMemoryBIOFactory.protocol
+
+
+@implementer(ISSLTransport, IHalfCloseableProtocol)
+class _TlsTransport(_Base):  # type: ignore[misc]  # one of two classes
+    """A connection.
+
+    Attributes:
+        application_variables: What an application is told of it, once the handshake is done.
+    """
+
+    factory: Any
+    transport: Any
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._deadline: Any = None
+        self._last_read: Any = None
+        self._refused = False
+        self._peer_done = False
+        self._variables: dict[str, str] | None = None
+
+    def makeConnection(self, transport: Any) -> None:
+        if isinstance(transport, tcp.Connection) and not isinstance(transport, unix.Server):
+            transport.setTcpNoDelay(True)
+        self._deadline = self.factory.clock.callLater(HANDSHAKE, transport.abortConnection)
+        super().makeConnection(transport)
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._refused:
+            return
+        if not self._handshakeDone and self.factory.http and _PLAIN.match(data):
+            self._refused = True
+            self.transport.write(_PLAIN_ANSWER)
+            self.transport.loseConnection()
+            return
+        super().dataReceived(data)
+        if self._handshakeDone:
+            _cancel(self._deadline)
+
+    def connectionLost(self, reason: Any = connectionDone) -> None:
+        _cancel(self._deadline)
+        if not self._handshakeDone:
+            # Not worth more: anybody may connect and say anything.
+            _log.debug(
+                "{appd_server}: no handshake: {reason}", appd_server=self.factory.server, reason=_why(self, reason)
+            )
+        super().connectionLost(reason)
+        _cancel(self._last_read)
+
+    def _flushReceiveBIO(self) -> None:
+        # Twisted's own, but for what becomes of an end.
+        while not self._lostTLSConnection:
+            try:
+                data = self._tlsConnection.recv(2**15)
+            except SSL.WantReadError:
+                break
+            except SSL.ZeroReturnError:
+                self._peer_has_ended()
+                break
+            except SSL.Error:
+                self._tlsShutdownFinished(Failure())
+            else:
+                if not self._aborted:
+                    ProtocolWrapper.dataReceived(self, data)
+        self._flushSendBIO()
+
+    def _peer_has_ended(self) -> None:
+        if self._peer_done:
+            return
+        self._peer_done = True
+        inner = IHalfCloseableProtocol(self.wrappedProtocol, None)
+        if inner is not None and not self.disconnecting and not self._aborted and self.connected:
+            inner.readConnectionLost()
+            return
+        aggregator = getattr(self, "_aggregator", None)
+        if aggregator is not None:
+            aggregator.flush()
+        self._shutdownTLS()
+        self._tlsShutdownFinished(None)
+
+    def readConnectionLost(self) -> None:
+        """The peer has closed its side of the socket. Without a word before, that is no end but a break."""
+        if not self._peer_done or not IHalfCloseableProtocol.providedBy(self.wrappedProtocol):
+            self.transport.loseConnection()
+
+    def writeConnectionLost(self) -> None:
+        """Our side of the socket is closed, which nobody asks for over TLS."""
+
+    def _shutdownTLS(self) -> None:
+        super()._shutdownTLS()
+        if self.connected and not self._aborted and self._last_read is None:
+            self._last_read = self.factory.clock.callLater(LAST_READ, self.transport.loseConnection)
+
+    @property
+    def application_variables(self) -> dict[str, str]:
+        if self._variables is None:
+            connection: Any = self.getHandle()
+            if connection is None:
+                return {}
+            self._variables = variables(
+                _der(connection.get_peer_certificate()),
+                protocol=connection.get_protocol_version_name(),
+                cipher=connection.get_cipher_name() or "",
+                name=(connection.get_servername() or b"").decode("ascii", "replace"),
+                remote_user=self.factory.policy.remote_user,
+            )
+        return self._variables
+
+
+def _cancel(call: Any) -> None:
+    if call is not None and call.active():
+        call.cancel()
+
+
+def _der(certificate: Any) -> bytes | None:
+    if certificate is None:
+        return None
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    der: bytes = certificate.to_cryptography().public_bytes(Encoding.DER)
+    return der
+
+
+def _why(protocol: Any, reason: Any) -> str:
+    failure = protocol._reason or reason
+    error = getattr(failure, "value", failure)
+    queue = error.args[0] if getattr(error, "args", ()) else None
+    return str(queue[-1][-1]) if isinstance(queue, list) and queue else str(error)
+
+
+_TAKES_CLOCK = "clock" in inspect.signature(TLSMemoryBIOFactory.__init__).parameters  # from 22.8 on
+
+
+@implementer(IOpenSSLServerConnectionCreator)
+class TlsFactory(TLSMemoryBIOFactory):  # type: ignore[misc, unused-ignore]
+    """Makes TLS connections that carry the protocols of another factory.
+
+    Args:
+        server: The name of the server.
+        policy: How it speaks TLS.
+        contexts: Called for the contexts as they are now; a renewal changes what it returns.
+        wrapped: The factory.
+        clock: The reactor.
+    """
+
+    protocol = _TlsTransport
+
+    def __init__(self, server: str, policy: Policy, contexts: Callable[[], Contexts], wrapped: Any, clock: Any) -> None:
+        self.server = server
+        self.policy = policy
+        self.http = any(one.startswith(("http/", "h2")) for one in policy.alpn)
+        self.clock = clock
+        self._contexts = contexts
+        super().__init__(self, False, wrapped, **({"clock": clock} if _TAKES_CLOCK else {}))
+
+    def serverConnectionForTLS(self, _protocol: Any) -> SSL.Connection:
+        """Makes the connection object; see IOpenSSLServerConnectionCreator."""
+        return SSL.Connection(self._contexts().default, None)

@@ -1,0 +1,313 @@
+"""What TLS costs: handshakes and requests, one certificate against a thousand, and other servers beside appd.
+
+usage: python bench/tls.py [--seconds S] [--rounds N] [--certificates N] [--peers VENV]
+
+Every candidate serves the same small page with the same P-256 certificate; each round runs them all, one after the
+other, in alternating order, the load on one processor and the server on another. Printed: medians of the rates by the
+second of the server's processor time (utime + stime of its processes: what the load can do does not count), minimum,
+maximum, and ratios of medians. `--peers` is a virtual environment with uvicorn and gunicorn; without it there is
+twisted.web alone.
+
+start: from the first instruction to the first answer. handshakes: full ones, a new connection each, with a random one
+of the names where there are many. resumed: the same with a ticket. requests: keep-alive.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import datetime
+import os
+import random
+import socket
+import ssl
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+_APPLICATION = """
+def application(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "6")])
+    return [b"hello\\n"]
+async def asgi(scope, receive, send):
+    if scope["type"] == "http":
+        headers = [(b"content-type", b"text/plain"), (b"content-length", b"6")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"hello\\n"})
+"""
+_TWISTED = """
+import sys
+from twisted.internet import endpoints, reactor
+from twisted.web import resource, server
+class Hello(resource.Resource):
+    isLeaf = True
+    def render_GET(self, request):
+        request.setHeader("content-type", "text/plain")
+        return b"hello\\n"
+port, pem = sys.argv[1:]
+endpoints.serverFromString(reactor, f"ssl:{port}:interface=127.0.0.1:privateKey={pem}").listen(server.Site(Hello()))
+reactor.run()
+"""
+
+
+def make_certificates(folder: Path, count: int) -> None:
+    """One authority's certificates for n0.example to n(count-1).example, a PEM file each."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    now, day = datetime.datetime.now(datetime.UTC), datetime.timedelta(days=1)
+    root_key, root = ec.generate_private_key(ec.SECP256R1()), x509.Name([])
+    root = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "Bench")])
+    folder.mkdir()
+    for number in range(count):
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = f"n{number}.example"
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)]))
+            .issuer_name(root)
+            .public_key(key.public_key())
+            .serial_number(number + 1)
+            .not_valid_before(now - day)
+            .not_valid_after(now + 90 * day)
+            .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+            .sign(root_key, hashes.SHA256())
+        )
+        file = folder / f"{number:04}.pem"
+        file.touch(mode=0o600)
+        file.write_bytes(
+            certificate.public_bytes(serialization.Encoding.PEM)
+            + key.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            )
+        )
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def client_context() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def connect(port: int, context: ssl.SSLContext, name: str, session: ssl.SSLSession | None = None) -> ssl.SSLSocket:
+    plain = socket.create_connection(("127.0.0.1", port), 20)
+    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return context.wrap_socket(plain, server_hostname=name, session=session)
+
+
+_GET = b"GET / HTTP/1.1\r\nHost: n0.example\r\n\r\n"
+
+
+def get(client: ssl.SSLSocket) -> None:
+    client.sendall(_GET)
+    said = b""
+    while not said.endswith(b"hello\n"):
+        data = client.recv(65536)
+        if not data:
+            raise ConnectionError(said)
+        said += data
+
+
+class Server:
+    """A candidate that runs on processor 0.
+
+    Args:
+        command: Its command, with `PORT` for the port.
+        folder: Where it runs.
+    """
+
+    def __init__(self, command: list[str], folder: Path) -> None:
+        self.port = free_port()
+        environ = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+        command = ["taskset", "--cpu-list", "0", *(one.replace("PORT", str(self.port)) for one in command)]
+        config = folder / "appd.conf"
+        if any(one.endswith(".conf") for one in command):
+            template = Path(next(one for one in command if one.endswith(".conf"))).read_text()
+            config.write_text(template.replace("PORT", str(self.port)))
+            command = [str(config) if one.endswith(".conf") else one for one in command]
+        began = time.perf_counter()
+        self.process = subprocess.Popen(
+            command, cwd=folder, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        while True:
+            try:
+                with connect(self.port, client_context(), "n0.example") as client:
+                    get(client)
+                break
+            except OSError:
+                if self.process.poll() is not None or time.perf_counter() - began > 60:
+                    raise RuntimeError(f"{command} does not serve") from None
+                time.sleep(0.01)
+        self.started = time.perf_counter() - began
+        self.start_cpu = self.cpu()
+
+    def cpu(self) -> float:
+        """The processor time of it and its children, in seconds."""
+        ticks = os.sysconf("SC_CLK_TCK")
+        return sum(sum(map(int, _stat(pid)[11:13])) for pid in _tree(self.process.pid)) / ticks
+
+    def close(self) -> None:
+        self.process.terminate()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def _stat(pid: int) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ["0"] * 30
+
+
+def _tree(pid: int) -> Iterator[int]:
+    yield pid
+    with contextlib.suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in (task / "children").read_text().split():
+                yield from _tree(int(child))
+
+
+def load(server: Server, seconds: float, step: Callable[[], Callable[[], None]], threads: int = 4) -> float:
+    """Runs steps for a time and says how many there were for a second of the server's processor time."""
+    counts = [0] * threads
+    ends = time.perf_counter() + seconds
+
+    def work(number: int) -> None:
+        do = step()
+        while time.perf_counter() < ends:
+            do()
+            counts[number] += 1
+
+    before = server.cpu()
+    those = [threading.Thread(target=work, args=(number,)) for number in range(threads)]
+    for one in those:
+        one.start()
+    for one in those:
+        one.join()
+    return sum(counts) / max(server.cpu() - before, 0.01)
+
+
+def measure(server: Server, seconds: float, names: int) -> dict[str, float]:
+    """All figures of a server that runs."""
+
+    def full() -> Callable[[], None]:
+        context = client_context()
+        # A close without the other side's is what most clients do.
+        return lambda: connect(server.port, context, f"n{random.randrange(names)}.example").close()
+
+    def resumed() -> Callable[[], None]:
+        context = client_context()
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        with connect(server.port, context, "n0.example") as client:
+            get(client)
+            session = client.session
+        return lambda: connect(server.port, context, "n0.example", session).close()
+
+    def requests() -> Callable[[], None]:
+        client = connect(server.port, client_context(), "n0.example")
+        return lambda: get(client)
+
+    if names > 1:  # every name once: the first connection for one makes its context
+        context = client_context()
+        for number in range(names):
+            connect(server.port, context, f"n{number}.example").close()
+    began = {"start ms": server.started * 1000, "start, processor ms": server.start_cpu * 1000}
+    found = began | {"handshakes/s": load(server, seconds, full)}
+    if names == 1:
+        found |= {"resumed/s": load(server, seconds, resumed), "requests/s": load(server, seconds, requests)}
+    return found
+
+
+def candidates(folder: Path, count: int, peers: str | None) -> dict[str, tuple[list[str], int]]:
+    """Name → command and how many names it serves."""
+    (folder / "benchapp.py").write_text(_APPLICATION)
+    (folder / "twistedweb.py").write_text(_TWISTED)
+    one = folder / "one.pem"
+    one.touch(mode=0o600)
+    one.write_bytes((folder / "many" / "0000.pem").read_bytes())
+    text = (
+        f"python-path {folder}\n<http bench>\n  tls-address 127.0.0.1:PORT\n  <tls>\n    certificate {{}}\n  </tls>\n"
+        "  <wsgi>\n    application benchapp:application\n  </wsgi>\n</http>\n"
+    )
+    for name, certificate in (("one", one), ("many", folder / "many")):
+        (folder / f"{name}.conf").write_text(text.format(certificate))
+    appd = str(Path(sys.executable).with_name("appd"))
+    found = {
+        "appd": ([appd, "run", str(folder / "one.conf"), "--control", str(folder / "control")], 1),
+        f"appd {count}": ([appd, "run", str(folder / "many.conf"), "--control", str(folder / "control")], count),
+        "twisted.web": ([sys.executable, str(folder / "twistedweb.py"), "PORT", str(one)], 1),
+    }
+    if peers:
+        tls = ["--ssl-certfile", str(one), "--ssl-keyfile", str(one)]
+        found["uvicorn"] = (
+            [
+                f"{peers}/bin/uvicorn",
+                "benchapp:asgi",
+                "--port",
+                "PORT",
+                "--no-access-log",
+                "--log-level",
+                "error",
+                *tls,
+            ],
+            1,
+        )
+        tls = ["--certfile", str(one), "--keyfile", str(one)]
+        gthread = ["--worker-class", "gthread", "--threads", "8", "--bind", "127.0.0.1:PORT", *tls]
+        found["gunicorn"] = ([f"{peers}/bin/gunicorn", "benchapp:application", *gthread], 1)
+    return found
+
+
+def main() -> None:
+    """Runs the candidates by turns and prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--certificates", type=int, default=1000)
+    parser.add_argument("--peers")
+    options = parser.parse_args()
+    if len(os.sched_getaffinity(0)) > 1:
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    taken: dict[str, dict[str, list[float]]] = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        make_certificates(folder / "many", options.certificates)
+        those = candidates(folder, options.certificates, options.peers)
+        for number in range(options.rounds):
+            for one in sorted(those, reverse=number % 2 == 1):
+                command, names = those[one]
+                server = Server(command, folder)
+                try:
+                    for figure, value in measure(server, options.seconds, names).items():
+                        taken.setdefault(figure, {}).setdefault(one, []).append(value)
+                finally:
+                    server.close()
+    for figure, rows in taken.items():
+        print(f"{figure}, {options.rounds} rounds, rates by the second of the server's processor time")
+        base = statistics.median(rows["appd"])
+        for one, values in rows.items():
+            middle = statistics.median(values)
+            print(
+                f"  {one:12} median {middle:9.1f}  min {min(values):9.1f}  max {max(values):9.1f}  "
+                f"appd / this {base / middle:6.2f}"
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,320 @@
+"""Files that change → certificates in use; dates that come nearer → warnings. The clock is the test's."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+from support.authority import Authority, write_secret
+from twisted.internet.task import Clock
+from twisted.logger import globalLogPublisher
+
+from appd.errors import ConfigurationError, Place
+from appd.tls.expiry import Warnings, listed, sentence
+from appd.tls.material import read_material
+from appd.tls.policy import Policy, Source
+from appd.tls.renewal import INTERVAL, Renewal
+from appd.tls.termination import Termination
+
+ROOT = Authority("Root")
+HERE = Place("appd.conf", 1)
+DAY = 86400.0
+
+
+def policy_of(*paths: Path, **others: Path) -> Policy:
+    apart = {key: Source(key, str(path), HERE) for key, path in others.items()}
+    return Policy(HERE, tuple(Source("certificate", str(path), HERE) for path in paths), **apart)  # type: ignore[arg-type]
+
+
+def termination_of(policy: Policy) -> Termination:
+    material, unseen = read_material(policy)
+    assert not unseen
+    return Termination("shop", policy, material)
+
+
+@pytest.fixture
+def logged():
+    """The texts of what is logged."""
+    lines: list[str] = []
+
+    def observe(event):
+        if event.get("log_namespace") == "appd.tls":
+            lines.append(f"{event['log_level'].name}: {event['log_format'].format(**event)}")
+
+    globalLogPublisher.addObserver(observe)
+    yield lines
+    globalLogPublisher.removeObserver(observe)
+
+
+@pytest.fixture
+def watch(logged):
+    """Starts a renewal, and stops it after the test."""
+    started = []
+
+    def begin(termination, speaks=True):
+        clock, told = Clock(), []
+        renewal = Renewal([termination], clock, lambda *said: told.append(said), speaks, lambda: clock.now)
+        clock.now = time.time()
+        renewal.startService()
+        started.append(renewal)
+
+        def turns(count):
+            for _one in range(count):
+                clock.advance(INTERVAL)
+
+        return turns, told, clock
+
+    yield begin
+    for one in started:
+        one.stopService()
+
+
+def serials(termination: Termination) -> list[str]:
+    return [one.serial for one in termination.material.pairs]
+
+
+def test_changed_file_is_taken(tmp_path, watch, logged):
+    """After it has lain still for a turn; whoever uses certificates is asked first."""
+    path = ROOT.issue("a.example").write(tmp_path / "a.pem")
+    termination = termination_of(policy_of(path))
+    turns, told, _clock = watch(termination)
+    before = serials(termination)
+    taken = []
+    termination.renewed.append(lambda material: lambda: taken.append(material))
+    turns(3)
+    assert serials(termination) == before
+    ROOT.issue("a.example", days=300).write(path)
+    turns(1)
+    assert serials(termination) == before
+    turns(1)
+    assert serials(termination) != before
+    assert [material.pairs for material in taken] == [termination.material.pairs]
+    turns(5)
+    assert len(taken) == 1
+    assert [line.split(" expires")[0] for line in logged] == ["info: shop: renewed: certificate of a.example"]
+    assert len(told) == 2
+    assert told[0] != told[1]
+
+
+@pytest.mark.parametrize("swap", ["certbot", "kubernetes"])
+def test_swapped_links_are_seen(tmp_path, watch, swap):
+    """certbot links each file into its archive, Kubernetes a folder."""
+    old, new = ROOT.issue("a.example"), ROOT.issue("a.example")
+    live = tmp_path / "live"
+    for number, one in ((1, old), (2, new)):
+        folder = tmp_path / f"archive{number}"
+        folder.mkdir()
+        one.write(folder / "tls.crt", one.certificate_pem)
+        one.write(folder / "tls.key", one.key_pem())
+    live.mkdir()
+    if swap == "certbot":
+        for name in ("tls.crt", "tls.key"):
+            (live / name).symlink_to(tmp_path / "archive1" / name)
+    else:
+        (live / "..data").symlink_to(tmp_path / "archive1")
+        for name in ("tls.crt", "tls.key"):
+            (live / name).symlink_to(f"..data/{name}")
+    termination = termination_of(policy_of(live / "tls.crt", private_key=live / "tls.key"))
+    turns, _told, _clock = watch(termination)
+    before = serials(termination)
+    if swap == "certbot":
+        for name in ("tls.crt", "tls.key"):
+            (live / name).unlink()
+            (live / name).symlink_to(tmp_path / "archive2" / name)
+            turns(1)  # between the two files: key and certificate do not match
+    else:
+        (live / "..new").symlink_to(tmp_path / "archive2")
+        (live / "..new").rename(live / "..data")
+    turns(2)
+    assert serials(termination) != before
+
+
+def test_half_written_pair_is_waited_for(tmp_path, watch, logged):
+    """Nothing is said of a key that is there a moment before its certificate."""
+    old, new = ROOT.issue("a.example"), ROOT.issue("a.example")
+    crt, key = old.write(tmp_path / "a.crt", old.certificate_pem), old.write(tmp_path / "a.key", old.key_pem())
+    termination = termination_of(policy_of(crt, private_key=key))
+    turns, _told, _clock = watch(termination)
+    new.write(key, new.key_pem())
+    turns(1)
+    new.write(crt, new.certificate_pem)
+    turns(2)
+    assert len(logged) == 1
+    assert "renewed" in logged[0]
+
+
+BAD = {
+    "no file": lambda path: path.unlink(),
+    "another key": lambda path: ROOT.issue("a.example").write(
+        path, ROOT.issue("a.example").certificate_pem + ROOT.issue("a.example").key_pem()
+    ),
+    "expired": lambda path: ROOT.issue("a.example", days=-1).write(path),
+    "cut off": lambda path: path.write_bytes(path.read_bytes()[:-40]),
+    "readable by all": lambda path: path.chmod(0o644),
+    "folder": lambda path: (path.unlink(), path.mkdir()),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_bad_renewal_is_refused(tmp_path, watch, logged, what):
+    """One entry, the old certificate stays; a good one after it is taken."""
+    path = ROOT.issue("a.example").write(tmp_path / "a.pem")
+    termination = termination_of(policy_of(path))
+    turns, told, _clock = watch(termination)
+    before = serials(termination)
+    BAD[what](path)
+    turns(10)
+    assert serials(termination) == before
+    assert len(told) == 1
+    assert len(logged) == 1
+    assert logged[0].startswith("error: shop: the new certificates are refused and the old ones stay: appd.conf:1: ")
+    assert str(path) in logged[0]
+    if path.is_dir():
+        path.rmdir()
+    ROOT.issue("a.example").write(path)
+    turns(2)
+    assert serials(termination) != before
+
+
+def test_library_has_the_last_word(tmp_path, watch, logged):
+    """What a user of the certificates refuses is not taken by any."""
+    path = ROOT.issue("a.example").write(tmp_path / "a.pem")
+    termination = termination_of(policy_of(path))
+    turns, _told, _clock = watch(termination)
+    before, taken = serials(termination), []
+
+    def refuse(_material):
+        raise ValueError("not this one")
+
+    termination.renewed += [lambda _material: lambda: taken.append(1), refuse]
+    ROOT.issue("a.example").write(path)
+    turns(2)
+    assert (serials(termination), taken) == (before, [])
+    assert "not this one" in logged[0]
+
+
+def test_one_of_many_is_read_anew(tmp_path, watch):
+    """The others are the same objects as before: nothing of them was read."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for number in range(5):
+        ROOT.issue(f"{number}.example").write(folder / f"{number}.pem")
+    termination = termination_of(policy_of(folder))
+    turns, _told, _clock = watch(termination)
+    before = termination.material.pairs
+    ROOT.issue("3.example").write(folder / "3.pem")
+    ROOT.issue("new.example").write(folder / "new.pem")
+    (folder / "0.pem").unlink()
+    turns(2)
+    after = termination.material.pairs
+    assert [one.title for one in after] == ["1.example", "2.example", "3.example", "4.example", "new.example"]
+    assert [one in before for one in after] == [True, True, False, True, False]
+
+
+def test_touched_files_change_nothing(tmp_path, watch, logged):
+    """A file that was only touched: taken, and said to be the same."""
+    path = ROOT.issue("a.example").write(tmp_path / "a.pem")
+    termination = termination_of(policy_of(path))
+    turns, _told, _clock = watch(termination)
+    before = serials(termination)
+    os.utime(path, (1, 1))
+    turns(3)
+    assert serials(termination) == before
+    assert logged == ["info: shop: renewed: no certificate is another"]
+
+
+def test_only_one_worker_writes(tmp_path, watch, logged):
+    """The others renew without a word."""
+    path = ROOT.issue("a.example", days=3).write(tmp_path / "a.pem")
+    termination = termination_of(policy_of(path))
+    turns, told, _clock = watch(termination, speaks=False)
+    before = serials(termination)
+    ROOT.issue("a.example", days=300).write(path)
+    turns(2)
+    write_secret(path, b"")
+    turns(2)
+    assert serials(termination) != before
+    assert (logged, len(told)) == ([], 2)
+
+
+def test_warnings_in_the_journal(tmp_path, watch, logged):
+    """At 21, 7 and 1 days, once each, and when it has happened; a renewed one begins again."""
+    path = ROOT.issue("a.example", days=30).write(tmp_path / "a.pem")
+    termination = termination_of(policy_of(path))
+    _turns, _told, clock = watch(termination)
+    found = []
+    for hour in range(31 * 24):
+        clock.now += 3600
+        clock.advance(3600)
+        found += [(hour // 24, line.split(") ")[1].split(",")[0]) for line in logged]
+        logged.clear()
+    assert [day for day, _said in found] == [8, 22, 28, 29]  # the last hour of each
+    assert [said for _day, said in found] == [
+        "expires in 20 days",
+        "expires in 6 days",
+        "expires in less than a day",
+        f"has expired on {sentence(termination.material.pairs)[-10:]}",
+    ]
+
+
+def test_due_says_each_once():
+    """A certificate that is late already is told of once, by the nearest of the days."""
+    one = read_one(ROOT.issue("a.example", days=5).pem)
+    warnings = Warnings()
+    now = one.expires - 5 * DAY
+    assert [words for _one, words in warnings.due([one], now)] == [f"expires in 5 days, on {sentence([one])[-10:]}"]
+    assert warnings.due([one], now + DAY) == []
+    assert warnings.due([one], one.expires - 1.5 * DAY) == []
+    assert len(warnings.due([one], one.expires - 0.5 * DAY)) == 1
+    assert len(warnings.due([one], one.expires + 1)) == 1
+    assert warnings.due([one], one.expires + 100) == []
+    assert Warnings().due([one], one.expires - 30 * DAY) == []
+
+
+def read_one(pem: bytes):
+    from appd.tls.certificates import read_pair
+
+    return read_pair("a.pem", [pem], None, None, time.time())
+
+
+def test_what_the_supervisor_is_told():
+    """The first few to expire, in one line that is not too long for a datagram."""
+    pairs = [read_one(ROOT.issue(f"{number}.example", days=100 - number).pem) for number in range(30)]
+    text = listed({"shop": pairs})
+    assert "\n" not in text
+    assert [row["name"] for row in json.loads(text)][:2] == ["29.example", "28.example"]
+    assert len(json.loads(text)) == 20
+    assert sentence(pairs).startswith("certificate of 29.example expires 20")
+    assert sentence([]) == ""
+
+
+def test_both_adapters_follow(tmp_path, watch):
+    """Twisted's transports and an engine on sockets of its own serve the new certificate from the same moment on."""
+    import ssl
+
+    path = ROOT.issue("a.example").write(tmp_path / "a.pem")
+    termination = termination_of(policy_of(path))
+    termination.require_stdlib()
+    contexts = termination.on_sockets()
+    factory = termination.wrap(object(), Clock())
+    turns, _told, _clock = watch(termination)
+    before = contexts().default, factory._contexts().default
+    assert isinstance(before[0], ssl.SSLContext)
+    ROOT.issue("a.example").write(path, b"nonsense")
+    turns(2)
+    assert (contexts().default, factory._contexts().default) == before
+    ROOT.issue("a.example").write(path)
+    turns(2)
+    assert contexts().default is not before[0]
+    assert factory._contexts().default is not before[1]
+
+
+def test_what_the_library_cannot_do_is_told(tmp_path):
+    """With the line of the key, when the engine is made."""
+    path = ROOT.issue("a.example").write(tmp_path / "a.pem")
+    policy = policy_of(path)._replace(ciphers="NOSUCH", ciphers_place=Place("appd.conf", 7))
+    with pytest.raises(ConfigurationError, match=r"appd\.conf:7: ciphers: 'NOSUCH' is no cipher suite"):
+        termination_of(policy).require_stdlib()
