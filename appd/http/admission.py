@@ -13,8 +13,9 @@ from typing import Any
 
 __all__ = ["Admission", "Share"]
 
-# A mount is slow when so many of its calls, or fewer, take more than so many seconds together; and for how long.
-_CALLS, _SLOW = 32, 0.010
+# A mount is slow when so many of its calls, or fewer, take more than so many seconds together, of which each counts at
+# most for so much; and for how long.
+_CALLS, _SLOW, _AT_MOST = 32, 0.010, 0.004
 _ANOTHER_CHANCE = 1.0
 
 
@@ -55,7 +56,7 @@ class Share:
 
         The mean of some counts, not one: a thread that had to wait for a processor looks slow, too.
         """
-        self._spent += now - began
+        self._spent += min(now - began, _AT_MOST)
         self._count += 1
         if self._spent > _SLOW:
             self.quick = False

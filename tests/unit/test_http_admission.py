@@ -99,11 +99,11 @@ def test_quick_and_slow() -> None:
     for number in range(1000):
         share.learn(number, number + 0.0001)
     # One that had to wait for a processor.
-    share.learn(1000, 1000.005)
+    share.learn(1000, 1000.5)
     assert share.is_quick(1001)
-    share.learn(1001, 1001.005)
-    share.learn(1002, 1002.005)
+    for number in (1001, 1002):
+        share.learn(number, number + 0.005)
     assert not share.is_quick(1002.9)
     assert share.is_quick(1003.1)
-    share.learn(1004, 1004.5)
-    assert not share.is_quick(1005)
+    share.learn(1004, 1004.001)
+    assert share.is_quick(1005)
