@@ -45,6 +45,7 @@ BEFORE_TWISTED = [
     "cli",
     "config",
     "errors",
+    "http.server",
     "journal",
     "notify",
     "signals",
