@@ -17,6 +17,7 @@ help:
 	@echo 'make quick     the tests without a booted systemd'
 	@echo 'make install   $(VENV) with appd and all its extras'
 	@echo 'make bench     the measurements of bench/, beside other servers'
+	@echo 'make soak      ten minutes of mixed clients and reloads: does anything leak?'
 	@echo 'make fuzz      the core of HTTP fuzzed for $(FUZZ_SECONDS) seconds'
 
 run: $(VENV)/.installed
@@ -107,6 +108,9 @@ fuzz: $(VENV)/.installed
 	@mkdir -p .cache/fuzz/http1
 	nice $(BIN)/python tests/fuzz/http1.py .cache/fuzz/http1 -max_total_time=$(FUZZ_SECONDS) -max_len=2048 \
 	    -artifact_prefix=.cache/fuzz/
+
+soak: $(VENV)/.installed
+	$(BIN)/python bench/soak.py
 
 clean:
 	rm -rf $(VENV) .venv-oldest .venv-trixie .venv-bench build dist .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

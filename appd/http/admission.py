@@ -13,6 +13,11 @@ from typing import Any
 
 __all__ = ["Admission", "Share"]
 
+# A mount is slow when so many of its calls, or fewer, take more than so many seconds together, of which each counts at
+# most for so much; and for how long.
+_CALLS, _SLOW, _AT_MOST = 32, 0.010, 0.004
+_ANOTHER_CHANCE = 1.0
+
 
 class Share:
     """The calls of one mount.
@@ -23,7 +28,7 @@ class Share:
     Attributes:
         free: A token for each call that may still begin.
         waiting: Those that wait, with the number under which they came.
-        quick: Whether its calls have been done before anybody noticed; then a thread makes one without handing on.
+        quick: Whether its calls are done before anybody notices; then a thread makes one without handing on.
     """
 
     def __init__(self, most: int) -> None:
@@ -31,19 +36,33 @@ class Share:
         self.free: deque[None] = deque([None] * most)
         self.waiting: deque[tuple[int, Any]] = deque()
         self.quick = True
-        self._streak = 0
+        self._count = 0
+        self._spent = 0.0
+        self._until = 0.0
 
-    def learn(self, long: bool, enough: int) -> None:
-        """Notes how long a call was.
+    def is_quick(self, now: float) -> bool:
+        """Whether its next call is thought to be quick. What was slow is given another chance after a while.
 
         Args:
-            long: Whether it was long.
-            enough: After so many that were not, in a row, the next is thought to be quick.
+            now: The time.
         """
-        self._streak = 0 if long else self._streak + 1
-        if self._streak >= enough:
-            self._streak = 0
+        if not self.quick and now >= self._until:
             self.quick = True
+            self._count, self._spent = 0, 0.0
+        return self.quick
+
+    def learn(self, began: float, now: float) -> None:
+        """Notes how long a call took that was thought to be quick.
+
+        The mean of some counts, not one: a thread that had to wait for a processor looks slow, too.
+        """
+        self._spent += min(now - began, _AT_MOST)
+        self._count += 1
+        if self._spent > _SLOW:
+            self.quick = False
+            self._until = now + _ANOTHER_CHANCE
+        elif self._count >= _CALLS:
+            self._count, self._spent = 0, 0.0
 
 
 class Admission:

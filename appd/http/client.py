@@ -125,6 +125,9 @@ class Client(Leaver):
                     if connection.closing:
                         self.finish()
                         return
+                    if connection.idle:
+                        self._wait_idle()
+                        return
                     continue
                 if not self._begin_body(event, worker):
                     return
@@ -200,17 +203,25 @@ class Client(Leaver):
             deadline = upload.began + _GRACE + upload.length / rate if rate else time.monotonic() + limits.idle_timeout
             self.server.lane.deadlines.put(self, deadline)
         elif connection.idle:
-            self._phase = Phase.IDLE
-            self.deadline = deadline = time.monotonic() + limits.idle_timeout
-            if not self.tick or phase != Phase.ANSWERING:
-                self.server.lane.deadlines.put(self, deadline)
-            if self.server.draining:
-                self.server.lane.deadlines.put(self, self.deadline - limits.idle_timeout + _DRAIN)
+            self._wait_idle()
+            return
         elif phase != Phase.HEAD:
             # Absolute: however busily a head trickles, it does not last longer.
             self._phase = Phase.HEAD
             self.server.lane.deadlines.put(self, time.monotonic() + limits.header_timeout)
         self.server.lane.arm(self)
+
+    def _wait_idle(self) -> None:
+        server, phase = self.server, self._phase
+        self._phase = Phase.IDLE
+        now = time.monotonic()
+        self.deadline = deadline = now + server.limits.idle_timeout
+        # Where it is kept already it is found in time, and moved then.
+        if not self.tick or phase != Phase.ANSWERING:
+            server.lane.deadlines.put(self, deadline)
+        if server.draining:
+            server.lane.deadlines.put(self, now + _DRAIN)
+        server.lane.arm(self)
 
     def go_on(self, worker: Worker) -> None:
         """Goes on after a response."""

@@ -24,6 +24,8 @@ __all__ = ["Crew", "Handler", "Worker"]
 _BATCH = 64
 # How long a leader may be at one thing before the watch has the next one lead, in seconds.
 _TICK = 0.002
+# The watch sleeps when for so many ticks nothing has happened.
+_STILL = 5
 
 
 class Worker:
@@ -226,27 +228,33 @@ class Crew:
                 return
 
     def _watch(self) -> None:
-        seen = -1
+        seen, still = -1, 0
         while not self._stopping:
             try:
                 wait = self.handler.look(time.monotonic())
             except BaseException as error:
                 self.handler.failed(error)
                 wait = 1.0
-            leader = self._leader
-            if leader is None or not leader.term:
+            leader, turns = self._leader, self.turns
+            busy = leader is not None and leader.term
+            still = 0 if busy or turns != seen else still + 1
+            if still > _STILL:
+                # To be woken costs more than to look now and then, so that it is not done at every lull.
                 self._asleep = True
                 leader = self._leader
-            if leader is not None and leader.term:
+                busy = leader is not None and leader.term
+            if busy or still <= _STILL:
                 self._asleep = False
-                if self.turns == seen:
+                if busy and turns == seen:
                     self._take_over(leader)
-                seen = self.turns
+                seen = turns
                 wait = _TICK if wait is None else min(_TICK, wait)
             self._alarm.acquire(timeout=-1 if wait is None else max(wait, 0.0005))
             self._asleep = False
 
-    def _take_over(self, leader: Worker) -> None:
+    def _take_over(self, leader: Worker | None) -> None:
+        if leader is None:
+            return
         try:
             leader.term.pop()
         except IndexError:

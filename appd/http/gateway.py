@@ -12,12 +12,12 @@ from appd.http.entrylog import tell_failure
 from appd.http.environ import add_fields
 from appd.http.errorlines import ErrorLines
 from appd.http.errors import Incomplete
+from appd.http.fields import is_secret
 from appd.http.outbox import Stretch
 from appd.http.response import Prepared, prepare, status_line
 from appd.http.sending import Gone
 
 if TYPE_CHECKING:
-    from appd.http.admission import Share
     from appd.http.client import Client
     from appd.http.request import Request
 
@@ -101,22 +101,16 @@ class Call:
         body: Its body, from its beginning.
     """
 
-    __slots__ = ("_begun", "_body", "_head", "_mount", "_path_info", "client", "request")
+    __slots__ = ("_begun", "_body", "_head", "_path_info", "client", "mount", "request")
 
     def __init__(self, mount: Any, client: Client, request: Request, path_info: str, body: Any) -> None:
         self.client = client
         self.request = request
-        self._mount = mount
+        self.mount = mount
         self._path_info = path_info
         self._body = body
         self._head: tuple[int | str, Prepared] | None = None
         self._begun = False
-
-    @property
-    def share(self) -> Share:
-        """The share of its mount."""
-        share: Share = self._mount.share
-        return share
 
     def run(self) -> None:
         """Makes the call and the response; raises nothing that the application raises.
@@ -127,7 +121,7 @@ class Call:
         environ = self._environ()
         errors = environ["wsgi.errors"] = _Errors(self)
         try:
-            iterable = self._mount.application(environ, self.start_response)
+            iterable = self.mount.application(environ, self.start_response)
             try:
                 self._respond(iterable)
             finally:
@@ -149,7 +143,7 @@ class Call:
         request, client = self.request, self.client
         environ: dict[str, Any] = client.door.environ.copy()
         environ["REQUEST_METHOD"] = request.method
-        environ["SCRIPT_NAME"] = self._mount.script_name
+        environ["SCRIPT_NAME"] = self.mount.script_name
         environ["PATH_INFO"] = self._path_info
         environ["QUERY_STRING"] = request.query
         environ["SERVER_PROTOCOL"] = "HTTP/1.1" if request.minor else "HTTP/1.0"
@@ -177,7 +171,7 @@ class Call:
             raise RuntimeError("the application called start_response twice, without exc_info")
         try:
             key = (status, *headers)
-            head = self._mount.heads.get(key)
+            head = self.mount.heads.get(key)
         except TypeError:  # not hashable, so none that was seen
             key, head = None, None
         self._head = head or self._make_head(status, headers, key)
@@ -187,10 +181,11 @@ class Call:
         if type(status) is not str:
             raise TypeError(f"a status is str, not {type(status).__name__}")
         status_line(status)
-        head = (status, prepare(self._mount.with_headers(headers)))
-        # Most responses of an application have one of a few heads. A cookie is a secret, and never the same twice.
-        if key is not None and len(head[1].text) <= _LONGEST_HEAD and "ookie" not in head[1].text:
-            heads = self._mount.heads
+        head = (status, prepare(self.mount.with_headers(headers)))
+        # Most responses of an application have one of a few heads. A secret is not kept, and never the same twice.
+        secret = any(is_secret(name.lower()) for name, _value in headers)
+        if key is not None and not secret and len(head[1].text) <= _LONGEST_HEAD:
+            heads = self.mount.heads
             if len(heads) >= _MOST_HEADS:
                 heads.clear()
             heads[key] = head
@@ -223,8 +218,9 @@ class Call:
     def _respond(self, iterable: Any) -> None:
         kind = type(iterable)
         if (kind is list or kind is tuple) and not self._begun:
-            for one in iterable:
-                self._check(one)
+            if len(iterable) != 1 or type(iterable[0]) is not bytes:
+                for one in iterable:
+                    self._check(one)
             self._whole(iterable[0] if len(iterable) == 1 else b"".join(iterable))
             return
         if kind is FileWrapper and not self._begun and self._head is not None:
@@ -251,7 +247,8 @@ class Call:
             raise RuntimeError("the application did not call start_response")
         status, prepared = self._head
         client = self.client
-        client.claim()
+        if client.unanswered is not None or client.server.draining:
+            client.claim()
         self._begun = True
         client.send_whole(status, prepared, data)
 
@@ -274,7 +271,7 @@ class Call:
             client.cut()
             return
         client.claim()
-        client.send_whole(500, self._mount.with_headers(list(_PLAIN)), _FAILED)
+        client.send_whole(500, self.mount.with_headers(list(_PLAIN)), _FAILED)
 
     def _close(self, close: Callable[[], object]) -> None:
         try:

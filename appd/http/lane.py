@@ -31,9 +31,6 @@ __all__ = ["Lane"]
 
 _READ = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLONESHOT
 _SEND = select.EPOLLOUT | select.EPOLLONESHOT
-# After a call that took so long the lead is given away before the next call of its mount, in seconds; after as many as
-# this which did not, no more.
-_LONG, _QUICK_ENOUGH = 0.001, 50
 # How long nothing is accepted when the process or the system has no descriptors, in seconds.
 _PAUSE = 0.5
 # So long the same answer is given to the question whether anybody polls, in seconds.
@@ -187,7 +184,7 @@ class Lane:
         Raises:
             Gone: As `run`.
         """
-        share = call.share
+        share = call.mount.share
         if not worker.calls and self.admission.enter(share):
             return self.run(call, worker)
         if not self.admission.queue(share, call, most):
@@ -212,13 +209,14 @@ class Lane:
         Raises:
             Gone: The client has left.
         """
-        share, limit = call.share, call.client.server.limits.request_timeout
+        share, limit = call.mount.share, call.client.server.limits.request_timeout
         worker.call = call
         # The one who looks after slow calls needs it; a clock is cheap.
         worker.began = began = time.monotonic()
         if limit:
             call.client.unanswered = [None]
-        if not share.quick:
+        quick = share.quick or share.is_quick(began)
+        if not quick:
             worker.give()
             if limit:
                 self.deadlines.put(worker, began + limit)
@@ -227,8 +225,8 @@ class Lane:
             return call.client.complete()
         finally:
             worker.call = None
-            if not share.quick:
-                share.learn(time.monotonic() - began > _LONG, _QUICK_ENOUGH)
+            if quick:
+                share.learn(began, time.monotonic())
             found = self.admission.leave(share)
             if found is not None:
                 self._next(found, worker)
@@ -237,7 +235,6 @@ class Lane:
         """A call was longer than the watch waits: see `Handler`."""
         call = worker.call
         if call is not None:
-            call.share.quick = False
             limit = call.client.server.limits.request_timeout
             if limit:
                 self.deadlines.put(worker, worker.began + limit)

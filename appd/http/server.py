@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import sys
 import time
 from collections.abc import Callable
 from threading import Lock
@@ -95,7 +96,8 @@ class Door:
             if host.startswith(_MAPPED) and "." in host:
                 host = host[len(_MAPPED) :]
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            client = Client(self, sock, host, address[1])
+            # Many connections are of few peers, and each would keep a text of its own.
+            client = Client(self, sock, sys.intern(host), address[1])
         server.welcome(client)
 
     def expired(self) -> None:

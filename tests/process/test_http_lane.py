@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import resource
 import socket
 import struct
 import time
@@ -364,6 +366,31 @@ def test_connections_per_peer(site: Any) -> None:
     wait_until(lambda: served.ask("/again").endswith(b"again 0"))
 
 
+def test_no_descriptors(site: Any) -> None:
+    """Nothing is accepted for a moment, which the journal hears of once; nothing spins; later all are answered."""
+    served = site()
+    assert served.ask("/before").endswith(b"before 0")
+    pid = served.running.process.pid
+    used = len(os.listdir(f"/proc/{pid}/fd"))
+    _soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (used + 1, hard))
+    clients = [served.connect("/x") for _ in range(5)]
+    wait_until(lambda: served.entries(LOGGER="appd.http"))
+
+    def spent() -> float:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    before = spent()
+    time.sleep(1.5)
+    assert spent() - before < 0.5
+    (entry,) = served.entries(LOGGER="appd.http")
+    assert "cannot accept connections: Too many open files" in entry["MESSAGE"]
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (1024, hard))
+    for client in clients:
+        assert read_answer(client).endswith(b"x 0")
+
+
 def test_requests_per_connection(site: Any) -> None:
     """The last one says so."""
     client = site("requests-per-connection 2").connect("/x")
@@ -395,8 +422,6 @@ def test_who_is_at_the_other_end(site: Any) -> None:
 
 def test_who_is_at_the_other_end_of_a_unix_socket(site: Any) -> None:
     """As the kernel says."""
-    import os
-
     unix = eval(site(kind="bound-unix").ask("/peer").partition(b"\r\n\r\n")[2])
     assert (unix["REMOTE_ADDR"], unix["REMOTE_PORT"]) == ("", None)
     assert (unix["appd.peer_uid"], unix["appd.peer_pid"]) == (os.geteuid(), os.getpid())
@@ -457,8 +482,6 @@ def test_clients_that_leave(site: Any) -> None:
 
 
 def _link(path: Path) -> str:
-    import os
-
     try:
         return os.readlink(path)
     except OSError:

@@ -49,6 +49,7 @@ BEFORE_TWISTED = [
     "cli",
     "config",
     "errors",
+    "http.server",
     "journal",
     "notify",
     "signals",

@@ -94,14 +94,16 @@ def test_threads() -> None:
 
 
 def test_quick_and_slow() -> None:
-    """A mount is thought slow until so many calls in a row were quick."""
+    """A mount is slow when a few of its calls took long together, and gets another chance after a second."""
     share = Admission(1).share(None)
-    share.quick = False
-    for _ in range(9):
-        share.learn(False, 10)
-    share.learn(True, 10)
-    for _ in range(9):
-        share.learn(False, 10)
-    assert not share.quick
-    share.learn(False, 10)
-    assert share.quick
+    for number in range(1000):
+        share.learn(number, number + 0.0001)
+    # One that had to wait for a processor.
+    share.learn(1000, 1000.5)
+    assert share.is_quick(1001)
+    for number in (1001, 1002):
+        share.learn(number, number + 0.005)
+    assert not share.is_quick(1002.9)
+    assert share.is_quick(1003.1)
+    share.learn(1004, 1004.001)
+    assert share.is_quick(1005)

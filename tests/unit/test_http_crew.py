@@ -19,12 +19,13 @@ class Handler:
 
     def __init__(self) -> None:
         self.did: list[tuple[Any, str]] = []
-        self.slowed = 0
+        self.slowed = self.sleeping = 0
         self.errors: list[BaseException] = []
         self.release = threading.Event()
 
     def take(self, item: Any, worker: Worker) -> None:
         if item == "sleep":
+            self.sleeping += 1
             assert self.release.wait(10)
         if item == "sleep politely":
             worker.give()
@@ -118,8 +119,9 @@ def test_answers(crew: tuple[Crew, Handler]) -> None:
     for _ in range(3):
         it.post("sleep")
     # All sleep, which the lane never lets happen: nobody polls.
-    wait_until(lambda: not it.answers() and not it.answers())
-    time.sleep(0.05)
+    wait_until(lambda: handler.sleeping == 3)
+    it.answers()
+    assert not it.answers()
     assert not it.answers()
     handler.release.set()
     wait_until(it.answers)
