@@ -83,9 +83,8 @@ def not_by_twisted(settings: Settings) -> list[Problem]:
             if attribute in section.places:
                 key = attribute.replace("_", "-")
                 shown = f"<{key}>" if attribute == "limits" else key
-                problems.append(
-                    section.problem(f"{shown} is not available on an address that Twisted binds, nor over TLS", attribute)
-                )
+                message = f"{shown} is not available on an address that Twisted binds, nor over TLS"
+                problems.append(section.problem(message, attribute))
     return problems
 
 
