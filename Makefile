@@ -46,18 +46,21 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# The tests wait for processes most of the time: several files at once. Those that boot a host come one after the other.
+PARALLEL := -n 4 --dist loadfile
+
 quick: lint
-	$(BIN)/pytest -q -m 'not system'
+	$(BIN)/pytest -q $(PARALLEL) -m 'not system'
 
 test: lint
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q $(PARALLEL) -m 'not system'; quick=$$?; $(BIN)/pytest -q -m system && exit $$quick
 
 # What `test` leaves out.
 test-all: test-oldest test-trixie
 
 # The tests on the oldest releases that pyproject.toml allows, random ones for longer. six is what that service_identity imports and does not declare.
 test-oldest: .venv-oldest/.installed
-	APPD_TEST_SECONDS=120 .venv-oldest/bin/pytest -q -m 'not system' -W ignore  # old releases warn on newer Pythons
+	APPD_TEST_SECONDS=120 .venv-oldest/bin/pytest -q $(PARALLEL) -m 'not system' -W ignore  # old releases warn on newer Pythons
 
 # The tests on a booted host, on Debian 13: its systemd, its Python and, as far as it has them, its packages.
 test-trixie: $(VENV)/.installed
@@ -98,6 +101,7 @@ endif
 bench: $(VENV)/.installed .venv-bench/.installed
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m compileall -q appd
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python bench/adopt.py $(BENCH)
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python bench/throughput.py $(BENCH)
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python bench/memory.py $(BENCH)
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python bench/restart.py $(BENCH)
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python bench/tls.py --peers .venv-bench

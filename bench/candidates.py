@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-__all__ = ["Appd", "Candidate", "Gunicorn", "TwistedWeb", "Uvicorn", "Waitress", "installed"]
+__all__ = ["Appd", "Candidate", "Granian", "Gunicorn", "TwistedWeb", "Uvicorn", "Waitress", "installed"]
 
 ROOT = Path(__file__).parents[1]
 PEERS = ROOT / ".venv-bench" / "bin"
@@ -34,15 +34,29 @@ VERSION = {version}
 FILLING = b"x" * 63 + b"\\n"
 
 
+LARGE = b"x" * 102400
+MANY = [("X-Field-%d" % number, "a value of some length") for number in range(8)]
+
+
 def application(environ, start_response):
-    body = b"%d %d\\n" % (os.getpid(), VERSION) + FILLING * 16 + b"end\\n"
-    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
+    path, fields = environ["PATH_INFO"], [("Content-Type", "text/plain")]
+    if path == "/hello":
+        body = b"Hello, world!\\n"
+    elif path == "/fields":
+        body, fields = b"Hello, world!\\n", fields + MANY
+    elif path == "/large":
+        body = LARGE
+    else:
+        body = b"%d %d\\n" % (os.getpid(), VERSION) + FILLING * 16 + b"end\\n"
+    start_response("200 OK", [*fields, ("Content-Length", str(len(body)))])
     return [body]
 
 
 async def asgi(scope, receive, send):
     if scope["type"] == "http":
         body = b"%d %d\\n" % (os.getpid(), VERSION) + FILLING * 16 + b"end\\n"
+        if scope["path"] == "/hello":
+            body = b"Hello, world!\\n"
         headers = [(b"content-type", b"text/plain"), (b"content-length", str(len(body)).encode())]
         await send({{"type": "http.response.start", "status": 200, "headers": headers}})
         await send({{"type": "http.response.body", "body": body}})
@@ -274,6 +288,21 @@ class Gunicorn(Candidate):
             PEERS / self.program, "--worker-class", "gthread", "--threads", str(THREADS),
             "--workers", str(self._workers), "--worker-connections", "20000", "--keep-alive", str(KEEP),
             "--backlog", str(BACKLOG), "--no-control-socket", "application:application",
+        ]  # fmt: skip
+
+
+class Granian(Candidate):
+    """granian's WSGI, in Rust but for the application."""
+
+    name = "granian"
+    program = "granian"
+    inherits = False
+
+    def command(self) -> Sequence[str | Path]:
+        return [
+            PEERS / self.program, "--interface", "wsgi", "--host", "127.0.0.1", "--port", str(self.port),
+            "--workers", str(self._workers), "--blocking-threads", str(THREADS), "--backlog", str(BACKLOG),
+            "--no-access-log", "application:application",
         ]  # fmt: skip
 
 

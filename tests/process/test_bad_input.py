@@ -147,7 +147,7 @@ def test_wrong_files(start, tmp_path, wrong):
     assert message["STATUS"].startswith("cannot start: ") and message["ERRNO"] == "22"
 
 
-@pytest.mark.parametrize("wrong", set(FILES) - {"name not passed"})
+@pytest.mark.parametrize("wrong", sorted(set(FILES) - {"name not passed"}))
 def test_check_finds_the_same(tmp_path, wrong):
     """`appd check` says what `run` would, in plain lines."""
     text, reason = FILES[wrong]

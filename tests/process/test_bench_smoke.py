@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,11 @@ BENCH = Path(__file__).parents[2] / "bench"
     [
         (["adopt.py"], "inherited sockets"),
         (["memory.py", "--alone"], "KB a connection"),
+        pytest.param(
+            ["throughput.py", "--alone"],
+            "hello/s",
+            marks=pytest.mark.skipif(shutil.which("wrk") is None, reason="it asks with wrk: apt-get install wrk"),
+        ),
         (["restart.py", "--alone", "--only", "restart"], "appd, keep-alive"),
         (["restart.py", "--alone", "--only", "swap"], "appd, keep-alive"),
         (["restart.py", "--alone", "--only", "burst"], "busier worker's share"),
