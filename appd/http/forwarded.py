@@ -34,7 +34,7 @@ _NAMES = frozenset({_ADDRESSES, "x-forwarded-proto", "x-forwarded-host", "x-forw
 _HOP = r"(?ia)(?:([0-9.]+)|\[([0-9a-f:.]+)\])(?::([0-9]{1,5}))?|([0-9a-f:.]+)"
 # RFC 7239, 4: pairs, ";" between them, "," between hops.
 _TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-_PAIR = rf'({_TOKEN})=(?:({_TOKEN})|"((?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*+)")'
+_PAIR = rf'({_TOKEN})=(?:({_TOKEN})|"((?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*)")'
 _SPACE = r"[\t ]*+"
 _QUOTED_PAIR = r"\\(.)"
 # Networks are few, but peers may be many: what was found is kept up to here.

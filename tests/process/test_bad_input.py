@@ -259,7 +259,7 @@ def test_applications_that_do_not_import(start, tmp_path, wrong):
     assert running.wait_exit() == 78
     assert "appd.conf:5: " in running.err[0] and "hosted:app" in running.err[0] and reason in running.errors
     assert ("Traceback" in running.errors or "SyntaxError" in running.errors) == traced
-    assert "/appd/" not in "\n".join(running.err[1:])
+    assert "site-packages/appd/" not in "\n".join(running.err[1:])
     assert all("READY" not in message for message in running.manager.read_all())
 
 

@@ -332,7 +332,7 @@ def test_factories_that_do_not_start(start, tmp_path, name, reason):
     running = start(text, ("s", listening()))
     assert running.wait_exit() == 78
     assert f"server 's' cannot start: {reason}" in running.errors
-    assert "theirs.py" in running.errors and "/appd/" not in running.errors.replace(str(tmp_path), "")
+    assert "theirs.py" in running.errors and "site-packages/appd/" not in running.errors.replace(str(tmp_path), "")
     assert any("cannot start" in one.get("STATUS", "") for one in running.manager.read_all())
 
 

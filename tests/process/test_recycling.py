@@ -12,7 +12,7 @@ from functools import partial
 
 import pytest
 from support.running import ask, listening, wait_until
-from support.service import Load, Service, gone
+from support.service import HTTP, Load, Service, gone
 
 GROWING = """
 import os
@@ -335,3 +335,15 @@ def test_connections_count_where_there_are_no_requests(service):
         assert ask(made.passed, b"x") == b"x"
     made.running.wait_said("is recycled")
     assert ask(made.passed, b"x") == b"x"
+
+
+def test_a_call_that_does_not_come_back(service):
+    """Past request-timeout its client is told so, and the worker, which has a thread less, is replaced."""
+    made = service(servers=HTTP.replace("<wsgi>", "<limits>\n  request-timeout 500ms\n </limits>\n <wsgi>"))
+    first = made.pid()
+    answer = ask(made.passed, b"GET /slow HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 504 ")
+    made.running.wait_said("is recycled, as a request took longer than request-timeout")
+    wait_until(lambda: made.workers() and first not in made.workers())
+    assert made.pid() != first
+    assert made.running.stop() == 0
