@@ -70,9 +70,9 @@ class Life:
         assert self.made.reload().returncode == 78
         (self.folder / "hosted.py").write_text(self.code)
 
-    def kill(self, number=signal.SIGKILL):
+    def kill(self, number=signal.SIGKILL, states=("loading", "prepared", "starting", "serving", "draining")):
         """Any worker of any generation; not so often that the pauses before a replacement grow long."""
-        workers = self.made.status()["workers"]
+        workers = [one for one in self.made.status()["workers"] if one["state"] in states]
         if self.kills < 3 and workers:
             self.kills += 1
             try:
@@ -85,8 +85,8 @@ class Life:
         self.kill(signal.SIGTERM)
 
     def freeze(self):
-        """It does not answer any more: the watchdog kills it."""
-        self.kill(signal.SIGSTOP)
+        """It does not answer any more: the watchdog kills it. One that loads may take any time, as imports do."""
+        self.kill(signal.SIGSTOP, ("prepared", "starting", "serving", "draining"))
 
     def wear(self):
         """Requests until both have asked to be recycled; a worker that is killed takes some of them with it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import signal
@@ -138,8 +139,9 @@ class Running:
         return self.wait_exit(timeout)
 
     def close(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
+        # Workers of a supervisor that has gone, stopped ones too, would keep its pipes open.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(10)
         self._reader.join(5)
         for stream in (self.process.stdout, self.process.stderr):
