@@ -103,7 +103,7 @@ class _SocketListener:
         """See `Listener.prepare`."""
 
     def _fd(self) -> int:
-        raise NotImplementedError
+        raise NotImplementedError  # each kind of listener keeps its descriptor elsewhere
 
     def _listen(self, fd: int, reactor: Any, serves: Any, connections: Connections) -> Any:
         from appd import ports

@@ -49,7 +49,7 @@ class Rest:
         """
         self._resting = True
         for server in self._lifecycle.group.servers:
-            server.rest()
+            server.stop_accepting()
         self._reactor.callLater(0, self._answer, number)
 
     def _answer(self, number: str) -> None:
@@ -102,7 +102,7 @@ class RestAlone:
         servers = self._lifecycle.group.servers
         if action == REST:
             for server in servers:
-                server.rest()
+                server.stop_accepting()
             self._reactor.callLater(0, self._rested)
         elif action == LOOK:
             waits = anybody_waits([fd for server in servers for fd in server.descriptors])

@@ -164,11 +164,6 @@ class ServerService(Service):
             if hasattr(port, "stopReading"):
                 port.stopReading()
 
-    def rest(self) -> None:
-        """Takes neither connections nor datagrams; they wait in the queues of the sockets until `resume_accepting`."""
-        for port in self._ports:
-            port.stopReading()
-
     @property
     def descriptors(self) -> list[int]:
         """Those of the sockets that it listens on."""

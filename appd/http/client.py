@@ -23,14 +23,15 @@ if TYPE_CHECKING:
     from appd.http.crew import Worker
     from appd.http.server import Door
 
-__all__ = ["Client"]
+__all__ = ["DRAIN_LINGER", "Client"]
 
 # Bytes for one recv(2): most requests fit, and a body has larger ones.
 _HEAD, _BODY = 16384, 262144
 # Kestrel's MinRequestBodyDataRate comes with 5 seconds of grace.
 _GRACE = 5.0
-# In a drain an idle connection stays for a moment: a request may be on its way.
-_DRAIN = 0.2
+# How long an idle connection stays open when a drain has begun, in seconds: longer than a request is on its way from
+# most clients, and short enough that nobody notices when a service stops.
+DRAIN_LINGER = 0.2
 
 
 class Client(Leaver):
@@ -220,7 +221,7 @@ class Client(Leaver):
         if not self.tick or phase != Phase.ANSWERING:
             server.lane.deadlines.put(self, deadline)
         if server.draining:
-            server.lane.deadlines.put(self, now + _DRAIN)
+            server.lane.deadlines.put(self, now + DRAIN_LINGER)
         server.lane.arm(self)
 
     def go_on(self, worker: Worker) -> None:

@@ -85,7 +85,7 @@ class Mounted:
         Raises:
             Gone: The client gets nothing more.
         """
-        raise NotImplementedError
+        raise NotImplementedError  # each kind of mount has its own: `Whole`, `Application`
 
 
 class Whole(Mounted):

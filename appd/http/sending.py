@@ -71,7 +71,7 @@ class Sender:
 
     def last_if_nothing_waits(self) -> None:
         """Lets the connection end with the response to come, unless the client has sent more already."""
-        raise NotImplementedError
+        raise NotImplementedError  # only the half that receives knows: `Leaver`
 
     def send(self, data: bytes) -> None:
         """Sends; what the client does not take is kept, and beyond `response_spool` it is waited for.

@@ -12,7 +12,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from appd.http.accesslog import AccessLog
-from appd.http.client import Client
+from appd.http.client import DRAIN_LINGER, Client
 from appd.http.date import Origin
 from appd.http.entrylog import EntryLog, tell_failure
 from appd.http.environ import base_environ
@@ -35,9 +35,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Door", "Server"]
 
-# How long an idle connection stays open when the drain begins, in seconds: longer than a request is on its way from
-# most clients, and short enough that nobody notices when a service stops.
-_LINGER = 0.2
 # The same trouble is told again after so many seconds.
 _TELL_AGAIN = 60.0
 _MAPPED = "::ffff:"
@@ -241,7 +238,7 @@ class Server:
             self._full = True
             self._reopen()
         if self.draining:
-            self.lane.deadlines.put(client, time.monotonic() + _LINGER)
+            self.lane.deadlines.put(client, time.monotonic() + DRAIN_LINGER)
         self._changed()
 
     def count(self, client: Leaver) -> bool:
@@ -282,7 +279,7 @@ class Server:
     def drain(self) -> None:
         """Ends each connection when what it has begun is answered; an idle one in a moment."""
         self.draining = True
-        ends = time.monotonic() + _LINGER
+        ends = time.monotonic() + DRAIN_LINGER
         for client in list(self.clients):
             client.drain(ends)
 

@@ -15,7 +15,7 @@ from twisted.logger import Logger
 from appd.tls.certificates import Pair
 from appd.tls.identity import is_admitted
 from appd.tls.material import Material
-from appd.tls.policy import Policy
+from appd.tls.policy import Policy, cipher_words
 from appd.tls.secretfile import as_file
 
 __all__ = ["Contexts", "refusals"]
@@ -58,10 +58,7 @@ def _unknown(ciphers: str) -> list[str]:
     # Without the suites of TLS 1.3 an unknown word leaves nothing, which is what is told.
     scratch.set_max_proto_version(SSL.TLS1_2_VERSION)
     unknown = []
-    for word in ciphers.replace(",", ":").replace(" ", ":").split(":"):
-        bare = word.lstrip("!-+")
-        if not bare or bare.startswith("@"):
-            continue
+    for bare in cipher_words(ciphers):
         try:
             scratch.set_cipher_list(bare.encode())
         except (SSL.Error, ValueError):

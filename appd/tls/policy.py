@@ -13,7 +13,7 @@ from appd.config.settings import Settings
 from appd.errors import ConfigurationError, Place, Problem
 from appd.tls.values import CREDENTIAL
 
-__all__ = ["CIPHERS", "Policy", "Source", "read_policy"]
+__all__ = ["CIPHERS", "Policy", "Source", "cipher_words", "read_policy"]
 
 # Mozilla's guideline 5.7, "intermediate", for TLS 1.2: https://wiki.mozilla.org/Security/Server_Side_TLS. Without its
 # DHE suites: they need parameters of their own, and whoever can use them can use ECDHE, Internet Explorer 11 on Windows
@@ -167,3 +167,13 @@ def _contradictions(policy: Policy, settings: Settings) -> list[Problem]:
     elif not policy.authorities:
         wrong.append(("client-verify", f"client-verify {policy.client_verify} needs client-ca: who signs for clients"))
     return [settings.problem(f"<tls>: {message}", key.replace("-", "_")) for key, message in wrong]
+
+
+def cipher_words(ciphers: str) -> list[str]:
+    """The names in a list of ciphers, without what orders and excludes them: openssl-ciphers(1).
+
+    Args:
+        ciphers: The list.
+    """
+    words = [one.lstrip("!-+") for one in ciphers.replace(",", ":").replace(" ", ":").split(":")]
+    return [one for one in words if one and not one.startswith("@")]

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from appd.tls.certificates import Pair
 from appd.tls.identity import is_admitted
 from appd.tls.material import Material
-from appd.tls.policy import Policy
+from appd.tls.policy import Policy, cipher_words
 from appd.tls.secretfile import as_file
 
 __all__ = ["Contexts", "refusals"]
@@ -29,11 +29,9 @@ def refusals(policy: Policy) -> list[str]:
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     version = " ".join(ssl.OPENSSL_VERSION.split()[:2])
     wrong = []
-    for word in policy.ciphers.replace(",", ":").replace(" ", ":").split(":"):
-        bare = word.lstrip("!-+")
+    for bare in cipher_words(policy.ciphers):
         try:
-            if bare and not bare.startswith("@"):
-                context.set_ciphers(bare)
+            context.set_ciphers(bare)
         except ssl.SSLError:
             wrong.append(f"ciphers: {bare!r} is no cipher suite of TLS 1.2 that {version} has")
     return wrong
