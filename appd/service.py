@@ -108,6 +108,14 @@ class ServerService(Service):
             self.release()
             raise
 
+    def prepare(self) -> defer.Deferred[None]:
+        """Does what may take its time and fail before anything listens, where a supervisor waits for that.
+
+        Returns:
+            Fires when it is done; fails with an `AppdError`. `startService` does it where nobody has asked.
+        """
+        return defer.succeed(None)
+
     def startService(self) -> None:
         """Listens on every address.
 
@@ -286,6 +294,15 @@ class ServerGroup(MultiService):
             for one in self.servers:
                 one.release()
             raise
+
+    def prepare(self) -> defer.Deferred[None]:
+        """Has every server prepare.
+
+        Returns:
+            Fires when all have; fails with the `AppdError` of the first that cannot.
+        """
+        prepared = defer.gatherResults([one.prepare() for one in self.servers], consumeErrors=True)
+        return prepared.addCallbacks(lambda _all: None, lambda failure: failure.value.subFailure)
 
     def startService(self) -> None:
         """Starts every server.

@@ -18,11 +18,11 @@ from appd.http.admission import Admission
 from appd.http.crew import Crew, Worker
 from appd.http.deadlines import Deadlines
 from appd.http.entrylog import EntryLog, tell_failure
+from appd.http.guest import Guest
 from appd.http.sending import Gone
 from appd.journal import ERROR
 
 if TYPE_CHECKING:
-    from appd.http.client import Client
     from appd.http.gateway import Call
     from appd.http.sending import Sender
     from appd.http.server import Door
@@ -85,7 +85,7 @@ class Lane:
 
     # Connections.
 
-    def admit(self, client: Client) -> None:
+    def admit(self, client: Sender) -> None:
         """Begins to poll for a new connection."""
         self._armed[client.fd] = client
         self._crew.epoll.register(client.fd, _READ)
@@ -156,7 +156,14 @@ class Lane:
             if door is not None:
                 door.accept()
             return
-        self._resume(item, worker)
+        if type(item) is Guest:
+            item.visit(worker)
+        else:
+            self._resume(item, worker)
+
+    def post(self, guest: Guest) -> None:
+        """Has a thread answer a request that came on a connection of another driver. Any thread may ask."""
+        self._crew.post(guest)
 
     def _resume(self, call: Call, worker: Worker) -> None:
         """Makes a call that has waited."""

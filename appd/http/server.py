@@ -22,6 +22,7 @@ from appd.http.leaving import Leaver
 from appd.http.mounted import Found, serve
 from appd.http.routing import Router, segments_of
 from appd.http.sending import Gone
+from appd.http.site import Asgi
 from appd.http.target import host_name
 from appd.journal import WARNING
 
@@ -53,6 +54,7 @@ class Door:
     Attributes:
         environ: What every WSGI call over it has.
         is_local: Whether it is a UNIX socket.
+        address: Where it listens: host and port, or the path of a UNIX socket and None.
 
     Resource handling: owns the socket until `close`; nothing is done to what it listens on.
     """
@@ -67,6 +69,7 @@ class Door:
         self._accepting = Lock()
         self.is_local = sock.family == socket.AF_UNIX
         name, port = ("localhost", "80") if self.is_local else _name_of(sock)
+        self.address = _address_of(sock)
         self.environ = base_environ(name, port, many_processes=many_processes)
 
     def accept(self) -> None:
@@ -85,34 +88,53 @@ class Door:
         except OSError as error:
             server.cannot_accept(self, error)
             return
+        self.begin(sock, address)
+
+    def begin(self, sock: socket.socket, address: Any) -> None:
+        """Begins a connection.
+
+        Args:
+            sock: The socket, which belongs to the connection from now on.
+            address: The address of the peer, as accept(2) gives it.
+        """
         sock.setblocking(False)
         if self.is_local:
             client = Client(self, sock, "", 0)
         else:
-            host = address[0]
-            if host.startswith(_MAPPED) and "." in host:
-                host = host[len(_MAPPED) :]
+            host = plain_host(address[0])
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             # Many connections are of few peers, and each would keep a text of its own.
             client = Client(self, sock, sys.intern(host), address[1])
-        server.welcome(client)
+        self.server.welcome(client)
 
     def expired(self) -> None:
-        """The pause is over."""
-        if self.open:
-            self.server.lane.open(self)
+        """The rest is over."""
+        self.poll()
 
     def resume(self) -> None:
         """Accepts connections."""
         self.open = True
-        self.server.lane.open(self)
+        self.poll()
+
+    def poll(self) -> None:
+        """Waits for connections, if any are to be accepted."""
+        if self.open:
+            self.server.lane.open(self)
+
+    def shut(self) -> None:
+        """Does not wait for connections, for now; they wait in the queue of the socket."""
+        self.server.lane.shut(self)
+
+    def rest(self) -> None:
+        """Accepts nothing for a moment."""
+        self.server.lane.pause(self)
 
     def pause(self) -> None:
         """Accepts no further connection. The socket stays open: who connects now waits in its queue."""
         with self._accepting:
             self.open = False
         self.server.lane.deadlines.drop(self)
-        self.server.lane.shut(self)
+        self.shut()
 
     def close(self) -> None:
         """Closes the descriptor."""
@@ -120,6 +142,19 @@ class Door:
         if self in self.server.doors:
             self.server.doors.remove(self)
         self.sock.close()
+
+
+def _address_of(sock: socket.socket) -> tuple[str, int | None] | None:
+    """Where a socket listens, as ASGI has it: host and port, or the path of a UNIX socket and None."""
+    name = sock.getsockname()
+    if isinstance(name, tuple):
+        return plain_host(name[0]), name[1]
+    return (name, None) if isinstance(name, str) and name else None
+
+
+def plain_host(host: str) -> str:
+    """An address; an IPv4 one in IPv6's clothes as what it is."""
+    return host[len(_MAPPED) :] if host.startswith(_MAPPED) and "." in host else host
 
 
 def _name_of(sock: socket.socket) -> tuple[str, str]:
@@ -137,12 +172,14 @@ class Server:
         log: The log.
         changed: Called, in some thread, when a connection has begun or ended.
         report: What keeps a report of an error and says where; None to keep none.
+        driver: What serves the mounts that are not the lane's; None where there are none.
 
     Attributes:
         clients: The open connections.
         total: How many there have been.
         requests: How many requests.
         draining: Whether connections are to end.
+        elsewhere: Whether there are mounts that the lane does not serve.
     """
 
     def __init__(
@@ -153,6 +190,7 @@ class Server:
         log: EntryLog,
         changed: Callable[[], None] = lambda: None,
         report: Callable[[str, BaseException, Any], str] | None = None,
+        driver: Any = None,
     ) -> None:
         self.name = name
         self.lane = lane
@@ -169,7 +207,8 @@ class Server:
         self.draining = False
         self.doors: list[Door] = []
         self._changed = changed
-        self._mounted = [serve(one, lane) for one in site.mounts]
+        self._mounted = [driver.mount(one) if isinstance(one.serves, Asgi) else serve(one, lane) for one in site.mounts]
+        self.elsewhere = any(one.driver is not None for one in self._mounted)
         self._router = Router([one.route for one in site.mounts])
         self._found: dict[tuple[str, str], Found | None] = {}
         self._peers: dict[str, int] = {}
@@ -209,19 +248,18 @@ class Server:
 
     def cannot_accept(self, door: Door, error: OSError) -> None:
         """The system gives no connection. Nothing is accepted for a moment, lest we spin."""
-        self.lane.pause(door)
+        door.rest()
         limit = " (LimitNOFILE= of the unit)" if error.errno == errno.EMFILE else ""
         self._tell("accept", f"cannot accept connections: {os.strerror(error.errno or 0)}{limit}; they wait")
 
     # Connections.
 
-    def welcome(self, client: Client) -> None:
-        """A connection has begun."""
+    def welcome(self, client: Any) -> None:
+        """A connection has begun: a `Client`, or one of another driver."""
         limits = self.limits
         self.clients.add(client)
         self.total += 1
         if not self.proxy_protocol and not self.count(client):
-            self.lane.admit(client)
             client.turn_away()
             return
         if self.proxy_protocol and not self.trusted.holds(client.host):
@@ -229,16 +267,13 @@ class Server:
             client.close()
             return
         wait = limits.header_timeout if self.proxy_protocol else limits.idle_timeout
-        self.lane.deadlines.put(client, time.monotonic() + wait)
-        self.lane.admit(client)
+        client.settle(min(wait, DRAIN_LINGER) if self.draining else wait)
         if limits.connections and len(self.clients) >= limits.connections:
             self._tell("full", f"{limits.connections} connections are open (connections); more wait")
             for door in self.doors:
-                self.lane.shut(door)
+                door.shut()
             self._full = True
             self._reopen()
-        if self.draining:
-            self.lane.deadlines.put(client, time.monotonic() + DRAIN_LINGER)
         self._changed()
 
     def count(self, client: Leaver) -> bool:
@@ -257,6 +292,13 @@ class Server:
             self._tell("peer", f"more than {most} connections (connections-per-peer) from {client.host}")
         return count <= most
 
+    def replace(self, client: Leaver, successor: Any) -> None:
+        """A connection has another driver now."""
+        self.clients.add(successor)
+        self.clients.discard(client)
+        if self.draining:
+            successor.drain(time.monotonic() + DRAIN_LINGER)
+
     def lost(self, client: Leaver) -> None:
         """A connection has ended."""
         self.clients.discard(client)
@@ -273,8 +315,7 @@ class Server:
         if len(self.clients) < self.limits.connections:
             self._full = False
             for door in self.doors:
-                if door.open:
-                    self.lane.open(door)
+                door.poll()
 
     def drain(self) -> None:
         """Ends each connection when what it has begun is answered; an idle one in a moment."""
@@ -313,7 +354,7 @@ class Server:
         """
         self.requests += 1
         try:
-            found = self._find_for(client, request)
+            found = self.find_for(client, request)
             if found is not None:
                 client.mounted = found.mounted
                 return found.mounted.answer(client, request, found, body, worker)
@@ -343,12 +384,24 @@ class Server:
     def wants_body(self, client: Client, request: Request) -> bool:
         """Whether what answers a request looks at its body."""
         try:
-            found = self._find_for(client, request)
+            found = self.find_for(client, request)
         except Refused:
             return False
         return found is not None and found.mounted.wants_body
 
-    def _find_for(self, client: Client, request: Request) -> Found | None:
+    def find_for(self, client: Any, request: Request) -> Found | None:
+        """Finds what answers a request, and notes what trusted proxies say of its client.
+
+        Args:
+            client: Who asks: a `Client`, or a connection of another driver.
+            request: What for.
+
+        Returns:
+            None when nothing does.
+
+        Raises:
+            Refused: What the proxies say cannot be understood.
+        """
         key = (request.host, request.path)
         if self.trusted and not client.is_beyond:
             claims = client.claims = read_claims(request.named, client.host, self.trusted)

@@ -13,13 +13,16 @@ from appd.http.entrylog import EntryLog
 from appd.http.lane import Lane
 from appd.http.report import Reports
 from appd.http.server import Door, Server
-from appd.http.site import Site
+from appd.http.site import Asgi, Site
 from appd.interfaces import Section
 from appd.servers.http.web_log import EventLog
 from appd.service import ServerService
 
 if TYPE_CHECKING:
+    import socket
+
     from appd.interfaces import Host
+    from appd.servers.http.loop import Loop
 
 __all__ = ["HttpService"]
 
@@ -51,8 +54,16 @@ class HttpService(ServerService):
         )
         log: EntryLog = host.log or EventLog()
         self._lane = _lane_of(host, log)
+        self._loop: Loop | None = None
+        on_loop = [isinstance(one.serves, Asgi) for one in site.mounts]
+        self._accepts_on_loop = all(on_loop)
+        if any(on_loop):
+            # Late: asyncio takes longer to import than the lane does to answer.
+            from appd.servers.http.loop import Loop
+
+            self._loop = Loop(section, log)
         reports = Reports(os.environ.get("STATE_DIRECTORY", "").partition(":")[0]) if site.debug else None
-        self.engine = Server(name, site, self._lane, log, self._changed_somewhere, reports)
+        self.engine = Server(name, site, self._lane, log, self._changed_somewhere, reports, self._loop)
         self._all = _AllConnections(self.engine, lambda: self.changed())
         self.connections = self._all
         self._many = processes == "all" and getattr(host.settings, "workers", 1) > 1
@@ -68,13 +79,27 @@ class HttpService(ServerService):
         return self.engine.requests + (self.counted or 0)
 
     def alive(self) -> bool:
-        """Whether the lane turns."""
-        return self._lane.alive()
+        """Whether the lane turns, and the loop."""
+        return self._lane.alive() and (self._loop is None or self._loop.driver.alive())
+
+    def prepare(self) -> defer.Deferred[None]:
+        """Has the applications of the loop begin; see `ServerService.prepare`."""
+        return defer.succeed(None) if self._loop is None else self._loop.start_up()
 
     def startService(self) -> None:
-        """Listens on every address; see `ServerService.startService`."""
-        self._lane.start()
-        super().startService()
+        """Listens on every address, once the applications have begun; see `ServerService.startService`."""
+        if self._loop is None:
+            self._lane.start()
+            super().startService()
+            return
+        if not self._accepts_on_loop:
+            self._lane.start()
+        self.running = 1
+        self.listening = self._loop.start_up().addCallback(lambda _none: self._listen_if_running())
+
+    def _listen_if_running(self) -> None:
+        if self.running:
+            super().startService()
 
     def _listen(self, listener: Any) -> Any:
         if not hasattr(listener, "duplicate") or listener.tls is not None:
@@ -84,16 +109,29 @@ class HttpService(ServerService):
             return super()._listen(listener)
         sock = listener.duplicate()
         if listener.kind == "connection":
-            self.engine.adopt(sock, many_processes=self._many)
+            if self._loop is not None and self._accepts_on_loop:
+                self._loop.driver.adopt(self.engine, sock, many_processes=self._many)
+            else:
+                self.engine.adopt(sock, many_processes=self._many)
             return None
-        return _DoorPort(self.engine.listen(sock, many_processes=self._many))
+        return _DoorPort(self._open(sock))
+
+    def _open(self, sock: socket.socket) -> Door:
+        if self._loop is not None and self._accepts_on_loop:
+            return self._loop.driver.listen(self.engine, sock, many_processes=self._many)
+        return self.engine.listen(sock, many_processes=self._many)
 
     def drain(self) -> defer.Deferred[None]:
         """Finishes what is in flight; see `ServerService.drain`."""
         self.engine.drain()
         if self._later is not None and self._later.active():
             self._later.cancel()
-        return super().drain()
+        drained = super().drain()
+        return drained if self._loop is None else drained.addCallback(lambda _none: self._end_applications())
+
+    def _end_applications(self) -> defer.Deferred[None]:
+        assert self._loop is not None
+        return self._loop.shut_down()
 
     # Called in threads of the lane.
 
