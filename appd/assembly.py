@@ -92,7 +92,7 @@ def _services(plan: Plan, db: Any, host: Host) -> dict[str, Any]:
     problems: list[Problem] = []
     services: dict[str, Any] = {}
     for one in plan.servers:
-        section = Section(one.settings, one.listeners, host)
+        section = Section(one.settings, one.listeners, host, one.tls)
         try:
             service = hosting.call(
                 f"server {one.name!r} cannot be made",
