@@ -80,16 +80,22 @@ def build(
             )
         db = hosting.call(f"{dotted} failed", made_by, settings, "application_object")
     threads = application_threads(settings.threads)
-    services = _services(plan, db, Host(reactor, threads, settings, log, {"replace": replace}))
+    host = Host(reactor, threads, settings, log, {"replace": replace})
+    problems: list[Problem] = []
+    if settings.auths:
+        from appd.auth.sections import prepare
+
+        problems, unseen = prepare(host)
+        plan = plan._replace(warnings=[*plan.warnings, *unseen])
+    services = _services(plan, db, host, problems)
     return Built(settings, plan, services, threads)
 
 
-def _services(plan: Plan, db: Any, host: Host) -> dict[str, Any]:
+def _services(plan: Plan, db: Any, host: Host, problems: list[Problem]) -> dict[str, Any]:
     from appd import hosting
     from appd.interfaces import Section
     from appd.plan import unserved
 
-    problems: list[Problem] = []
     services: dict[str, Any] = {}
     for one in plan.servers:
         section = Section(one.settings, one.listeners, host)

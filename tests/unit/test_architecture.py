@@ -28,6 +28,7 @@ LAYERS = [
     {"listeners"},
     {"endpoints"},
     {"hosting"},
+    {"auth"},
     {"service"},
     {"servers"},
     {"servers.*", "page"},
