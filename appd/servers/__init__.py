@@ -33,6 +33,7 @@ class ServerType:
             are not served.
         name: What `appd explain` and the log call it; the name of the factory without one.
         processes: `all` when its servers keep nothing between connections, so that each worker may run one; else `one`.
+        outgoing: Whether its servers open connections of their own.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class ServerType:
         datagram: Callable[..., Any] | None = None,
         name: str = "",
         processes: str = "one",
+        outgoing: bool = False,
     ) -> None:
         self._factory = factory
         self._datagram = datagram
@@ -51,6 +53,7 @@ class ServerType:
         self._default_ip = defaultIP
         self._name = name or getattr(factory or datagram, "__name__", "server")
         self._processes = processes
+        self.outgoing = outgoing
         self.limits: frozenset[str] = frozenset()
         served = {"stream": factory, "datagram": datagram}
         self.kinds = frozenset(kind for kind, made_by in served.items() if made_by is not None)

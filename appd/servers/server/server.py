@@ -12,6 +12,7 @@ from zope.interface import implementer
 
 from appd import hosting
 from appd.config.loader import section_of
+from appd.confinement import is_outgoing
 from appd.errors import ConfigurationError
 from appd.interfaces import IServerType, Section
 from appd.registry import Registry
@@ -37,6 +38,8 @@ class _NamedServerType:
     kinds = frozenset({"stream", "datagram"})
     # Only HTTP has some, and of all others they are refused when it is known who is meant.
     limits = LIMITS
+    # As the type that it names has it; nobody can tell of a factory.
+    outgoing = False
 
     def create(
         self,
@@ -65,7 +68,11 @@ class _NamedServerType:
         registration = registry.find(wanted) if wanted != "server" and ":" not in wanted else None
         if registration is not None:
             inner = section_of(registration, registry, settings, settings.options)
-            return registration.load().create(name, db, section=section._replace(settings=inner))
+            server_type = registration.load()
+            made = server_type.create(name, db, section=section._replace(settings=inner))
+            if isinstance(made, ServerService):
+                made.outgoing = is_outgoing(server_type, made)
+            return made
         if ":" not in settings.type:
             near = registry.nearest(settings.type, ("http",))
             hint = f"did you mean {' or '.join(near)}? " if near else ""
