@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from twisted.internet.defer import Deferred
 
-    from appd.ports import Connections
+    from appd.connections import Connections
     from appd.tls.termination import Termination
 
 __all__ = ["BoundListener", "InheritedListener", "KeptListener", "Listener", "TwistedListener", "UnboundName"]
@@ -283,29 +283,15 @@ class TwistedListener:
 
     def listen(self, reactor: Any, serves: Any, connections: Connections) -> Deferred[Any]:
         from twisted.internet.endpoints import serverFromString
-        from twisted.internet.protocol import Protocol as TwistedProtocol
-        from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 
-        class Counted(ProtocolWrapper):
-            def makeConnection(self, transport: Any) -> None:
-                connections.add(self)
-                super().makeConnection(transport)
-
-            def connectionLost(self, reason: Any = TwistedProtocol) -> None:
-                super().connectionLost(reason)
-                connections.discard(self)
-
-            def abortConnection(self) -> None:
-                transport: Any = self.transport
-                transport.abortConnection()
-
-        class CountingFactory(WrappingFactory):
-            protocol = Counted
+        from appd.counted import CountingFactory
 
         if self.tls is not None:
             serves = self.tls.wrap(serves, reactor)
         try:
-            listening: Deferred[Any] = serverFromString(reactor, self.address.text).listen(CountingFactory(serves))
+            listening: Deferred[Any] = serverFromString(reactor, self.address.text).listen(
+                CountingFactory(serves, connections)
+            )
         except Exception as error:  # a plugin's parser may raise anything
             reason = Problem(f"{self.address}: Twisted cannot listen there: {error}")
             number = getattr(getattr(error, "socketError", error), "errno", None)

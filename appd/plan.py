@@ -16,6 +16,7 @@ from appd.config.settings import Settings
 from appd.endpoints import resolve
 from appd.errors import ConfigurationError, Place, Problem
 from appd.interfaces import IServerType
+from appd.limits import unused_limits
 from appd.listeners import Listener
 from appd.registry import Registration, Registry
 
@@ -209,7 +210,7 @@ def _server(
     except ConfigurationError as error:
         problems += [one._replace(place=one.place or settings.place) for one in error.problems]
         return None
-    problems += _unused_limits(settings, name, getattr(server_type, "limits", frozenset()))
+    problems += unused_limits(settings, name, f"<{settings.section_type}>", getattr(server_type, "limits", frozenset()))
     kinds: frozenset[str] = getattr(server_type, "kinds", frozenset({"stream"}))
     listeners: list[Listener] = []
     tls = _termination(settings, name, inheritance is None, problems, warnings)
@@ -291,17 +292,6 @@ def _not_kept(address: Address, found: Sequence[Listener], inheritance: Inherita
         f"idle-exit is for sockets that systemd keeps, and {address} is bound by appd: "
         "have a .socket unit listen there and write systemd:name=…, or remove idle-exit"
     )
-
-
-def _unused_limits(settings: Settings, name: str, used: frozenset[str]) -> list[Problem]:
-    limits = settings.limits
-    written = limits.places if limits is not None else {}
-    takes = ", ".join(sorted(used)) or "none"
-    return [
-        limits.problem(f"server {name!r}: {key} is no limit of <{settings.section_type}>, which has {takes}", attribute)
-        for attribute in written
-        if (key := attribute.replace("_", "-")) not in used
-    ]
 
 
 def _named_sockets(

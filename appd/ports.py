@@ -15,16 +15,17 @@ from __future__ import annotations
 import fcntl
 import socket
 import termios
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet import defer, tcp, udp, unix
+from twisted.internet import tcp, udp, unix
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory
+
+from appd.connections import Connections
 
 if TYPE_CHECKING:
     from twisted.internet.protocol import DatagramProtocol
 
-__all__ = ["Connections", "adopt_connection", "adopt_datagram", "adopt_stream", "has_unread"]
+__all__ = ["adopt_connection", "adopt_datagram", "adopt_stream", "has_unread"]
 
 # The largest datagram that UDP can carry, and more than systemd's and syslog's UNIX datagrams use; Twisted's 8192 would
 # cut longer ones off without a word.
@@ -46,76 +47,36 @@ def has_unread(transport: Any) -> bool:
     return any(count)
 
 
-class Connections:
-    """The open connections of one server.
-
-    Args:
-        changed: Called without arguments after each change.
-
-    Attributes:
-        total: How many there have been.
-    """
-
-    def __init__(self, changed: Callable[[], None] = lambda: None) -> None:
-        self.total = 0
-        self._open: set[Any] = set()
-        self._changed = changed
-        self._waiting: list[defer.Deferred[None]] = []
-
-    def __len__(self) -> int:
-        return len(self._open)
-
-    def add(self, transport: Any) -> None:
-        """Notes that a connection has begun."""
-        self.total += 1
-        self._open.add(transport)
-        self._changed()
-
-    def touch(self) -> None:
-        """Notes that something was served without a connection."""
-        self.total += 1
-        self._changed()
-
-    def discard(self, transport: Any) -> None:
-        """Notes that a connection has ended."""
-        self._open.discard(transport)
-        self._changed()
-        self._tell_if_none()
-
-    def _tell_if_none(self) -> None:
-        if not len(self):
-            waiting, self._waiting = self._waiting, []
-            for one in waiting:
-                one.callback(None)
-
-    def when_none(self) -> defer.Deferred[None]:
-        """Fires when no connection is open; it may be cancelled."""
-        if not len(self):
-            return defer.succeed(None)
-        waiting: defer.Deferred[None] = defer.Deferred(lambda one: self._waiting.remove(one))
-        self._waiting.append(waiting)
-        return waiting
-
-    def abort(self) -> int:
-        """Ends every open connection at once.
-
-        Returns:
-            How many there were.
-        """
-        those = list(self._open)
-        for transport in those:
-            transport.abortConnection()
-        return len(those)
-
-
 class _CountedMixin:
     """A transport that its port's record of connections knows of until it is lost."""
 
     server: Any
+    hostname: Any
+    stirred = True
+    """Whether something has come or gone since the record has last looked."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.server.connections.add(self)
+
+    @property
+    def peer_host(self) -> str:
+        """The address of the peer; "" over a UNIX socket."""
+        return "" if isinstance(self, unix.Server) else self.hostname
+
+    def login_done(self) -> None:
+        """See `appd.limits.logged_in`."""
+        self.server.connections.logged_in(self)
+
+    def doRead(self) -> Any:
+        self.stirred = True
+        return super().doRead()  # type: ignore[misc]  # the transport this is mixed into has it
+
+    def writeSomeData(self, data: Any) -> Any:
+        sent = super().writeSomeData(data)  # type: ignore[misc]  # the transport this is mixed into has it
+        if sent:
+            self.stirred = True
+        return sent
 
     def connectionLost(self, reason: Any) -> None:
         try:
@@ -248,6 +209,7 @@ def adopt_stream(
         The port, listening; the caller stops it.
     """
     port: Any
+    factory = connections.admitting(factory)
     if family == socket.AF_UNIX:
         port = _AdoptedUNIXPort._fromListeningDescriptor(reactor, fd, factory)
     else:

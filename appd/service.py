@@ -16,10 +16,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from appd import hosting
+from appd.connections import Connections
 from appd.errors import HostError
 from appd.interfaces import IDrainable
+from appd.limits import UNLIMITED, StreamLimits
 from appd.listeners import Listener
-from appd.ports import Connections
 
 if TYPE_CHECKING:
     from twisted.internet.protocol import DatagramProtocol
@@ -45,11 +46,13 @@ class ServerService(Service):
         datagram: What makes a protocol for each datagram socket.
         description: What serves, for `appd explain`; the factory's class without one.
         processes: `all` when it keeps nothing between connections and may run in every worker, else `one`.
+        limits: What is kept of its stream connections.
 
     Attributes:
         kinds: The kinds of socket it serves, of `stream` and `datagram`.
         connections: The open connections.
         counted: How many requests its engine has counted; None where it counts none, and a connection is one.
+        outgoing: Whether it opens connections of its own; None where that is as its type says.
         listening: Fires when every address listens; fails with an `AppdError`.
     """
 
@@ -63,6 +66,7 @@ class ServerService(Service):
         datagram: Callable[[], DatagramProtocol] | None = None,
         description: str = "",
         processes: str = "one",
+        limits: StreamLimits = UNLIMITED,
     ) -> None:
         self.name = name
         self.type_name = type_name
@@ -74,10 +78,13 @@ class ServerService(Service):
         served = {"stream": factory, "datagram": datagram}
         self.kinds = tuple(kind for kind, by in served.items() if by is not None)
         self.changed: Callable[[], None] = lambda: None
-        self.connections = Connections(lambda: self.changed())
+        self.connections = Connections(lambda: self.changed(), limits, reactor, name, self._gate)
         self.counted: int | None = None
+        self.outgoing: bool | None = None
         self.listening: defer.Deferred[None] = defer.succeed(None)
         self._datagram = datagram
+        self._limits = limits
+        self._accepts = True
         self._ports: list[Any] = []
 
     @property
@@ -132,6 +139,8 @@ class ServerService(Service):
 
     def _listen(self, listener: Listener) -> Any:
         # The factory's own startFactory is called in here, and may do anything.
+        if listener.tls is not None:
+            listener.tls.handshake = self._limits.handshake_timeout
         serves = self._datagram() if listener.kind == "datagram" and self._datagram else self.factory
         return listener.listen(self.reactor, serves, self.connections)
 
@@ -160,6 +169,7 @@ class ServerService(Service):
 
     def stop_accepting(self) -> None:
         """Takes no further connection or datagram. The sockets stay open: both wait in the queue of the socket."""
+        self._accepts = False
         for port in self._ports:
             if hasattr(port, "stopReading"):
                 port.stopReading()
@@ -171,9 +181,19 @@ class ServerService(Service):
 
     def resume_accepting(self) -> None:
         """Takes connections and datagrams again."""
+        self._accepts = True
         for port in self._ports:
-            if hasattr(port, "startReading"):
+            if hasattr(port, "startReading") and not (self.connections.full and _is_stream(port)):
                 port.startReading()
+
+    def _gate(self, opens: bool) -> None:
+        """Has the stream ports accept, or wait until a connection has ended."""
+        for port in self._ports:
+            if _is_stream(port) and hasattr(port, "startReading"):
+                if not opens:
+                    port.stopReading()
+                elif self._accepts:
+                    port.startReading()
 
     def drain(self) -> defer.Deferred[None]:
         """Finishes what is in flight: fires when no connection is left; may be cancelled."""
@@ -357,6 +377,10 @@ def _safely(service: Any, step: Callable[[], Any]) -> defer.Deferred[Any]:
 def _stop_failed(failure: Failure, service: Any) -> None:
     if not failure.check(defer.CancelledError):
         _log.failure("server {appd_server} has failed to stop cleanly", failure, appd_server=str(service.name))
+
+
+def _is_stream(port: Any) -> bool:
+    return hasattr(port, "factory")  # those of datagrams have a protocol
 
 
 def _qualified(thing: Any) -> str:

@@ -41,8 +41,8 @@ def appd(count: int) -> float:
 
     from appd.activation import inherit
     from appd.address import parse
+    from appd.connections import Connections
     from appd.endpoints import resolve
-    from appd.ports import Connections
 
     assert daemon
     began = time.perf_counter()

@@ -13,6 +13,7 @@ from zope.interface import implementer
 from appd.address import Address, parse
 from appd.binding import BindOptions
 from appd.interfaces import IServerType, Section
+from appd.limits import StreamLimits, read_stream_limits
 from appd.listeners import BoundListener, Listener
 from appd.service import ServerService
 
@@ -33,6 +34,8 @@ class ServerType:
             are not served.
         name: What `appd explain` and the log call it; the name of the factory without one.
         processes: `all` when its servers keep nothing between connections, so that each worker may run one; else `one`.
+        outgoing: Whether its servers open connections of their own.
+        limits: What is usual for its stream connections, and so which keys of `<limits>` it has.
     """
 
     def __init__(
@@ -44,6 +47,8 @@ class ServerType:
         datagram: Callable[..., Any] | None = None,
         name: str = "",
         processes: str = "one",
+        outgoing: bool = False,
+        limits: StreamLimits = StreamLimits(),
     ) -> None:
         self._factory = factory
         self._datagram = datagram
@@ -51,7 +56,9 @@ class ServerType:
         self._default_ip = defaultIP
         self._name = name or getattr(factory or datagram, "__name__", "server")
         self._processes = processes
-        self.limits: frozenset[str] = frozenset()
+        self.outgoing = outgoing
+        self._limits = limits
+        self.limits = limits.keys if factory is not None else frozenset()
         served = {"stream": factory, "datagram": datagram}
         self.kinds = frozenset(kind for kind, made_by in served.items() if made_by is not None)
 
@@ -67,9 +74,11 @@ class ServerType:
     ) -> ServerService:
         """Makes a server; see `appd.interfaces.IServerType.create`."""
         listeners: Sequence[Listener]
+        limits = self._limits
         if section is not None:
             arguments: tuple[Any, ...] = (db, section.settings)
             listeners, reactor = section.listeners, section.host.reactor
+            limits = read_stream_limits(section.settings.limits, limits)
         else:
             from twisted.internet import reactor
 
@@ -84,6 +93,7 @@ class ServerType:
             self._factory(*arguments) if self._factory is not None else None,
             (lambda: datagram(*arguments)) if datagram is not None else None,
             processes=(section.settings.processes if section is not None else None) or self._processes,
+            limits=limits,
         )
 
     def _listener(self, ip: str | None, port: int | None, backlog: int, address: Address | str | None) -> Listener:

@@ -29,12 +29,14 @@ class Termination:
     Attributes:
         renewed: Called with the new material before it is taken; each makes ready what it needs and returns what takes
             it into use. One that raises ValueError keeps everything as it was.
+        handshake: How long a client may take for the handshake on Twisted's transports, in seconds.
     """
 
     def __init__(self, server: str, policy: Policy, material: Material | None) -> None:
         self.server = server
         self.policy = policy
         self.material = material
+        self.handshake = 10.0
         self.renewed: list[Callable[[Material], Callable[[], None]]] = []
         self._openssl: Callable[[], openssl.Contexts] | None = None
 
@@ -57,7 +59,7 @@ class Termination:
 
         if self._openssl is None:
             self._openssl = self._kept(Contexts)
-        return TlsFactory(self.server, self.policy, self._openssl, factory, reactor)
+        return TlsFactory(self.server, self.policy, self._openssl, factory, reactor, self.handshake)
 
     def require_stdlib(self) -> None:
         """For an engine on Python's ssl, when it is made: whether that can do what is asked for.

@@ -33,8 +33,6 @@ __all__ = ["TlsFactory"]
 
 _log = Logger(namespace="appd.tls")
 
-# How long a client may take for the handshake, in seconds; nginx gives 60, HAProxy and Go's servers are told 10.
-HANDSHAKE = 10.0
 # How long the other side may take to say that it has ended too, in seconds; then the connection ends without (RFC 8446,
 # 6.1, does not ask to wait at all).
 LAST_READ = 2.0
@@ -73,7 +71,7 @@ class _TlsTransport(_Base):  # type: ignore[misc]  # one of two classes
     def makeConnection(self, transport: Any) -> None:
         if isinstance(transport, tcp.Connection) and not isinstance(transport, unix.Server):
             transport.setTcpNoDelay(True)
-        self._deadline = self.factory.clock.callLater(HANDSHAKE, transport.abortConnection)
+        self._deadline = self.factory.clock.callLater(self.factory.handshake, transport.abortConnection)
         super().makeConnection(transport)
 
     def dataReceived(self, data: bytes) -> None:
@@ -192,12 +190,22 @@ class TlsFactory(TLSMemoryBIOFactory):  # type: ignore[misc, unused-ignore]
         contexts: Called for the contexts as they are now; a renewal changes what it returns.
         wrapped: The factory.
         clock: The reactor.
+        handshake: How long a client may take for the handshake, in seconds.
     """
 
     protocol = _TlsTransport
 
-    def __init__(self, server: str, policy: Policy, contexts: Callable[[], Contexts], wrapped: Any, clock: Any) -> None:
+    def __init__(
+        self,
+        server: str,
+        policy: Policy,
+        contexts: Callable[[], Contexts],
+        wrapped: Any,
+        clock: Any,
+        handshake: float = 10.0,
+    ) -> None:
         self.server = server
+        self.handshake = handshake
         self.policy = policy
         self.http = any(one.startswith(("http/", "h2")) for one in policy.alpn)
         self.clock = clock

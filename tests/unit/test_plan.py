@@ -130,19 +130,23 @@ def test_many_servers(tmp_path):
 
 def test_limits_that_a_server_has_no_use_for(tmp_path):
     """Refused, each at its line, with those that it has."""
-    text = "<limits>\n connections 5\n header-count 5\n</limits>\n"
+    text = "<limits>\n queue 5\n header-count 5\n</limits>\n"
+    has = "connections, connections-per-peer, handshake-timeout, idle-timeout"
     one, two = problems(tmp_path, f"<echo e>\n address 8001\n{text}</echo>\n")
-    assert one == "appd.conf:4: server 'e': connections is no limit of <echo>, which has none"
-    assert two == "appd.conf:5: server 'e': header-count is no limit of <echo>, which has none"
+    assert one == f"appd.conf:4: server 'e': queue is no limit of <echo>, which has {has}"
+    assert two == f"appd.conf:5: server 'e': header-count is no limit of <echo>, which has {has}"
     plan(tmp_path, f"<http e>\n address 8001\n{text}</http>\n<server f>\n address 8002\n type HTTP\n{text}</server>\n")
 
 
 def test_limits_of_a_server_that_is_not_http(tmp_path):
     """`<server>` finds out when it makes the server."""
-    text = "<server chat>\n type twisted.protocols.wire:Echo\n address 8002\n <limits>\n  connections 5\n </limits>\n</server>"
+    text = (
+        "<server chat>\n type twisted.protocols.wire:Echo\n address 8002\n <limits>\n  queue 5\n </limits>\n</server>"
+    )
     (planned,) = plan(tmp_path, text).servers
     with pytest.raises(ConfigurationError) as raised:
         planned.server_type.create("chat", None, section=Section(planned.settings, (), Host(None, None, None)))
     assert str(raised.value).endswith(
-        "appd.conf:4: <limits> are for type HTTP, and type twisted.protocols.wire:Echo has none"
+        "appd.conf:5: server 'chat': queue is no limit of type twisted.protocols.wire:Echo, which has "
+        "connections, connections-per-peer, handshake-timeout, idle-timeout"
     )

@@ -38,6 +38,7 @@ class FakeListener:
     """Listens, refuses, or listens later."""
 
     inherited = False
+    tls = None
     where = "127.0.0.1:1"
     host_and_port = ("localhost", 1)
 

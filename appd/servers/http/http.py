@@ -28,6 +28,7 @@ class _HttpServerType:
 
     kinds = frozenset({"stream"})
     limits = LIMITS
+    outgoing = False
 
     def create(
         self,

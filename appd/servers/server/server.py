@@ -12,8 +12,11 @@ from zope.interface import implementer
 
 from appd import hosting
 from appd.config.loader import section_of
+from appd.config.settings import Settings
+from appd.confinement import is_outgoing
 from appd.errors import ConfigurationError
 from appd.interfaces import IServerType, Section
+from appd.limits import StreamLimits, read_stream_limits, unused_limits
 from appd.registry import Registry
 from appd.servers.http.mounts import LIMITS
 from appd.service import ServerService
@@ -29,14 +32,20 @@ _NOT_YET = {
 }
 
 
+# Of a factory that we know nothing of.
+_USUAL = StreamLimits()
+
+
 @implementer(IServerType)
 class _NamedServerType:
     """Finds what the `type` key names and has it make the server."""
 
     # What the type it names does not serve is refused when the server has been made.
     kinds = frozenset({"stream", "datagram"})
-    # Only HTTP has some, and of all others they are refused when it is known who is meant.
-    limits = LIMITS
+    # What the type it names has no use for is refused when it is known who is meant.
+    limits = LIMITS | StreamLimits(login_timeout=1).keys
+    # As the type that it names has it; nobody can tell of a factory.
+    outgoing = False
 
     def create(
         self,
@@ -56,16 +65,18 @@ class _NamedServerType:
         if wanted in _NOT_YET:
             raise ConfigurationError(settings.problem(f"type {settings.type}: {_NOT_YET[wanted]}", "type"))
         if wanted == "http":
+            _check_limits(name, settings, LIMITS)
             return _http_over_application(name, db, section)
-        if settings.limits is not None:
-            raise ConfigurationError(
-                settings.problem(f"<limits> are for type HTTP, and type {settings.type} has none", "limits")
-            )
         registry = Registry()
         registration = registry.find(wanted) if wanted != "server" and ":" not in wanted else None
         if registration is not None:
             inner = section_of(registration, registry, settings, settings.options)
-            return registration.load().create(name, db, section=section._replace(settings=inner))
+            server_type = registration.load()
+            _check_limits(name, settings, getattr(server_type, "limits", frozenset()))
+            made = server_type.create(name, db, section=section._replace(settings=inner))
+            if isinstance(made, ServerService):
+                made.outgoing = is_outgoing(server_type, made)
+            return made
         if ":" not in settings.type:
             near = registry.nearest(settings.type, ("http",))
             hint = f"did you mean {' or '.join(near)}? " if near else ""
@@ -76,7 +87,14 @@ class _NamedServerType:
                     "type",
                 )
             )
+        _check_limits(name, settings, _USUAL.keys)
         return _from_factory(name, section)
+
+
+def _check_limits(name: str, settings: Settings, used: frozenset[str]) -> None:
+    problems = unused_limits(settings, name, f"type {settings.type}", used)
+    if problems:
+        raise ConfigurationError(*problems)
 
 
 def _http_over_application(name: str, db: Any, section: Section) -> Any:
@@ -118,6 +136,7 @@ def _from_factory(name: str, section: Section) -> ServerService:
         factory,
         description=settings.type,
         processes=settings.processes or "one",
+        limits=read_stream_limits(settings.limits, _USUAL),
     )
 
 
