@@ -62,6 +62,11 @@ class IServerType(Interface):
     )
     limits: frozenset[str] = Attribute("The keys of `<limits>` that it has a use for; without the attribute none.")
 
+    outgoing: bool = Attribute(
+        "Whether its servers open connections of their own, so that a unit without a network is not for them; without"
+        " the attribute no. A service that is made may say otherwise by an attribute of the same name."
+    )
+
     def create(
         name: str,
         db: Any,

@@ -34,6 +34,7 @@ class ServerType:
             are not served.
         name: What `appd explain` and the log call it; the name of the factory without one.
         processes: `all` when its servers keep nothing between connections, so that each worker may run one; else `one`.
+        outgoing: Whether its servers open connections of their own.
         limits: What is usual for its stream connections, and so which keys of `<limits>` it has.
         starts_tls: Whether its protocol can begin TLS in the middle of a connection. Then `factory` is called with one
             argument more, the `appd.tls.starting.StartTls` of the `<tls>` section, None without one.
@@ -48,6 +49,7 @@ class ServerType:
         datagram: Callable[..., Any] | None = None,
         name: str = "",
         processes: str = "one",
+        outgoing: bool = False,
         limits: StreamLimits = StreamLimits(),
         starts_tls: bool = False,
     ) -> None:
@@ -57,6 +59,7 @@ class ServerType:
         self._default_ip = defaultIP
         self._name = name or getattr(factory or datagram, "__name__", "server")
         self._processes = processes
+        self.outgoing = outgoing
         self._limits = limits
         self.starts_tls = starts_tls
         self.limits = limits.keys if factory is not None else frozenset()

@@ -13,6 +13,7 @@ from zope.interface import implementer
 from appd import hosting
 from appd.config.loader import section_of
 from appd.config.settings import Settings
+from appd.confinement import is_outgoing
 from appd.errors import ConfigurationError
 from appd.interfaces import IServerType, Section
 from appd.limits import StreamLimits, read_stream_limits, unused_limits
@@ -45,6 +46,8 @@ class _NamedServerType:
     # What the type it names has no use for is refused when it is known who is meant.
     limits = LIMITS | StreamLimits(login_timeout=1).keys
     starts_tls = True
+    # As the type that it names has it; nobody can tell of a factory.
+    outgoing = False
 
     def create(
         self,
@@ -74,7 +77,10 @@ class _NamedServerType:
             server_type = registration.load()
             _check_limits(name, settings, getattr(server_type, "limits", frozenset()))
             _check_tls(name, section, server_type)
-            return server_type.create(name, db, section=section._replace(settings=inner))
+            made = server_type.create(name, db, section=section._replace(settings=inner))
+            if isinstance(made, ServerService):
+                made.outgoing = is_outgoing(server_type, made)
+            return made
         if ":" not in settings.type:
             near = registry.nearest(settings.type, ("http",))
             hint = f"did you mean {' or '.join(near)}? " if near else ""
