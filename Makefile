@@ -8,7 +8,11 @@ BIND ?= 127.0.0.1:8080
 FUZZ_SECONDS ?= 300
 SOURCES := $(shell find appd twisted -type f -not -name '*.pyc' -not -name dropin.cache)
 
-.PHONY: help run test test-all test-oldest test-trixie lint quick install bench fuzz clean
+# What packages are made of.
+PACKAGED := $(SOURCES) $(shell find packaging units etc docs -type f) pyproject.toml README.md CHANGELOG.md LICENSE
+DIST ?= trixie
+
+.PHONY: help run test test-all test-oldest test-trixie lint quick install deb bench fuzz clean
 
 help:
 	@echo 'make run       serve $(FILE) on $(BIND)'
@@ -16,6 +20,7 @@ help:
 	@echo 'make test-all  the same tests on the oldest releases that are allowed, and on Debian 13 with systemd 257'
 	@echo 'make quick     the tests without a booted systemd'
 	@echo 'make install   $(VENV) with appd and all its extras'
+	@echo 'make deb       dist/appd_VERSION_all.deb for Debian 13, made in a root file system of it (root, on any Debian)'
 	@echo 'make bench     the measurements of bench/, beside other servers'
 	@echo 'make soak      ten minutes of mixed clients and reloads: does anything leak?'
 	@echo 'make fuzz      the core of HTTP fuzzed for $(FUZZ_SECONDS) seconds'
@@ -88,6 +93,19 @@ endif
 	@rm -rf build
 	.venv-oldest/bin/python -m pip install --quiet --no-deps --no-build-isolation --force-reinstall .
 	@rm -rf build
+	@touch $@
+
+# Without a change to what it is made of, a package is made once.
+deb: dist/.deb-$(DIST)
+
+dist/.deb-%: $(PACKAGED) dist/vendored/.downloaded
+	packaging/deb dist '' $*
+	@touch $@
+
+# What distributions do not have, by name and hash.
+dist/vendored/.downloaded: packaging/vendored.txt $(VENV)/.dependencies
+	rm -rf dist/vendored
+	$(BIN)/python -m pip download --quiet --no-deps --require-hashes --requirement packaging/vendored.txt --dest dist/vendored
 	@touch $@
 
 # The servers that bench/ compares with; never in the environment that is tested.

@@ -11,9 +11,10 @@ from typing import TextIO
 from appd import units as unit_files
 from appd.address import parse
 from appd.config import Settings, load
+from appd.confinement import forbids_outgoing, is_outgoing, mend
 from appd.errors import EX_OK, ConfigurationError, Problem
 from appd.plan import Plan, PlannedServer, every_address
-from appd.unitfiles import listen_lines, place_of, socket_lines
+from appd.unitfiles import listen_lines, place_of, service_of, socket_lines
 
 __all__ = ["check", "disagreements", "socket_disagreements"]
 
@@ -40,6 +41,8 @@ def check(path: str, unit_folder: str | None, out: TextIO) -> int:
         settings = load(path)
         # Before working-directory is applied: the folder is meant from where the command was given.
         units = unit_files.read_folder(unit_folder) if unit_folder is not None else None
+        service = service_of(path)
+        confined = unit_folder is not None and forbids_outgoing(unit_files.read_unit_texts(service, (unit_folder,)))
         from twisted.internet import reactor
 
         built = build(settings, None, {}, reactor)
@@ -48,6 +51,11 @@ def check(path: str, unit_folder: str | None, out: TextIO) -> int:
     serves = {name: one.kinds for name, one in built.services.items() if isinstance(one, ServerService)}
     problems = disagreements(built.plan, units, serves) if units is not None else []
     problems += [problem for one in settings.sockets for problem in socket_disagreements(one, units or ())]
+    problems += [
+        one.settings.problem(f"server {one.name!r}: {mend(service)}", "")
+        for one in built.plan.servers
+        if confined and is_outgoing(one.server_type, built.services[one.name])
+    ]
     if problems:
         raise ConfigurationError(*problems)
     for warning in built.plan.warnings:

@@ -99,6 +99,15 @@ def _parser() -> _Parser:
     units.add_argument("--diff", action="store_true", help="show how the folder differs, and write nothing")
     units.set_defaults(act=_units)
 
+    passwd = commands.add_parser("passwd", help="give a user of a file of passwords a new one")
+    passwd.add_argument("file", metavar="FILE", help="the file that an <auth> names; it is made when it is not there")
+    passwd.add_argument("user", metavar="USER", help="the user; the password is asked for, or read from standard input")
+    passwd.add_argument(
+        "--bcrypt", action="store_true", help="a bcrypt hash, where others read the file too, not argon2"
+    )
+    passwd.add_argument("--delete", action="store_true", help="take the user away")
+    passwd.set_defaults(act=_passwd)
+
     _add_control(commands)
 
     # A supervisor asks this of a new version of the program: whether it takes these arguments, and could go on.
@@ -236,6 +245,13 @@ def _call(options: argparse.Namespace, method: str, **parameters: Any) -> Any:
     from appd import remote
 
     return remote.call(remote.find_socket(options.socket, options.instance), method, parameters)
+
+
+def _passwd(options: argparse.Namespace, _signals: StopSignals) -> int:
+    from appd.auth.editing import passwd
+
+    print(passwd(options.file, options.user, "bcrypt" if options.bcrypt else "argon2", options.delete))
+    return EX_OK
 
 
 def _status(options: argparse.Namespace, _signals: StopSignals) -> int:

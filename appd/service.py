@@ -52,6 +52,7 @@ class ServerService(Service):
         kinds: The kinds of socket it serves, of `stream` and `datagram`.
         connections: The open connections.
         counted: How many requests its engine has counted; None where it counts none, and a connection is one.
+        outgoing: Whether it opens connections of its own; None where that is as its type says.
         listening: Fires when every address listens; fails with an `AppdError`.
     """
 
@@ -79,6 +80,7 @@ class ServerService(Service):
         self.changed: Callable[[], None] = lambda: None
         self.connections = Connections(lambda: self.changed(), limits, reactor, name, self._gate)
         self.counted: int | None = None
+        self.outgoing: bool | None = None
         self.listening: defer.Deferred[None] = defer.succeed(None)
         self._datagram = datagram
         self._limits = limits

@@ -6,7 +6,8 @@ import textwrap
 from typing import Any
 
 from appd.config.loader import schema_with
-from appd.errors import UsageError
+from appd.confinement import is_outgoing
+from appd.errors import AppdError, UsageError
 from appd.registry import Registration, Registry
 
 __all__ = ["describe"]
@@ -34,7 +35,7 @@ def describe(name: str | None, registry: Registry | None = None) -> str:
         hint = f"did you mean {' or '.join(near)}?" if near else "`appd types` lists them"
         raise UsageError(f"there is no server type {name!r}: {hint}")
     schema = schema_with(found)
-    lines = [f"<{found.name} NAME>  from {found.distribution} ({found.target})"]
+    lines = [f"<{found.name} NAME>  from {found.distribution} ({found.target}){_outgoing(found)}"]
     lines += _section(schema, schema.gettype(found.name), 1)
     return "\n".join(lines) + "\n"
 
@@ -53,7 +54,16 @@ def _list(registry: Registry) -> str:
 
 
 def _summary(schema: Any, one: Registration) -> tuple[str, str, str]:
-    return one.name, one.distribution, _text(schema.gettype(one.name).description).partition(". ")[0]
+    text = _text(schema.gettype(one.name).description).partition(". ")[0]
+    return one.name, one.distribution, f"{text}{_outgoing(one)}"
+
+
+def _outgoing(one: Registration) -> str:
+    """What is said of a type whose servers open connections; nothing of one that does not import."""
+    try:
+        return "  [opens connections: not under inbound-only.conf]" if is_outgoing(one.load()) else ""
+    except AppdError:
+        return ""
 
 
 def _section(schema: Any, section_type: Any, depth: int) -> list[str]:

@@ -29,6 +29,9 @@ ROOT = Path(os.environ.get("APPD_SYSTEM_ROOT", "/"))
 # Its Python has appd: what runs the tests, or the virtual environment that was made for it, `.venv-NAME`.
 _BIN = Path(sys.executable).parent if Path("/") == ROOT else _CHECKOUT / f".venv-{ROOT.name.partition('.')[0]}" / "bin"
 
+SANDBOX = os.environ.get("APPD_SYSTEM_SANDBOX", "")
+"""`inbound-only` gives the services of the hosts that drop-in; without it they have the shipped unit."""
+
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "HOME": "/root", "SYSTEMD_PAGER": ""}
 _T = TypeVar("_T")
 
@@ -110,6 +113,8 @@ def boot(enable: Sequence[str] = (), target: str = "basic.target") -> Host:
             "APPD_BIN": str(_BIN),
             "ENABLE": " ".join(enable),
             "BOOT_UNIT": target,
+            "KEPT": " ".join(map(str, _folders())),
+            "SANDBOX": SANDBOX,
         },
         # Ctrl-C ends the test, which closes the host in its own way.
         start_new_session=True,
@@ -236,6 +241,12 @@ class Host:
     def drop_in(self, unit: str, text: str) -> None:
         """Writes what `systemctl edit` would and has systemd read it."""
         self.unit(f"{unit}.d/override.conf", text)
+
+    def allow_outgoing(self) -> None:
+        """The service is one that opens connections, or binds addresses, of its own: it has the shipped unit as it is."""
+        for one in ("appd", "appd@"):
+            self.path(f"/usr/lib/systemd/system/{one}.service.d/20-inbound-only.conf").unlink(missing_ok=True)
+        self.systemctl("daemon-reload")
 
     def systemctl(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Runs systemctl."""

@@ -14,9 +14,9 @@ PACKAGE = Path(__file__).parents[2] / "appd"
 
 # From what everybody may import to what nobody may. A module imports from earlier layers only, or from its own package.
 LAYERS = [
-    {"errors", "signals"},
+    {"errors", "signals", "vendored"},
     {"address"},
-    {"control", "ending", "journal", "notify", "order", "store", "units", "wear"},
+    {"confinement", "control", "ending", "journal", "notify", "order", "store", "units", "wear"},
     {"activation", "binding"},
     {"supervisor"},
     {"http"},
@@ -30,6 +30,7 @@ LAYERS = [
     {"listeners"},
     {"endpoints"},
     {"hosting"},
+    {"auth"},
     {"service"},
     {"servers"},
     {"servers.*", "page"},

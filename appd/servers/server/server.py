@@ -13,12 +13,14 @@ from zope.interface import implementer
 from appd import hosting
 from appd.config.loader import section_of
 from appd.config.settings import Settings
+from appd.confinement import is_outgoing
 from appd.errors import ConfigurationError
 from appd.interfaces import IServerType, Section
 from appd.limits import StreamLimits, read_stream_limits, unused_limits
 from appd.registry import Registry
 from appd.servers.http.mounts import LIMITS
 from appd.service import ServerService
+from appd.tls.policy import nothing_uses_tls
 
 __all__ = ["server_type"]
 
@@ -43,6 +45,9 @@ class _NamedServerType:
     kinds = frozenset({"stream", "datagram"})
     # What the type it names has no use for is refused when it is known who is meant.
     limits = LIMITS | StreamLimits(login_timeout=1).keys
+    starts_tls = True
+    # As the type that it names has it; nobody can tell of a factory.
+    outgoing = False
 
     def create(
         self,
@@ -63,6 +68,7 @@ class _NamedServerType:
             raise ConfigurationError(settings.problem(f"type {settings.type}: {_NOT_YET[wanted]}", "type"))
         if wanted == "http":
             _check_limits(name, settings, LIMITS)
+            _check_tls(name, section, None)
             return _http_over_application(name, db, section)
         registry = Registry()
         registration = registry.find(wanted) if wanted != "server" and ":" not in wanted else None
@@ -70,7 +76,11 @@ class _NamedServerType:
             inner = section_of(registration, registry, settings, settings.options)
             server_type = registration.load()
             _check_limits(name, settings, getattr(server_type, "limits", frozenset()))
-            return server_type.create(name, db, section=section._replace(settings=inner))
+            _check_tls(name, section, server_type)
+            made = server_type.create(name, db, section=section._replace(settings=inner))
+            if isinstance(made, ServerService):
+                made.outgoing = is_outgoing(server_type, made)
+            return made
         if ":" not in settings.type:
             near = registry.nearest(settings.type, ("http",))
             hint = f"did you mean {' or '.join(near)}? " if near else ""
@@ -82,6 +92,7 @@ class _NamedServerType:
                 )
             )
         _check_limits(name, settings, _USUAL.keys)
+        _check_tls(name, section, None)
         return _from_factory(name, section)
 
 
@@ -89,6 +100,13 @@ def _check_limits(name: str, settings: Settings, used: frozenset[str]) -> None:
     problems = unused_limits(settings, name, f"type {settings.type}", used)
     if problems:
         raise ConfigurationError(*problems)
+
+
+def _check_tls(name: str, section: Section, server_type: Any) -> None:
+    """As `appd.plan` asks of a section of a type's own: a `<tls>` has a use."""
+    over_tls = any(one.tls is not None for one in section.listeners)
+    if section.tls is not None and not over_tls and not getattr(server_type, "starts_tls", False):
+        raise ConfigurationError(section.settings.tls.problem(nothing_uses_tls(name)))
 
 
 def _http_over_application(name: str, db: Any, section: Section) -> Any:
