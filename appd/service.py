@@ -111,11 +111,7 @@ class ServerService(Service):
             raise
 
     def prepare(self) -> defer.Deferred[None]:
-        """Does what may take its time and fail before anything listens, where a supervisor waits for that.
-
-        Returns:
-            Fires when it is done; fails with an `AppdError`. `startService` does it where nobody has asked.
-        """
+        """Does what may take its time and fail before anything listens; fires then, or fails with an `AppdError`."""
         return defer.succeed(None)
 
     def startService(self) -> None:
@@ -298,11 +294,7 @@ class ServerGroup(MultiService):
             raise
 
     def prepare(self) -> defer.Deferred[None]:
-        """Has every server prepare.
-
-        Returns:
-            Fires when all have; fails with the `AppdError` of the first that cannot.
-        """
+        """Has every server prepare; fires when all have, fails with the `AppdError` of the first that cannot."""
         prepared = defer.gatherResults([one.prepare() for one in self.servers], consumeErrors=True)
         return prepared.addCallbacks(lambda _all: None, lambda failure: failure.value.subFailure)
 

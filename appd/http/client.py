@@ -22,7 +22,7 @@ from appd.http.upload import Upload
 
 if TYPE_CHECKING:
     from appd.http.crew import Worker
-    from appd.http.server import Door
+    from appd.http.door import Door
 
 __all__ = ["DRAIN_LINGER", "Client"]
 

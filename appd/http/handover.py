@@ -53,8 +53,8 @@ class Driver(Protocol):
         """Makes what answers for a mount: a `Mounted` that has this as its `driver`."""
 
     def take(self, handed: Handed) -> Any:
-        """Takes a connection over.
+        """Takes a connection over, and puts what stands for it among `Server.clients`.
 
         Returns:
-            What stands for it among `Server.clients` from now on: it has `drain`, `abort`, `host` and `counted`.
+            That: it has `drain`, `abort`, `host` and `counted`, and tells `Server.lost` of its end.
         """

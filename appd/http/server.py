@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import sys
 import time
 from collections.abc import Callable
 from threading import Lock
@@ -14,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from appd.http.accesslog import AccessLog
 from appd.http.client import DRAIN_LINGER, Client
 from appd.http.date import Origin
+from appd.http.door import Door
 from appd.http.entrylog import EntryLog, tell_failure
-from appd.http.environ import base_environ
 from appd.http.errors import Incomplete, Refused
 from appd.http.forwarded import Trusted, read_claims
 from appd.http.leaving import Leaver
@@ -34,132 +33,12 @@ if TYPE_CHECKING:
     from appd.http.request import Request
     from appd.http.site import Site
 
-__all__ = ["Door", "Server"]
+__all__ = ["Server"]
 
 # The same trouble is told again after so many seconds.
 _TELL_AGAIN = 60.0
-_MAPPED = "::ffff:"
 # Paths whose mount is remembered, and how long they may be.
 _MOST_FOUND, _LONGEST_FOUND = 1024, 256
-
-
-class Door:
-    """A listening socket of a server.
-
-    Args:
-        server: The server.
-        sock: The socket, listening and non-blocking.
-        many_processes: Whether other processes serve the same.
-
-    Attributes:
-        environ: What every WSGI call over it has.
-        is_local: Whether it is a UNIX socket.
-        address: Where it listens: host and port, or the path of a UNIX socket and None.
-
-    Resource handling: owns the socket until `close`; nothing is done to what it listens on.
-    """
-
-    def __init__(self, server: Server, sock: socket.socket, *, many_processes: bool) -> None:
-        self.server = server
-        self.sock = sock
-        self.fd = sock.fileno()
-        self.deadline = 0.0
-        self.tick = 0
-        self.open = False
-        self._accepting = Lock()
-        self.is_local = sock.family == socket.AF_UNIX
-        name, port = ("localhost", "80") if self.is_local else _name_of(sock)
-        self.address = _address_of(sock)
-        self.environ = base_environ(name, port, many_processes=many_processes)
-
-    def accept(self) -> None:
-        """Accepts one connection, if there is one."""
-        # Whoever pauses the door may count on it: what is not among the clients by then waits in the queue.
-        with self._accepting:
-            if self.open:
-                self._accept()
-
-    def _accept(self) -> None:
-        server = self.server
-        try:
-            sock, address = self.sock.accept()
-        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-            return
-        except OSError as error:
-            server.cannot_accept(self, error)
-            return
-        self.begin(sock, address)
-
-    def begin(self, sock: socket.socket, address: Any) -> None:
-        """Begins a connection.
-
-        Args:
-            sock: The socket, which belongs to the connection from now on.
-            address: The address of the peer, as accept(2) gives it.
-        """
-        sock.setblocking(False)
-        if self.is_local:
-            client = Client(self, sock, "", 0)
-        else:
-            host = plain_host(address[0])
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            # Many connections are of few peers, and each would keep a text of its own.
-            client = Client(self, sock, sys.intern(host), address[1])
-        self.server.welcome(client)
-
-    def expired(self) -> None:
-        """The rest is over."""
-        self.poll()
-
-    def resume(self) -> None:
-        """Accepts connections."""
-        self.open = True
-        self.poll()
-
-    def poll(self) -> None:
-        """Waits for connections, if any are to be accepted."""
-        if self.open:
-            self.server.lane.open(self)
-
-    def shut(self) -> None:
-        """Does not wait for connections, for now; they wait in the queue of the socket."""
-        self.server.lane.shut(self)
-
-    def rest(self) -> None:
-        """Accepts nothing for a moment."""
-        self.server.lane.pause(self)
-
-    def pause(self) -> None:
-        """Accepts no further connection. The socket stays open: who connects now waits in its queue."""
-        with self._accepting:
-            self.open = False
-        self.server.lane.deadlines.drop(self)
-        self.shut()
-
-    def close(self) -> None:
-        """Closes the descriptor."""
-        self.pause()
-        if self in self.server.doors:
-            self.server.doors.remove(self)
-        self.sock.close()
-
-
-def _address_of(sock: socket.socket) -> tuple[str, int | None] | None:
-    """Where a socket listens, as ASGI has it: host and port, or the path of a UNIX socket and None."""
-    name = sock.getsockname()
-    if isinstance(name, tuple):
-        return plain_host(name[0]), name[1]
-    return (name, None) if isinstance(name, str) and name else None
-
-
-def plain_host(host: str) -> str:
-    """An address; an IPv4 one in IPv6's clothes as what it is."""
-    return host[len(_MAPPED) :] if host.startswith(_MAPPED) and "." in host else host
-
-
-def _name_of(sock: socket.socket) -> tuple[str, str]:
-    host, port, *_rest = sock.getsockname()
-    return host, str(port)
 
 
 class Server:
@@ -294,7 +173,6 @@ class Server:
 
     def replace(self, client: Leaver, successor: Any) -> None:
         """A connection has another driver now."""
-        self.clients.add(successor)
         self.clients.discard(client)
         if self.draining:
             successor.drain(time.monotonic() + DRAIN_LINGER)

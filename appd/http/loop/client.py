@@ -259,13 +259,19 @@ class LoopClient(LoopLeaver):
     def wait_idle(self) -> None:
         """Waits for the next request."""
         self.phase = Phase.IDLE
+        if self.blocked is not None:
+            # Not before the client has taken its response; that has a deadline of its own.
+            return
         wait = DRAIN_LINGER if self.server.draining else self.server.limits.idle_timeout
         self.driver.alarm.deadlines.put(self, time.monotonic() + wait)
 
     def expired(self) -> None:
         """The deadline has passed."""
         now, phase, limit = time.monotonic(), self.phase, self.server.limits.request_timeout
-        if phase == Phase.IDLE:
+        if self.blocked is not None and phase != Phase.CLOSED:
+            if self.is_stuck(now):
+                self.reset()
+        elif phase == Phase.IDLE:
             if self.connection.idle:
                 self.finish()
         elif phase in (Phase.LINGERING, Phase.PREFACE):
@@ -274,9 +280,6 @@ class LoopClient(LoopLeaver):
             self.reset()
         elif limit and self.exchange is not None and self.exchange.task is not None and now >= self.began + limit:
             self.overdue(limit)
-        elif self.blocked is not None:
-            if self.is_stuck(now):
-                self.reset()
         elif phase == Phase.HEAD or (self._body_comes and not self.paused):
             self._refused(Refused(408, "too slow"))
         elif limit:
@@ -374,6 +377,8 @@ class LoopClient(LoopLeaver):
         if postponed is not None:
             self.begin_request(postponed)
             self.advance()
+        elif self.phase == Phase.IDLE:
+            self.wait_idle()
 
     def switch(self, protocol: asyncio.Protocol) -> None:
         """Another protocol has the transport from now on; this one has nothing left to do."""

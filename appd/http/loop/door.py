@@ -10,8 +10,8 @@ import socket
 import sys
 from typing import TYPE_CHECKING, Any
 
+from appd.http.door import Door, plain_host
 from appd.http.loop.client import LoopClient
-from appd.http.server import Door, plain_host
 
 if TYPE_CHECKING:
     import ssl

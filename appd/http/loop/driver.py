@@ -127,6 +127,8 @@ class Driver:
     def take(self, handed: Handed) -> LoopClient:
         """Takes over a connection that the lane had; see `handover`."""
         client = LoopClient(self, handed.door, handed.host, handed.port, handed)
+        # Before anybody can end it.
+        client.server.clients.add(client)
         self.post(self.connect, client, handed.sock)
         return client
 
@@ -151,7 +153,7 @@ class Driver:
 
     async def idle(self, mounts: list[AsgiMounted]) -> None:
         """Waits until no call of an application runs any more: some go on after their response."""
-        while tasks := [one for mount in mounts for one in mount.tasks if one is not None]:
+        while tasks := [one for mount in mounts for one in mount.tasks]:
             await asyncio.wait(tasks)
 
     # Applications.

@@ -240,9 +240,6 @@ class Exchange:
         else:
             if not self.done:
                 self._give_up(None)
-        finally:
-            self.mount.tasks.discard(self.task)
-            self.task = None
 
     def _give_up(self, error: BaseException | None) -> None:
         """The call has ended without the end of its response, or with an exception."""

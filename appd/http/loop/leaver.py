@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -21,13 +25,14 @@ if TYPE_CHECKING:
     from appd.http.mounted import Mounted
     from appd.http.request import Request
 
-__all__ = ["LoopLeaver"]
+__all__ = ["LoopLeaver", "frames_of"]
 
 # As in the lane: between two reads and as a whole, in seconds.
 LINGER_READ, LINGER = 1.0, 10.0
 _PLAIN = (("Content-Type", "text/plain; charset=utf-8"),)
 # nginx's status for a client that left before the head of the response was out; it is only ever logged.
 _CLIENT_GONE = 499
+_RESET = struct.pack("ii", 1, 0)
 
 
 class LoopLeaver(Caller):
@@ -124,8 +129,12 @@ class LoopLeaver(Caller):
         """The client takes less than is sent."""
         if self.blocked is None:
             self.blocked = self.loop.create_future()
-            self._stuck = self.transport.get_write_buffer_size()
+            # Looked at again when the socket has taken what it takes at once.
+            self.loop.call_soon(self._note_size)
             self.driver.alarm.deadlines.put(self, time.monotonic() + self.server.limits.write_timeout)
+
+    def _note_size(self) -> None:
+        self._stuck = self.transport.get_write_buffer_size()
 
     def resume_writing(self) -> None:
         """The client has taken what waited."""
@@ -230,10 +239,10 @@ class LoopLeaver(Caller):
         if exchange is None:
             return
         task = exchange.task
-        where = "".join(map(_place, task.get_stack())) if task is not None else ""
+        where = "".join(map(_place, frames_of(task.get_coro()))) if task is not None else ""
         fields = self.log_fields(exchange.request)
         what = f"{fields['HTTP_METHOD']!s} {fields['HTTP_PATH']!s} has taken longer than request-timeout ({limit:g} s)"
-        self.server.log.write(f"{what} and is cancelled; it was at:{where}", ERROR, LOGGER="appd.asgi", **fields)
+        self.server.log.write(f"{what} and is cancelled; it was at:{where}", ERROR, LOGGER="appd.http", **fields)
         self.exchange = None
         exchange.done = True
         exchange.lost()
@@ -268,6 +277,8 @@ class LoopLeaver(Caller):
         """Ends the connection by a reset."""
         if self.transport is not None:
             self.broken = True
+            with suppress(OSError, AttributeError):  # the socket has gone
+                self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             self.transport.abort()
 
     def finish(self) -> None:
@@ -334,6 +345,16 @@ class LoopLeaver(Caller):
     def abort(self) -> None:
         """Cuts the connection at once. Any thread may call."""
         self.driver.post(self.reset)
+
+
+def frames_of(coroutine: Any) -> Iterator[FrameType]:
+    """Where a coroutine waits, from the outside in; a task tells the outermost frame alone."""
+    while coroutine is not None:
+        frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "gi_frame", None)
+        if frame is None:
+            return
+        yield frame
+        coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "gi_yieldfrom", None)
 
 
 def _place(frame: FrameType) -> str:

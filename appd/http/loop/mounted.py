@@ -45,7 +45,7 @@ class AsgiMounted(Mounted):
         self.application = serves.application
         self.lifespan = lifespan
         self.root_path = mount.route.text.rstrip("/")
-        self.tasks: set[asyncio.Task[Any] | None] = set()
+        self.tasks: set[asyncio.Task[Any]] = set()
         self.heads: dict[Any, Any] = {}
 
     @property
@@ -59,3 +59,5 @@ class AsgiMounted(Mounted):
         line.exchange = exchange
         task = exchange.task = self.driver.loop.create_task(exchange.run())
         self.tasks.add(task)
+        # Not at the end of its coroutine: one that is cancelled early enough never begins.
+        task.add_done_callback(self.tasks.discard)
