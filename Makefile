@@ -72,7 +72,7 @@ test-trixie: $(VENV)/.installed
 ifeq ($(shell id -u),0)
 	@packaging/test-needs
 	@$(MAKE) --no-print-directory .venv-trixie/.installed
-	root=$$(packaging/root trixie) && APPD_SYSTEM_ROOT=$$root $(BIN)/pytest -q tests/system
+	root=$$(packaging/root trixie) && APPD_SYSTEM_SANDBOX=inbound-only APPD_SYSTEM_ROOT=$$root $(BIN)/pytest -q tests/system
 else
 	@echo 'test-trixie is left out: making and booting a Debian 13 needs root'; test -z "$$APPD_REQUIRE_SYSTEM_TESTS"
 endif
