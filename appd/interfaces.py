@@ -25,7 +25,8 @@ class Host(NamedTuple):
         threads: A twisted.python.threadpool.ThreadPool for blocking calls. The process starts and stops it.
         settings: The settings of the file as a whole.
         log: The log of the process; None where there is none yet (`appd check`).
-        shared: What servers of the process share among themselves, by dotted name of whoever put it there.
+        shared: What servers of the process share among themselves, by dotted name of whoever put it there; and from
+            appd `replace`, `inheritance`, `notifier` and `folder`, see `appd.assembly.build`.
     """
 
     reactor: Any

@@ -54,7 +54,10 @@ class ServerService(Service):
         counted: How many requests its engine has counted; None where it counts none, and a connection is one.
         outgoing: Whether it opens connections of its own; None where that is as its type says.
         listening: Fires when every address listens; fails with an `AppdError`.
+        rests: Whether the process may end when none of its connections is open, until somebody connects.
     """
+
+    rests = True
 
     def __init__(
         self,
@@ -152,7 +155,10 @@ class ServerService(Service):
 
     def _record(self) -> None:
         # The first three lines are zope.app.twisted's own record.
-        host, port = self.listeners[0].host_and_port if self.listeners else ("localhost", 0)
+        if not self.listeners:
+            _log.info("-- {appd_server} Server started.", appd_server=self.name, appd_type=self.type_name)
+            return
+        host, port = self.listeners[0].host_and_port
         _log.info(
             "-- {appd_server} Server started.\n\tHostname: {host}\n\tPort: {port}\n\tAddress: {where}",
             appd_server=self.name,
