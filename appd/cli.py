@@ -82,6 +82,7 @@ def _parser() -> _Parser:
     check = commands.add_parser("check", help="say everything that is wrong with a configuration file")
     check.add_argument("file", metavar="FILE", help="the configuration file")
     check.add_argument("--units", metavar="DIR", help="compare with the .socket units in this folder too")
+    check.add_argument("--connect", action="store_true", help="connect to what the file connects to: who is there?")
     check.set_defaults(act=_check)
 
     types = commands.add_parser("types", help="list the server types and their keys")
@@ -218,7 +219,7 @@ def _keep_traceback(log: Any) -> None:
 def _check(options: argparse.Namespace, _signals: StopSignals) -> int:
     from appd.check import check
 
-    return check(options.file, options.units, sys.stdout)
+    return check(options.file, options.units, sys.stdout, connect=options.connect)
 
 
 def _units(options: argparse.Namespace, _signals: StopSignals) -> int:
