@@ -84,22 +84,28 @@ def build(
         db = hosting.call(f"{dotted} failed", made_by, settings, "application_object")
     threads = application_threads(settings.threads)
     lent = {"replace": lambda: None, "inheritance": inheritance, **(shared or {})}
+    host = Host(reactor, threads, settings, log, lent)
+    problems: list[Problem] = []
+    if settings.auths:
+        from appd.auth.sections import prepare
+
+        problems, unseen = prepare(host)
+        plan = plan._replace(warnings=[*plan.warnings, *unseen])
     # Where it does not run, what the process may do says nothing.
     confined = inheritance is not None and not may_connect()
-    services = _services(plan, db, Host(reactor, threads, settings, log, lent), confined)
+    services = _services(plan, db, host, confined, problems)
     return Built(settings, plan, services, threads)
 
 
-def _services(plan: Plan, db: Any, host: Host, confined: bool) -> dict[str, Any]:
+def _services(plan: Plan, db: Any, host: Host, confined: bool, problems: list[Problem]) -> dict[str, Any]:
     from appd import hosting
     from appd.confinement import is_outgoing, mend
     from appd.interfaces import Section
     from appd.plan import unserved
 
-    problems: list[Problem] = []
     services: dict[str, Any] = {}
     for one in plan.servers:
-        section = Section(one.settings, one.listeners, host)
+        section = Section(one.settings, one.listeners, host, one.tls)
         try:
             service = hosting.call(
                 f"server {one.name!r} cannot be made",

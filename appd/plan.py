@@ -19,6 +19,7 @@ from appd.interfaces import IServerType
 from appd.limits import unused_limits
 from appd.listeners import Listener
 from appd.registry import Registration, Registry
+from appd.tls.policy import nothing_uses_tls
 
 if TYPE_CHECKING:
     from appd.tls.termination import Termination
@@ -215,7 +216,8 @@ def _server(
     problems += unused_limits(settings, name, f"<{settings.section_type}>", getattr(server_type, "limits", frozenset()))
     kinds: frozenset[str] = getattr(server_type, "kinds", frozenset({"stream"}))
     listeners: list[Listener] = []
-    tls = _termination(settings, name, inheritance is None, problems, warnings)
+    starts_tls = getattr(server_type, "starts_tls", False)
+    tls = _termination(settings, name, starts_tls, inheritance is None, problems, warnings)
     for attribute, number, address in every_address(settings):
         try:
             place = settings.where(attribute, number)
@@ -249,7 +251,7 @@ def _server(
 
 
 def _termination(
-    settings: Settings, name: str, lenient: bool, problems: list[Problem], warnings: list[Problem]
+    settings: Settings, name: str, starts_tls: bool, lenient: bool, problems: list[Problem], warnings: list[Problem]
 ) -> Termination | None:
     """What the `<tls>` section of a server asks for; OpenSSL is imported only when there is one."""
     section, addresses = settings.values.get("tls"), settings.values.get("tls_address")
@@ -257,12 +259,8 @@ def _termination(
         if addresses:
             problems.append(settings.problem(f"server {name!r}: tls-address needs a <tls> section", "tls_address"))
         return None
-    if not addresses:
-        problems.append(
-            section.problem(
-                f"server {name!r}: nothing uses <tls>: write tls-address in place of address where it is meant"
-            )
-        )
+    if not addresses and not starts_tls:
+        problems.append(section.problem(nothing_uses_tls(name)))
         return None
     from appd.tls.termination import make_termination
 

@@ -30,6 +30,7 @@ LAYERS = [
     {"listeners"},
     {"endpoints"},
     {"hosting"},
+    {"auth"},
     {"service"},
     {"servers"},
     {"servers.*", "page"},
