@@ -11,7 +11,7 @@ def test_a_command_line():
     """As a shell splits it."""
     assert command("a 'b c' d\\ e \"f\"") == ["a", "b c", "d e", "f"]
     for wrong in "a 'b", "", "   ":
-        with pytest.raises(ValueError, match="command line|missing"):
+        with pytest.raises(ValueError, match=r"command line|missing"):
             command(wrong)
 
 

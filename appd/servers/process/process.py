@@ -230,6 +230,7 @@ class _ProcessType:
     kinds = frozenset({"stream", "datagram"})
     limits = frozenset[str]()
     outgoing = False
+    starts_tls = False
     needs_address = False
 
     def create(

@@ -202,6 +202,7 @@ class _TimerType:
     kinds = frozenset[str]()
     limits = frozenset[str]()
     outgoing = False
+    starts_tls = False
     needs_address = False
 
     def create(
