@@ -83,6 +83,7 @@ def parser() -> argparse.ArgumentParser:
     check = commands.add_parser("check", help="say everything that is wrong with a configuration file")
     check.add_argument("file", metavar="FILE", help="the configuration file")
     check.add_argument("--units", metavar="DIR", help="compare with the .socket units in this folder too")
+    check.add_argument("--connect", action="store_true", help="connect to what the file connects to: who is there?")
     check.set_defaults(act=_check)
 
     types = commands.add_parser("types", help="list the server types and their keys")
@@ -99,6 +100,15 @@ def parser() -> argparse.ArgumentParser:
     units.add_argument("--output", metavar="DIR", help="write them into this folder of units")
     units.add_argument("--diff", action="store_true", help="show how the folder differs, and write nothing")
     units.set_defaults(act=_units)
+
+    passwd = commands.add_parser("passwd", help="give a user of a file of passwords a new one")
+    passwd.add_argument("file", metavar="FILE", help="the file that an <auth> names; it is made when it is not there")
+    passwd.add_argument("user", metavar="USER", help="the user; the password is asked for, or read from standard input")
+    passwd.add_argument(
+        "--bcrypt", action="store_true", help="a bcrypt hash, where others read the file too, not argon2"
+    )
+    passwd.add_argument("--delete", action="store_true", help="take the user away")
+    passwd.set_defaults(act=_passwd)
 
     _add_control(commands)
 
@@ -210,7 +220,7 @@ def _keep_traceback(log: Any) -> None:
 def _check(options: argparse.Namespace, _signals: StopSignals) -> int:
     from appd.check import check
 
-    return check(options.file, options.units, sys.stdout)
+    return check(options.file, options.units, sys.stdout, connect=options.connect)
 
 
 def _units(options: argparse.Namespace, _signals: StopSignals) -> int:
@@ -237,6 +247,13 @@ def _call(options: argparse.Namespace, method: str, **parameters: Any) -> Any:
     from appd import remote
 
     return remote.call(remote.find_socket(options.socket, options.instance), method, parameters)
+
+
+def _passwd(options: argparse.Namespace, _signals: StopSignals) -> int:
+    from appd.auth.editing import passwd
+
+    print(passwd(options.file, options.user, "bcrypt" if options.bcrypt else "argon2", options.delete))
+    return EX_OK
 
 
 def _status(options: argparse.Namespace, _signals: StopSignals) -> int:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from appd.config.settings import Settings
     from appd.journal import Log
     from appd.listeners import Listener
+    from appd.tls.termination import Termination
 
 __all__ = ["Host", "IDrainable", "IServerType", "Section"]
 
@@ -25,7 +26,8 @@ class Host(NamedTuple):
         threads: A twisted.python.threadpool.ThreadPool for blocking calls. The process starts and stops it.
         settings: The settings of the file as a whole.
         log: The log of the process; None where there is none yet (`appd check`).
-        shared: What servers of the process share among themselves, by dotted name of whoever put it there.
+        shared: What servers of the process share among themselves, by dotted name of whoever put it there; and from
+            appd `replace`, `inheritance`, `notifier` and `folder`, see `appd.assembly.build`.
     """
 
     reactor: Any
@@ -42,17 +44,23 @@ class Section(NamedTuple):
         settings: Its keys.
         listeners: Its addresses, resolved and not yet listening.
         host: What the process lends it.
+        tls: What its `<tls>` asks for; None without one. A type that `starts_tls` calls `tls.starter(host.reactor)`.
     """
 
     settings: Settings
     listeners: Sequence[Listener]
     host: Host
+    tls: Termination | None = None
 
 
 class IServerType(Interface):
     """A named factory of servers, as zope.app.twisted had it; `appd.servers.ServerType` is the usual one."""
 
     kinds: frozenset[str] = Attribute("The kinds of socket it serves: of `stream` and `datagram`.")
+    starts_tls: bool = Attribute(
+        "Whether its protocol can begin TLS in the middle of a connection (STARTTLS), so that a `<tls>` has a use "
+        "without a `tls-address`; without the attribute it cannot."
+    )
     limits: frozenset[str] = Attribute("The keys of `<limits>` that it has a use for; without the attribute none.")
 
     outgoing: bool = Attribute(

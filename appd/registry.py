@@ -81,9 +81,14 @@ class Registration(NamedTuple):
         return server_type
 
 
-_BUILT_IN = {
-    name: Registration(name, f"appd.servers.{name}.{name}:server_type", "appd") for name in ("echo", "http", "server")
-}
+_NAMES = (
+    "echo",
+    "http",
+    "process",
+    "server",
+    "timer",
+)
+_BUILT_IN = {name: Registration(name, f"appd.servers.{name}.{name}:server_type", "appd") for name in _NAMES}
 
 
 class Registry:

@@ -165,7 +165,7 @@ class _Run:
         self._log.install_prints()
         self._log.install_stdlib()
         leave_forks_alone()
-        built = build(settings, inheritance, self._binds, reactor, self._log, self._replace_me)
+        built = build(settings, inheritance, self._binds, reactor, self._log, self._shared())
         tell_warnings(self._log, built, self._supervisor is not None)
         self._built = built
         self._lifecycle = compose(
@@ -178,6 +178,13 @@ class _Run:
         )
         self._signals.check()
         return self._serve(reactor)
+
+    def _shared(self) -> dict[str, Any]:
+        """What the servers are lent: see `build`."""
+        lent = {"replace": self._replace_me, "notifier": self._notifier}
+        if self._supervisor is not None:
+            lent["folder"] = os.path.dirname(os.environ["NOTIFY_SOCKET"])
+        return lent
 
     def _serve(self, reactor: Any) -> int:
         self._reactor = reactor

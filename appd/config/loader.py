@@ -283,7 +283,7 @@ class Loader(ConfigLoader):  # type: ignore[misc]  # ZConfig has no types
             allowed = ", ".join(f"<{one}>" for one in parent._section_names()) or "no section"
             listed = f"`appd types {parent.type.name.split('.')[0]}` lists what there is"
             return f"<{shown(type_)}> is unknown in <{outer}>, which takes {allowed}; {listed}"
-        ours = ("socket", "environment", "log")
+        ours = ("socket", "environment", "log", "auth")
         near = self.registry.nearest(type_, ours)
         hint = f"did you mean {' or '.join(f'<{one}>' for one in near)}? " if near else ""
         return f"no server type or section is called <{shown(type_)}>: {hint}`appd types` lists what there is"

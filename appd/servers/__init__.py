@@ -36,6 +36,8 @@ class ServerType:
         processes: `all` when its servers keep nothing between connections, so that each worker may run one; else `one`.
         outgoing: Whether its servers open connections of their own.
         limits: What is usual for its stream connections, and so which keys of `<limits>` it has.
+        starts_tls: Whether its protocol can begin TLS in the middle of a connection. Then `factory` is called with one
+            argument more, the `appd.tls.starting.StartTls` of the `<tls>` section, None without one.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class ServerType:
         processes: str = "one",
         outgoing: bool = False,
         limits: StreamLimits = StreamLimits(),
+        starts_tls: bool = False,
     ) -> None:
         self._factory = factory
         self._datagram = datagram
@@ -58,6 +61,7 @@ class ServerType:
         self._processes = processes
         self.outgoing = outgoing
         self._limits = limits
+        self.starts_tls = starts_tls
         self.limits = limits.keys if factory is not None else frozenset()
         served = {"stream": factory, "datagram": datagram}
         self.kinds = frozenset(kind for kind, made_by in served.items() if made_by is not None)
@@ -79,6 +83,10 @@ class ServerType:
             arguments: tuple[Any, ...] = (db, section.settings)
             listeners, reactor = section.listeners, section.host.reactor
             limits = read_stream_limits(section.settings.limits, limits)
+            if section.tls is not None:
+                section.tls.handshake = limits.handshake_timeout
+            if self.starts_tls:
+                arguments += (section.tls.starter(reactor) if section.tls is not None else None,)
         else:
             from twisted.internet import reactor
 

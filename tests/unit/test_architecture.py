@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).parents[2] / "appd"
 LAYERS = [
     {"errors", "messages", "signals", "vendored"},
     {"address"},
-    {"confinement", "control", "ending", "journal", "notify", "order", "store", "units", "wear"},
+    {"confinement", "control", "ending", "journal", "notify", "order", "store", "turn", "units", "wear"},
     {"activation", "binding"},
     {"supervisor"},
     {"http"},
@@ -30,6 +30,7 @@ LAYERS = [
     {"listeners"},
     {"endpoints"},
     {"hosting"},
+    {"auth"},
     {"service"},
     {"servers"},
     {"servers.*", "page"},

@@ -28,6 +28,7 @@ class _HttpServerType:
 
     kinds = frozenset({"stream"})
     limits = LIMITS
+    starts_tls = False
     outgoing = False
 
     def create(

@@ -20,6 +20,7 @@ from appd.limits import StreamLimits, read_stream_limits, unused_limits
 from appd.registry import Registry
 from appd.servers.http.mounts import LIMITS
 from appd.service import ServerService
+from appd.tls.policy import nothing_uses_tls
 
 __all__ = ["server_type"]
 
@@ -44,6 +45,7 @@ class _NamedServerType:
     kinds = frozenset({"stream", "datagram"})
     # What the type it names has no use for is refused when it is known who is meant.
     limits = LIMITS | StreamLimits(login_timeout=1).keys
+    starts_tls = True
     # As the type that it names has it; nobody can tell of a factory.
     outgoing = False
 
@@ -66,6 +68,7 @@ class _NamedServerType:
             raise ConfigurationError(settings.problem(f"type {settings.type}: {_NOT_YET[wanted]}", "type"))
         if wanted == "http":
             _check_limits(name, settings, LIMITS)
+            _check_tls(name, section, None)
             return _http_over_application(name, db, section)
         registry = Registry()
         registration = registry.find(wanted) if wanted != "server" and ":" not in wanted else None
@@ -73,6 +76,7 @@ class _NamedServerType:
             inner = section_of(registration, registry, settings, settings.options)
             server_type = registration.load()
             _check_limits(name, settings, getattr(server_type, "limits", frozenset()))
+            _check_tls(name, section, server_type)
             made = server_type.create(name, db, section=section._replace(settings=inner))
             if isinstance(made, ServerService):
                 made.outgoing = is_outgoing(server_type, made)
@@ -88,6 +92,7 @@ class _NamedServerType:
                 )
             )
         _check_limits(name, settings, _USUAL.keys)
+        _check_tls(name, section, None)
         return _from_factory(name, section)
 
 
@@ -95,6 +100,13 @@ def _check_limits(name: str, settings: Settings, used: frozenset[str]) -> None:
     problems = unused_limits(settings, name, f"type {settings.type}", used)
     if problems:
         raise ConfigurationError(*problems)
+
+
+def _check_tls(name: str, section: Section, server_type: Any) -> None:
+    """As `appd.plan` asks of a section of a type's own: a `<tls>` has a use."""
+    over_tls = any(one.tls is not None for one in section.listeners)
+    if section.tls is not None and not over_tls and not getattr(server_type, "starts_tls", False):
+        raise ConfigurationError(section.settings.tls.problem(nothing_uses_tls(name)))
 
 
 def _http_over_application(name: str, db: Any, section: Section) -> Any:
