@@ -117,6 +117,8 @@ def read_folder(folder: str) -> list[SocketUnit]:
 def is_of_others(unit: SocketUnit, folder: str, service: str) -> bool:
     """Whether a unit of a folder is for another service: one that it names, or that is in the folder, too.
 
+    In a folder of systemd's every unit is that is not for this one; elsewhere somebody may have forgotten Service=.
+
     Args:
         unit: The unit.
         folder: The folder.
@@ -125,7 +127,8 @@ def is_of_others(unit: SocketUnit, folder: str, service: str) -> bool:
     starts = _template_of(unit.service)
     if starts == _template_of(service):
         return False
-    return "service" in unit.single or os.path.isfile(os.path.join(folder, starts))
+    systems = os.path.abspath(folder) in UNIT_PATH
+    return systems or "service" in unit.single or os.path.isfile(os.path.join(folder, starts))
 
 
 def _template_of(service: str) -> str:
