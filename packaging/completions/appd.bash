@@ -37,7 +37,7 @@ _appd() {
         case $COMP_CWORD:$command in
             1:*) words='run check types explain units status reload log-level version --help' ;;
             *:run) words='--bind --single --control --help' ;;
-            *:check) words='--units --help' ;;
+            *:check) words='--units --connect --help' ;;
             *:explain) words='--json --help' ;;
             *:units) words='--output --diff --help' ;;
             *:types) words="$(appd types 2>/dev/null | sed -n '/^$/q; s/ .*//p') --help" ;;

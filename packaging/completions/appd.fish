@@ -35,6 +35,7 @@ complete -c appd -n '__fish_seen_subcommand_from run' -l bind -x -a '(__appd_soc
 complete -c appd -n '__fish_seen_subcommand_from run' -l single -d 'one worker alone'
 complete -c appd -n '__fish_seen_subcommand_from run' -l control -r -F -d 'where the control socket goes'
 complete -c appd -n '__fish_seen_subcommand_from check' -l units -x -a '(__fish_complete_directories)' -d 'compare with units'
+complete -c appd -n '__fish_seen_subcommand_from check' -l connect -d 'connect to what the file names'
 complete -c appd -n '__fish_seen_subcommand_from types' -a '(__appd_types)'
 complete -c appd -n '__fish_seen_subcommand_from explain status' -l json -d 'as JSON'
 complete -c appd -n '__fish_seen_subcommand_from units' -l output -x -a '(__fish_complete_directories)' -d 'write them'
