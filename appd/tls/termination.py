@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from appd.config.settings import Settings
     from appd.tls import openssl, stdlib
     from appd.tls.material import Material
+    from appd.tls.starting import StartTls
 
 __all__ = ["Termination", "make_termination"]
 
@@ -54,12 +55,30 @@ class Termination:
         Raises:
             ConfigurationError: The library refuses the certificates.
         """
-        from appd.tls.openssl import Contexts
         from appd.tls.transport import TlsFactory
 
+        self._on_transports()
+        return TlsFactory(self.server, self.policy, self._on_transports, factory, reactor, self.handshake)
+
+    def starter(self, reactor: Any) -> StartTls:
+        """For a protocol that begins TLS in the middle of a connection (STARTTLS), when its server is made.
+
+        Args:
+            reactor: The reactor, for deadlines.
+        """
+        from appd.tls.starting import StartTls
+
+        return StartTls(
+            self._on_transports, reactor, lambda: self.handshake, lambda factory: self.wrap(factory, reactor)
+        )
+
+    def _on_transports(self) -> openssl.Contexts:
+        """The contexts for Twisted's transports as they are now; made when first asked for."""
         if self._openssl is None:
+            from appd.tls.openssl import Contexts
+
             self._openssl = self._kept(Contexts)
-        return TlsFactory(self.server, self.policy, self._openssl, factory, reactor, self.handshake)
+        return self._openssl()
 
     def require_stdlib(self) -> None:
         """For an engine on Python's ssl, when it is made: whether that can do what is asked for.
