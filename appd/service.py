@@ -118,7 +118,7 @@ class ServerService(Service):
             raise
 
     def prepare(self) -> defer.Deferred[None]:
-        """Does what may take its time and fail before anything listens; fires then, or fails with an `AppdError`."""
+        """Does what may take its time, or fail with an `AppdError`, before anything listens."""
         return defer.succeed(None)
 
     def startService(self) -> None:
@@ -302,11 +302,6 @@ class ServerGroup(MultiService):
             for one in self.servers:
                 one.release()
             raise
-
-    def prepare(self) -> defer.Deferred[None]:
-        """Has every server prepare; fires when all have, fails with the `AppdError` of the first that cannot."""
-        prepared = defer.gatherResults([one.prepare() for one in self.servers], consumeErrors=True)
-        return prepared.addCallbacks(lambda _all: None, lambda failure: failure.value.subFailure)
 
     def startService(self) -> None:
         """Starts every server.

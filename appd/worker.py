@@ -249,14 +249,17 @@ class _Run:
             self._failed(error)
             return
 
-        def prepared(_none: None) -> None:
+        def prepared(_all: Any) -> None:
             if not getattr(self, "_ending", False):
                 tell_prepared(self._built.settings, self._built.plan, self._notifier)
 
-        self._lifecycle.group.prepare().addCallbacks(prepared, self._cannot_prepare)
+        from twisted.internet.defer import gatherResults
+
+        preparing = [one.prepare() for one in self._lifecycle.group.servers]
+        gatherResults(preparing, consumeErrors=True).addCallbacks(prepared, self._cannot_prepare)
 
     def _cannot_prepare(self, failure: Any) -> None:
-        error = failure.value
+        error = failure.value.subFailure.value
         self._failed(error if isinstance(error, AppdError) else AppdError(str(error)))
 
     def _replace_me(self) -> None:
