@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from appd.http.lane import Lane
     from appd.http.request import Request
     from appd.http.site import Site
+    from appd.http.tlsclient import Security
 
 __all__ = ["Door", "Server"]
 
@@ -49,6 +50,7 @@ class Door:
         server: The server.
         sock: The socket, listening and non-blocking.
         many_processes: Whether other processes serve the same.
+        security: What makes it speak TLS; None when it is plain.
 
     Attributes:
         environ: What every WSGI call over it has.
@@ -57,16 +59,20 @@ class Door:
     Resource handling: owns the socket until `close`; nothing is done to what it listens on.
     """
 
-    def __init__(self, server: Server, sock: socket.socket, *, many_processes: bool) -> None:
+    def __init__(
+        self, server: Server, sock: socket.socket, *, many_processes: bool, security: Security | None = None
+    ) -> None:
         self.server = server
         self.sock = sock
         self.fd = sock.fileno()
         self.deadline = 0.0
         self.tick = 0
         self.open = False
+        self.security = security
+        self.make = _client_class(security)
         self._accepting = Lock()
         self.is_local = sock.family == socket.AF_UNIX
-        name, port = ("localhost", "80") if self.is_local else _name_of(sock)
+        name, port = ("localhost", "443" if security else "80") if self.is_local else _name_of(sock)
         self.environ = base_environ(name, port, many_processes=many_processes)
 
     def accept(self) -> None:
@@ -87,14 +93,14 @@ class Door:
             return
         sock.setblocking(False)
         if self.is_local:
-            client = Client(self, sock, "", 0)
+            client = self.make(self, sock, "", 0)
         else:
             host = address[0]
             if host.startswith(_MAPPED) and "." in host:
                 host = host[len(_MAPPED) :]
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             # Many connections are of few peers, and each would keep a text of its own.
-            client = Client(self, sock, sys.intern(host), address[1])
+            client = self.make(self, sock, sys.intern(host), address[1])
         server.welcome(client)
 
     def expired(self) -> None:
@@ -120,6 +126,15 @@ class Door:
         if self in self.server.doors:
             self.server.doors.remove(self)
         self.sock.close()
+
+
+def _client_class(security: Security | None) -> type[Client]:
+    """What a connection is; Python's ssl is imported only for those that need it."""
+    if security is None:
+        return Client
+    from appd.http.tlsclient import TlsClient
+
+    return TlsClient
 
 
 def _name_of(sock: socket.socket) -> tuple[str, str]:
@@ -180,32 +195,34 @@ class Server:
 
     # Sockets.
 
-    def listen(self, sock: socket.socket, *, many_processes: bool = False) -> Door:
+    def listen(self, sock: socket.socket, *, many_processes: bool = False, security: Security | None = None) -> Door:
         """Begins to accept connections on a socket.
 
         Args:
             sock: The socket, listening and non-blocking; it belongs to the server from now on.
             many_processes: Whether other processes serve the same.
+            security: What makes it speak TLS; None when it is plain.
         """
-        door = Door(self, sock, many_processes=many_processes)
+        door = Door(self, sock, many_processes=many_processes, security=security)
         self.doors.append(door)
         door.resume()
         return door
 
-    def adopt(self, sock: socket.socket, *, many_processes: bool = False) -> None:
+    def adopt(self, sock: socket.socket, *, many_processes: bool = False, security: Security | None = None) -> None:
         """Serves one connection that somebody else has accepted.
 
         Args:
             sock: The socket, connected and non-blocking; it belongs to the server from now on.
             many_processes: Whether other processes serve the same.
+            security: What makes it speak TLS; None when it is plain.
         """
-        door = Door(self, sock, many_processes=many_processes)
+        door = Door(self, sock, many_processes=many_processes, security=security)
         try:
             peer = sock.getpeername()
         except OSError:  # gone already; reading will tell
             peer = ""
         local = sock.family == socket.AF_UNIX or not peer
-        self.welcome(Client(door, sock, "" if local else peer[0], 0 if local else peer[1]))
+        self.welcome(door.make(door, sock, "" if local else peer[0], 0 if local else peer[1]))
 
     def cannot_accept(self, door: Door, error: OSError) -> None:
         """The system gives no connection. Nothing is accepted for a moment, lest we spin."""
@@ -228,8 +245,7 @@ class Server:
             self._tell("untrusted", f"{client.host or 'a UNIX peer'} is not trusted to say who it speaks for")
             client.close()
             return
-        wait = limits.header_timeout if self.proxy_protocol else limits.idle_timeout
-        self.lane.deadlines.put(client, time.monotonic() + wait)
+        self.lane.deadlines.put(client, time.monotonic() + client.patience)
         self.lane.admit(client)
         if limits.connections and len(self.clients) >= limits.connections:
             self._tell("full", f"{limits.connections} connections are open (connections); more wait")

@@ -104,7 +104,7 @@ def test_the_defaults_of_limits() -> None:
     section = schema_with().gettype("appd.limits")
     shown = {info.attribute: info.datatype(info.getdefault().value) for key, info in section if key in LIMITS}
     assert shown == Limits()._asdict()
-    assert {key for key, _info in section} - LIMITS == {"login-timeout", "handshake-timeout"}
+    assert {key for key, _info in section} - LIMITS == {"login-timeout"}
     assert read_limits(None) == Limits()
 
 
