@@ -45,8 +45,10 @@ def check(path: str, unit_folder: str | None, out: TextIO, *, connect: bool = Fa
     with contextlib.redirect_stdout(sys.stderr):
         settings = load(path)
         # Before working-directory is applied: the folder is meant from where the command was given.
-        units = unit_files.read_folder(unit_folder) if unit_folder is not None else None
-        service = service_of(path)
+        service, units = service_of(path), None
+        if unit_folder is not None:
+            found = unit_files.read_folder(unit_folder)
+            units = [one for one in found if not unit_files.is_of_others(one, unit_folder, service)]
         confined = unit_folder is not None and forbids_outgoing(unit_files.read_unit_texts(service, (unit_folder,)))
         from twisted.internet import reactor
 

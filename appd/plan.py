@@ -94,7 +94,7 @@ def make_plan(
         ConfigurationError: Every problem at once.
     """
     problems: list[Problem] = []
-    warnings: list[Problem] = []
+    warnings = [Problem(message, place) for message, place in settings.values.get("obsolete", ())]
     if not settings.servers:
         problems.append(
             settings.problem("the file has no server: add a section like <http>; `appd types` lists what there is")

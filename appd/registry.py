@@ -88,7 +88,11 @@ _NAMES = (
     "server",
     "timer",
 )
-_BUILT_IN = {name: Registration(name, f"appd.servers.{name}.{name}:server_type", "appd") for name in _NAMES}
+_BUILT_IN = {name: Registration(name, f"appd.servers.{name}.{name}:server_type", "appd") for name in _NAMES} | {
+    # Read as a <server>; see `appd.config.former`.
+    name: Registration(name, "appd.servers.server.server:server_type", "appd")
+    for name in ("sshserver", "sslserver")
+}
 
 
 class Registry:
