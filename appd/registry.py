@@ -82,7 +82,8 @@ class Registration(NamedTuple):
 
 
 _BUILT_IN = {
-    name: Registration(name, f"appd.servers.{name}.{name}:server_type", "appd") for name in ("echo", "http", "server")
+    name: Registration(name, f"appd.servers.{name}.{name}:server_type", "appd")
+    for name in ("echo", "http", "server", "ssh")
 }
 
 

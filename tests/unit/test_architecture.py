@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).parents[2] / "appd"
 LAYERS = [
     {"errors", "signals", "vendored"},
     {"address"},
-    {"confinement", "control", "ending", "journal", "notify", "order", "store", "units", "wear"},
+    {"confinement", "control", "ending", "journal", "notify", "order", "rooted", "store", "units", "wear"},
     {"activation", "binding"},
     {"supervisor"},
     {"http"},
