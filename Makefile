@@ -12,12 +12,12 @@ SOURCES := $(shell find appd twisted -type f -not -name '*.pyc' -not -name dropi
 PACKAGED := $(SOURCES) $(shell find packaging units etc docs -type f) pyproject.toml README.md CHANGELOG.md LICENSE
 DIST ?= trixie
 
-.PHONY: help run test test-all test-oldest test-trixie lint quick install deb bench fuzz clean
+.PHONY: help run test test-all test-oldest test-trixie test-packages lint quick install deb bench fuzz clean
 
 help:
 	@echo 'make run       serve $(FILE) on $(BIND)'
 	@echo 'make test      lint, types and every test'
-	@echo 'make test-all  the same tests on the oldest releases that are allowed, and on Debian 13 with systemd 257'
+	@echo 'make test-all  the same tests on the oldest releases that are allowed, on Debian 13 with systemd 257, and of the packages'
 	@echo 'make quick     the tests without a booted systemd'
 	@echo 'make install   $(VENV) with appd and all its extras'
 	@echo 'make deb       dist/appd_VERSION_all.deb for Debian 13, made in a root file system of it (root, on any Debian)'
@@ -58,10 +58,14 @@ quick: lint
 	$(BIN)/pytest -q $(PARALLEL) -m 'not system'
 
 test: lint
-	$(BIN)/pytest -q $(PARALLEL) -m 'not system'; quick=$$?; $(BIN)/pytest -q -m system && exit $$quick
+	$(BIN)/pytest -q $(PARALLEL) -m 'not system'; quick=$$?; $(BIN)/pytest -q -m 'system and not package' && exit $$quick
+ifeq ($(shell id -u),0)
+	@$(MAKE) --no-print-directory deb
+	$(BIN)/pytest -q tests/packages/test_deb.py -k readme
+endif
 
 # What `test` leaves out.
-test-all: test-oldest test-trixie
+test-all: test-oldest test-trixie test-packages
 
 # The tests on the oldest releases that pyproject.toml allows, random ones for longer. six is what that service_identity imports and does not declare.
 test-oldest: .venv-oldest/.installed
@@ -72,9 +76,19 @@ test-trixie: $(VENV)/.installed
 ifeq ($(shell id -u),0)
 	@packaging/test-needs
 	@$(MAKE) --no-print-directory .venv-trixie/.installed
-	root=$$(packaging/root trixie) && APPD_SYSTEM_ROOT=$$root $(BIN)/pytest -q tests/system
+	root=$$(packaging/root trixie) && APPD_SYSTEM_SANDBOX=inbound-only APPD_SYSTEM_ROOT=$$root $(BIN)/pytest -q tests/system
 else
 	@echo 'test-trixie is left out: making and booting a Debian 13 needs root'; test -z "$$APPD_REQUIRE_SYSTEM_TESTS"
+endif
+
+# The packages, each on hosts of their own: installed, upgraded under load, removed.
+test-packages: $(VENV)/.installed
+ifeq ($(shell id -u),0)
+	@packaging/test-needs
+	@$(MAKE) --no-print-directory deb dist/next/.deb
+	APPD_TEST_REQUESTS=50000 $(BIN)/pytest -q -m package
+else
+	@echo 'test-packages is left out: making and booting a Debian 13 needs root'; test -z "$$APPD_REQUIRE_SYSTEM_TESTS"
 endif
 
 .venv-trixie/.installed: pyproject.toml packaging/root packaging/roots/trixie $(SOURCES)
@@ -100,6 +114,12 @@ deb: dist/.deb-$(DIST)
 
 dist/.deb-%: $(PACKAGED) dist/vendored/.downloaded
 	packaging/deb dist '' $*
+	@touch $@
+
+# The same with a higher version, to upgrade to.
+dist/next/.deb: dist/.deb-trixie
+	@rm -rf dist/next; mkdir -p dist/next; ln -s ../vendored dist/next/vendored
+	packaging/deb dist/next "$$($(BIN)/appd version | cut -d' ' -f2)+next"
 	@touch $@
 
 # What distributions do not have, by name and hash.

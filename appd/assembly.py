@@ -7,7 +7,7 @@ far as it wants.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from appd.activation import Inheritance
@@ -47,7 +47,7 @@ def build(
     binds: Mapping[str, Sequence[Address]],
     reactor: Any,
     log: Log | None = None,
-    replace: Callable[[], None] = lambda: None,
+    shared: Mapping[str, Any] | None = None,
 ) -> Built:
     """Makes the servers of a file, hosted code imported; nothing listens yet and nothing has been bound.
 
@@ -57,7 +57,9 @@ def build(
         binds: Name → addresses of `--bind`.
         reactor: The reactor.
         log: The log of the process; None when nothing will be served.
-        replace: Called, in some thread, when this process had better be replaced by another.
+        shared: What the process lends its servers beside that: `replace`, called in some thread when it had better be
+            replaced by another process; its `notifier`; and, where there is a supervisor, `folder`, which belongs to
+            all its workers and to nobody else.
 
     Raises:
         ConfigurationError: Every problem at once.
@@ -81,7 +83,8 @@ def build(
             )
         db = hosting.call(f"{dotted} failed", made_by, settings, "application_object")
     threads = application_threads(settings.threads)
-    host = Host(reactor, threads, settings, log, {"replace": replace})
+    lent = {"replace": lambda: None, "inheritance": inheritance, **(shared or {})}
+    host = Host(reactor, threads, settings, log, lent)
     problems: list[Problem] = []
     if settings.auths:
         from appd.auth.sections import prepare

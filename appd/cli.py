@@ -22,7 +22,7 @@ from appd.supervisor.spawn import CHANNEL
 if TYPE_CHECKING:
     from appd.activation import Inheritance
 
-__all__ = ["main"]
+__all__ = ["main", "parser"]
 
 
 class _Formatter(argparse.HelpFormatter):
@@ -60,9 +60,10 @@ class _BindAction(argparse.Action):
         binds.setdefault(name, []).append(address)
 
 
-def _parser() -> _Parser:
-    parser = _Parser(prog="appd", description="An application server for Linux hosts that run systemd.")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+def parser() -> argparse.ArgumentParser:
+    """The command line: also what the manual and the completions are made from."""
+    top = _Parser(prog="appd", description="An application server for Linux hosts that run systemd.")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
     run = commands.add_parser("run", help="serve what a configuration file says")
     run.add_argument("file", metavar="FILE", help="the configuration file")
@@ -82,6 +83,7 @@ def _parser() -> _Parser:
     check = commands.add_parser("check", help="say everything that is wrong with a configuration file")
     check.add_argument("file", metavar="FILE", help="the configuration file")
     check.add_argument("--units", metavar="DIR", help="compare with the .socket units in this folder too")
+    check.add_argument("--connect", action="store_true", help="connect to what the file connects to: who is there?")
     check.set_defaults(act=_check)
 
     types = commands.add_parser("types", help="list the server types and their keys")
@@ -117,7 +119,7 @@ def _parser() -> _Parser:
 
     version = commands.add_parser("version", help="print the version")
     version.set_defaults(act=_version)
-    return parser
+    return top
 
 
 def _add_control(commands: Any) -> None:
@@ -150,7 +152,7 @@ def main(arguments: Sequence[str], signals: StopSignals) -> int:
         The exit code.
     """
     try:
-        options = _parser().parse_args(arguments)
+        options = parser().parse_args(arguments)
         code: int = options.act(options, signals)
     except AppdError as error:
         _complain(error)
@@ -218,7 +220,7 @@ def _keep_traceback(log: Any) -> None:
 def _check(options: argparse.Namespace, _signals: StopSignals) -> int:
     from appd.check import check
 
-    return check(options.file, options.units, sys.stdout)
+    return check(options.file, options.units, sys.stdout, connect=options.connect)
 
 
 def _units(options: argparse.Namespace, _signals: StopSignals) -> int:
@@ -283,7 +285,7 @@ def _log_level(options: argparse.Namespace, _signals: StopSignals) -> int:
 def _resumable(options: argparse.Namespace, _signals: StopSignals) -> int:
     from appd.supervisor.renewal import StateError, read_state
 
-    _parser().parse_args(options.arguments)
+    parser().parse_args(options.arguments)
     try:
         read_state(int(os.environ.pop(RESUME, "-1")))
     except StateError as error:

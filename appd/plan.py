@@ -49,6 +49,8 @@ def server_name(settings: Settings) -> str:
     """What a server is called: its section's name, else its type and its first address as written."""
     if settings.name:
         return settings.name
+    if "address" not in settings.values:
+        return settings.section_type
     key, _number, first = next(iter(every_address(settings)), ("", 0, None))
     if settings.section_type != "server":
         return f"{settings.section_type}:{settings.written[key][0] if first else 'localhost'}"
@@ -92,7 +94,7 @@ def make_plan(
         ConfigurationError: Every problem at once.
     """
     problems: list[Problem] = []
-    warnings: list[Problem] = []
+    warnings = [Problem(message, place) for message, place in settings.values.get("obsolete", ())]
     if not settings.servers:
         problems.append(
             settings.problem("the file has no server: add a section like <http>; `appd types` lists what there is")
@@ -238,7 +240,8 @@ def _server(
                     "backlog",
                 )
             )
-    if not every_address(settings):
+    # What listens nowhere has no such key; of those that have, a type may say that it goes without.
+    if not every_address(settings) and "address" in settings.values and getattr(server_type, "needs_address", True):
         problems.append(
             settings.problem(
                 f"server {name!r} has no address: add one like `address systemd:name=web` or `address 8080`"
@@ -346,8 +349,9 @@ def unserved(planned: PlannedServer, service: Any, idles: bool) -> list[Problem]
     from appd.service import ServerService
 
     name, settings = planned.name, planned.settings
-    if not isinstance(service, ServerService):
-        what = f"idle-exit is for servers that appd counts the connections of, and {type(service).__name__} is none"
+    if not isinstance(service, ServerService) or not service.rests:
+        which = service.type_name if isinstance(service, ServerService) else type(service).__name__
+        what = f"idle-exit is for servers that appd counts the connections of, and {which} is none"
         return [settings.problem(f"server {name!r}: {what}", "")] if idles else []
     return [
         settings.problem(

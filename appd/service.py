@@ -25,6 +25,8 @@ from appd.listeners import Listener
 if TYPE_CHECKING:
     from twisted.internet.protocol import DatagramProtocol
 
+    from appd.tls.verdict import Target
+
 __all__ = ["ServerGroup", "ServerService"]
 
 # How long services may take to stop when the drain has used up its time, in seconds.
@@ -52,9 +54,13 @@ class ServerService(Service):
         kinds: The kinds of socket it serves, of `stream` and `datagram`.
         connections: The open connections.
         counted: How many requests its engine has counted; None where it counts none, and a connection is one.
+        connects: What it opens connections to, for `appd check --connect`.
         outgoing: Whether it opens connections of its own; None where that is as its type says.
         listening: Fires when every address listens; fails with an `AppdError`.
+        rests: Whether the process may end when none of its connections is open, until somebody connects.
     """
+
+    rests = True
 
     def __init__(
         self,
@@ -81,6 +87,7 @@ class ServerService(Service):
         self.connections = Connections(lambda: self.changed(), limits, reactor, name, self._gate)
         self.counted: int | None = None
         self.outgoing: bool | None = None
+        self.connects: Sequence[Target] = ()
         self.listening: defer.Deferred[None] = defer.succeed(None)
         self._datagram = datagram
         self._limits = limits
@@ -152,7 +159,10 @@ class ServerService(Service):
 
     def _record(self) -> None:
         # The first three lines are zope.app.twisted's own record.
-        host, port = self.listeners[0].host_and_port if self.listeners else ("localhost", 0)
+        if not self.listeners:
+            _log.info("-- {appd_server} Server started.", appd_server=self.name, appd_type=self.type_name)
+            return
+        host, port = self.listeners[0].host_and_port
         _log.info(
             "-- {appd_server} Server started.\n\tHostname: {host}\n\tPort: {port}\n\tAddress: {where}",
             appd_server=self.name,

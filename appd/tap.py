@@ -75,7 +75,9 @@ def makeService(options: Options) -> MultiService:
         worker.configure_log(log, settings)
         # Without a log of appd's, servers log events, which go where twistd was told.
         keeps = _keeps_twistd_log(options)
-        built = assembly.build(settings, inheritance, options["binds"], reactor, None if keeps else log)
+        built = assembly.build(
+            settings, inheritance, options["binds"], reactor, None if keeps else log, {"notifier": notifier}
+        )
         worker.tell_warnings(log, built, supervised=False)
         service = _TwistdWorker(reactor, log, signals, keeps)
         service.lifecycle = assembly.compose(

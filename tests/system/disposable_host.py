@@ -43,16 +43,21 @@ class Answer(NamedTuple):
     body: str
 
 
-def unavailable() -> str | None:
-    """Why no host can be booted on this machine; None when one can."""
+def unavailable(root: Path = ROOT, bare: bool = False) -> str | None:
+    """Why no host can be booted on this machine; None when one can.
+
+    Args:
+        root: Its root file system.
+        bare: Whether it is one without appd.
+    """
     if os.geteuid() != 0:
         return "booting a disposable host needs root"
-    if not (ROOT / "lib/systemd/systemd").exists():
-        return f"there is no systemd in {ROOT}"
-    if not (_BIN / "appd").exists():
+    if not (root / "lib/systemd/systemd").exists():
+        return f"there is no systemd in {root}"
+    if not bare and not (_BIN / "appd").exists():
         return f"there is no appd in {_BIN}"
     missing = [one for one in ("nsenter", "unshare") if shutil.which(one) is None]
-    inside = ":".join(str(ROOT / one) for one in ("usr/bin", "usr/sbin", "bin"))
+    inside = ":".join(str(root / one) for one in ("usr/bin", "usr/sbin", "bin"))
     missing += [one for one in ("systemctl", "curl", "socat", "ss") if shutil.which(one, path=inside) is None]
     if missing:
         return f"not installed: {', '.join(missing)} (packaging/test-needs installs them)"
@@ -91,19 +96,23 @@ def wait_until(predicate: Callable[[], _T], timeout: float = 10.0, interval: flo
         time.sleep(interval)
 
 
-def boot(enable: Sequence[str] = (), target: str = "basic.target") -> Host:
+def boot(enable: Sequence[str] = (), target: str = "basic.target", root: Path = ROOT, bare: Path | None = None) -> Host:
     """Begins to boot a host with appd installed; whoever asks something of it waits until it is there.
 
     Args:
         enable: The units to enable before the boot.
         target: The target to boot.
+        root: The root file system.
+        bare: Nothing is installed in it; this folder is shown in it.
 
     Returns:
         The host. The caller closes it.
     """
-    keep = [option for folder in _folders() for option in ("--keep", str(folder))]
+    folders = _folders() if bare is None else [bare, _HERE]
+    keep = [option for folder in folders for option in ("--keep", str(folder))]
+    prepare = [] if bare is not None else ["--prepare", str(_HERE / "install.sh")]
     process = subprocess.Popen(
-        [str(_HERE / "host.sh"), "--prepare", str(_HERE / "install.sh"), *keep, str(ROOT)],
+        [str(_HERE / "host.sh"), *prepare, *keep, str(root)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -119,7 +128,7 @@ def boot(enable: Sequence[str] = (), target: str = "basic.target") -> Host:
         # Ctrl-C ends the test, which closes the host in its own way.
         start_new_session=True,
     )
-    return Host(process)
+    return Host(process, "/usr/bin/python3" if bare is not None else str(_BIN / "python"))
 
 
 def _folders() -> list[Path]:
@@ -133,10 +142,12 @@ class Host:
 
     Args:
         process: The `host.sh` that holds it.
+        python: The Python that runs clients in it.
     """
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(self, process: subprocess.Popen[str], python: str) -> None:
         self._process = process
+        self._python = python
         self._started: list[subprocess.Popen[str]] = []
 
     @cached_property
@@ -216,7 +227,7 @@ class Host:
 
     def client(self, name: str, *arguments: str) -> Sequence[str]:
         """The command of a Python program in `clients/`."""
-        return [str(_BIN / "python"), str(CLIENTS / name), *arguments]
+        return [self._python, str(CLIENTS / name), *arguments]
 
     def path(self, path: str) -> Path:
         """A file of the host as it is reached from outside."""

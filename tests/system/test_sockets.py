@@ -270,6 +270,7 @@ def test_new_socket_needs_the_three_steps(host: Host) -> None:
     assert host.exchange("TCP:127.0.0.1:7001", "more") == "more"
 
 
+@pytest.mark.outgoing
 def test_address_in_use_is_told(host: Host) -> None:
     """An address that appd binds itself and somebody has: 69, with the line of the file."""
     host.configure(f"{_ECHO}<echo taken>\n  address 127.0.0.1:7001\n</echo>\n")

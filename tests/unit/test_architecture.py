@@ -14,9 +14,9 @@ PACKAGE = Path(__file__).parents[2] / "appd"
 
 # From what everybody may import to what nobody may. A module imports from earlier layers only, or from its own package.
 LAYERS = [
-    {"errors", "signals", "vendored"},
+    {"errors", "messages", "signals", "vendored"},
     {"address"},
-    {"confinement", "control", "ending", "journal", "notify", "order", "rooted", "store", "units", "wear"},
+    {"confinement", "control", "ending", "journal", "notify", "order", "rooted", "store", "turn", "units", "wear"},
     {"activation", "binding"},
     {"supervisor"},
     {"http"},
@@ -184,7 +184,7 @@ def test_what_runs_before_the_first_worker_is_forked_is_little():
     }
     code = (
         "import sys\nimport appd.__main__, appd.cli, appd.supervisor.root, systemd.daemon\n"
-        "appd.cli._parser().parse_args(['run', 'x'])\n"
+        "appd.cli.parser().parse_args(['run', 'x'])\n"
         f"print(sorted(sys.modules.keys() & {needless!r}))\n"
     )
     done = subprocess.run(

@@ -11,12 +11,12 @@ from appd.address import Address
 from appd.errors import ConfigurationError
 from appd.http.site import Site, of_application
 from appd.interfaces import Host, IServerType, Section
-from appd.servers import ServerType
+from appd.servers import ServerType, SSLServerType
 from appd.servers.http.mounts import LIMITS, not_by_twisted, read_limits, read_site
 from appd.servers.http.service import HttpService
 from appd.service import ServerService
 
-__all__ = ["serve_application", "server_type"]
+__all__ = ["https_type", "serve_application", "server_type"]
 
 # What RFC 9110 gives http needs a privilege; this is the port that everybody takes instead.
 _PORT = 8080
@@ -100,3 +100,6 @@ def _over(name: str, application: Any) -> Any:
 
 
 server_type = _HttpServerType()
+
+# HTTPS of zope.app.twisted, for programs; a file has tls-address. The port is that of its own.
+https_type = SSLServerType(lambda application: _over("https", application), 8443, name="https")

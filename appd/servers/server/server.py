@@ -26,12 +26,15 @@ __all__ = ["server_type"]
 
 # zope.app.twisted's names that appd has no server type for yet, and why.
 _NOT_YET = {
-    "https": "write type HTTP, with tls-address and <tls>",
     "ftp": "appd has no FTP yet",
     "sftp": "appd has no SSH yet",
     "postmortemdebugginghttp": "appd has no debugger yet; use HTTP",
 }
 
+# What appd calls them.
+_CALLED = {"sftp": "ssh"}
+# These name a type themselves.
+_OURS = frozenset({"server", "sshserver", "sslserver"})
 
 # Of a factory that we know nothing of.
 _USUAL = StreamLimits()
@@ -64,14 +67,15 @@ class _NamedServerType:
             raise TypeError("<server> names its type in a section of the file; create the type itself instead")
         settings = section.settings
         wanted = settings.type.lower()
-        if wanted in _NOT_YET:
-            raise ConfigurationError(settings.problem(f"type {settings.type}: {_NOT_YET[wanted]}", "type"))
-        if wanted == "http":
+        if wanted == "https" and any(one.tls is None for one in section.listeners):
+            raise ConfigurationError(settings.problem("type HTTPS needs tls-address and <tls>, not address", "type"))
+        if wanted in ("http", "https"):
             _check_limits(name, settings, LIMITS)
             _check_tls(name, section, None)
             return _http_over_application(name, db, section)
         registry = Registry()
-        registration = registry.find(wanted) if wanted != "server" and ":" not in wanted else None
+        called = _CALLED.get(wanted, wanted)
+        registration = registry.find(called) if called not in _OURS and ":" not in called else None
         if registration is not None:
             inner = section_of(registration, registry, settings, settings.options)
             server_type = registration.load()
@@ -81,6 +85,8 @@ class _NamedServerType:
             if isinstance(made, ServerService):
                 made.outgoing = is_outgoing(server_type, made)
             return made
+        if wanted in _NOT_YET:
+            raise ConfigurationError(settings.problem(f"type {settings.type}: {_NOT_YET[wanted]}", "type"))
         if ":" not in settings.type:
             near = registry.nearest(settings.type, ("http",))
             hint = f"did you mean {' or '.join(near)}? " if near else ""
