@@ -21,8 +21,8 @@ from appd.http.upload import Upload
 
 if TYPE_CHECKING:
     from appd.http.crew import Worker
+    from appd.http.door import Door
     from appd.http.proxyprotocol import Proxied
-    from appd.http.server import Door
 
 __all__ = ["DRAIN_LINGER", "Client"]
 

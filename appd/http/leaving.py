@@ -16,10 +16,10 @@ from appd.http.target import host_name
 from appd.journal import DEBUG, WARNING
 
 if TYPE_CHECKING:
+    from appd.http.door import Door
     from appd.http.forwarded import Claims
     from appd.http.mounted import Mounted
     from appd.http.request import Request
-    from appd.http.server import Door
     from appd.journal.entry import Value
 
 __all__ = ["Leaver", "Phase"]

@@ -24,7 +24,7 @@ from appd.journal import DEBUG
 
 if TYPE_CHECKING:
     from appd.http.crew import Worker
-    from appd.http.server import Door
+    from appd.http.door import Door
 
 __all__ = ["PLAIN_ANSWER", "Security", "TlsClient"]
 

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet import defer
 
 from appd.connections import Connections
+from appd.http.door import Door
 from appd.http.entrylog import EntryLog
 from appd.http.lane import Lane
 from appd.http.report import Reports
-from appd.http.server import Door, Server
+from appd.http.server import Server
 from appd.http.site import Site
 from appd.interfaces import Section
 from appd.servers.http.web_log import EventLog
