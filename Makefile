@@ -150,6 +150,7 @@ dist/vendored/.downloaded: packaging/vendored.txt $(VENV)/.dependencies
 bench: $(VENV)/.installed .venv-bench/.installed
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m compileall -q appd
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python bench/adopt.py $(BENCH)
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python bench/echo.py $(BENCH)
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python bench/throughput.py $(BENCH)
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python bench/memory.py $(BENCH)
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python bench/restart.py $(BENCH)

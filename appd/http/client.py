@@ -57,14 +57,17 @@ class Client(Leaver):
         if self._out is not None:
             self._flush(worker)
             return
+        size = _HEAD if self._phase != Phase.BODY else _BODY
         try:
-            data = self.sock.recv(_HEAD if self._phase != Phase.BODY else _BODY)
+            data = self.sock.recv(size)
         except BlockingIOError:
             self._wait()
             return
         except OSError:
             self.gone()
             return
+        if len(data) == size:
+            self.server.lane.read_more(self.fd)
         if self._phase == Phase.LINGERING:
             self._linger(data)
             return

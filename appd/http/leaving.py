@@ -216,7 +216,7 @@ class Leaver(Sender):
         now = time.monotonic()
         self._lingers = now + _LINGER
         self.server.lane.deadlines.put(self, now + _LINGER_READ)
-        self.server.lane.arm(self)
+        self.server.lane.rearm(self)
 
     def _linger(self, data: bytes) -> None:
         now = time.monotonic()
@@ -224,7 +224,7 @@ class Leaver(Sender):
             self.close()
             return
         self.deadline = now + _LINGER_READ
-        self.server.lane.arm(self)
+        self.server.lane.rearm(self)
 
     def expired(self) -> None:
         """The deadline has passed. Called by whoever keeps the deadlines, not by who has the client."""
@@ -255,7 +255,7 @@ class Leaver(Sender):
         else:
             # Something has just come; it is read, and answered.
             self.server.lane.deadlines.put(self, time.monotonic() + 1.0)
-            self.server.lane.arm(self)
+            self.server.lane.rearm(self)
 
     def drain(self, ends: float) -> None:
         """Has an idle connection end at a time. A busy one ends with its response."""
@@ -271,9 +271,10 @@ class Leaver(Sender):
             except OSError:
                 data = b""
             if data:
+                self.server.lane.read_more(self.fd)
                 connection.receive(data)
             else:
-                # Its end, which may have come, is read again.
+                # Its end, which may have come, is read again when the connection is finished.
                 connection.closing = True
 
     def turn_away(self) -> None:

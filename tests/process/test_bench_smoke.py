@@ -25,6 +25,7 @@ BENCH = Path(__file__).parents[2] / "bench"
                 twisted.version.major < 23, reason="this Twisted knows no named sockets of systemd's"
             ),
         ),
+        (["echo.py"], "UDP 64 B: "),
         (["memory.py", "--alone"], "KB a connection"),
         pytest.param(
             ["throughput.py", "--alone"],

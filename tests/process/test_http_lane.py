@@ -503,3 +503,32 @@ def test_half_closed(site: Any) -> None:
     """A client that has closed its side is answered, after a call too."""
     served = site()
     assert ask(served.connect().getpeername(), GET.format("/busy?0.2").encode()).endswith(b"busy 0")
+
+
+@pytest.mark.parametrize("end", [False, True])
+def test_what_comes_while_a_call_runs(site: Any, end: bool) -> None:
+    """The poller tells once of what has come, whoever has the client then: it is answered, and its end is seen."""
+    here = site()
+    client = here.connect("/wait-0")
+    here.here("wait-0")
+    client.sendall(GET.format("/second").encode())
+    if end:
+        client.shutdown(socket.SHUT_WR)
+    # Another connection's turn shows that the poller has been there.
+    assert here.ask("/other").startswith(b"HTTP/1.1 200")
+    here.go("wait-0")
+    if not end:
+        wait_until(lambda: b"second 0" in client.recv(65536, socket.MSG_PEEK))
+        client.sendall(GET.format("/third").replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n").encode())
+    answers = read_all(client)
+    assert answers.count(b"HTTP/1.1 200") == (2 if end else 3)
+
+
+def test_more_than_one_read_takes(site: Any) -> None:
+    """What is left in the socket behind a read is not told of again: it is read all the same."""
+    here = site()
+    client = here.connect()
+    requests = 2000
+    client.sendall(GET.format("/x").encode() * requests)
+    client.shutdown(socket.SHUT_WR)
+    assert read_all(client).count(b"HTTP/1.1 200 OK") == requests
