@@ -1,4 +1,4 @@
-"""A listening socket of a server."""
+"""A listening socket of a server: where its connections come in."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from appd.http.environ import base_environ
 
 if TYPE_CHECKING:
     from appd.http.server import Server
+    from appd.http.tlsclient import Security
 
 __all__ = ["Door", "plain_host"]
 
@@ -25,6 +26,7 @@ class Door:
         server: The server.
         sock: The socket, listening and non-blocking.
         many_processes: Whether other processes serve the same.
+        security: What makes it speak TLS; None when it is plain.
 
     Attributes:
         environ: What every WSGI call over it has.
@@ -34,16 +36,20 @@ class Door:
     Resource handling: owns the socket until `close`; nothing is done to what it listens on.
     """
 
-    def __init__(self, server: Server, sock: socket.socket, *, many_processes: bool) -> None:
+    def __init__(
+        self, server: Server, sock: socket.socket, *, many_processes: bool, security: Security | None = None
+    ) -> None:
         self.server = server
         self.sock = sock
         self.fd = sock.fileno()
         self.deadline = 0.0
         self.tick = 0
         self.open = False
+        self.security = security
+        self.make = _client_class(security)
         self._accepting = Lock()
         self.is_local = sock.family == socket.AF_UNIX
-        name, port = ("localhost", "80") if self.is_local else _name_of(sock)
+        name, port = ("localhost", "443" if security else "80") if self.is_local else _name_of(sock)
         self.address = _address_of(sock)
         self.environ = base_environ(name, port, many_processes=many_processes)
 
@@ -74,12 +80,12 @@ class Door:
         """
         sock.setblocking(False)
         if self.is_local:
-            client = Client(self, sock, "", 0)
+            client = self.make(self, sock, "", 0)
         else:
             host = plain_host(address[0])
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             # Many connections are of few peers, and each would keep a text of its own.
-            client = Client(self, sock, sys.intern(host), address[1])
+            client = self.make(self, sock, sys.intern(host), address[1])
         self.server.welcome(client)
 
     def expired(self) -> None:
@@ -130,6 +136,15 @@ def _address_of(sock: socket.socket) -> tuple[str, int | None] | None:
 def plain_host(host: str) -> str:
     """An address; an IPv4 one in IPv6's clothes as what it is."""
     return host[len(_MAPPED) :] if host.startswith(_MAPPED) and "." in host else host
+
+
+def _client_class(security: Security | None) -> type[Client]:
+    """What a connection is; Python's ssl is imported only for those that need it."""
+    if security is None:
+        return Client
+    from appd.http.tlsclient import TlsClient
+
+    return TlsClient
 
 
 def _name_of(sock: socket.socket) -> tuple[str, str]:

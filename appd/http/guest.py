@@ -206,6 +206,7 @@ class Guest:
     def describe_peer(self, environ: dict[str, Any]) -> None:
         """Adds the address, or who is at the other end of a UNIX socket."""
         describe(self, environ, self.line.sock)
+        environ.update(self.line.variables)
 
     @property
     def far(self) -> tuple[str, int]:

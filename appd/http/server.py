@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from appd.http.lane import Lane
     from appd.http.request import Request
     from appd.http.site import Site
+    from appd.http.tlsclient import Security
 
 __all__ = ["Server"]
 
@@ -98,32 +99,34 @@ class Server:
 
     # Sockets.
 
-    def listen(self, sock: socket.socket, *, many_processes: bool = False) -> Door:
+    def listen(self, sock: socket.socket, *, many_processes: bool = False, security: Security | None = None) -> Door:
         """Begins to accept connections on a socket.
 
         Args:
             sock: The socket, listening and non-blocking; it belongs to the server from now on.
             many_processes: Whether other processes serve the same.
+            security: What makes it speak TLS; None when it is plain.
         """
-        door = Door(self, sock, many_processes=many_processes)
+        door = Door(self, sock, many_processes=many_processes, security=security)
         self.doors.append(door)
         door.resume()
         return door
 
-    def adopt(self, sock: socket.socket, *, many_processes: bool = False) -> None:
+    def adopt(self, sock: socket.socket, *, many_processes: bool = False, security: Security | None = None) -> None:
         """Serves one connection that somebody else has accepted.
 
         Args:
             sock: The socket, connected and non-blocking; it belongs to the server from now on.
             many_processes: Whether other processes serve the same.
+            security: What makes it speak TLS; None when it is plain.
         """
-        door = Door(self, sock, many_processes=many_processes)
+        door = Door(self, sock, many_processes=many_processes, security=security)
         try:
             peer = sock.getpeername()
         except OSError:  # gone already; reading will tell
             peer = ""
         local = sock.family == socket.AF_UNIX or not peer
-        self.welcome(Client(door, sock, "" if local else peer[0], 0 if local else peer[1]))
+        self.welcome(door.make(door, sock, "" if local else peer[0], 0 if local else peer[1]))
 
     def cannot_accept(self, door: Door, error: OSError) -> None:
         """The system gives no connection. Nothing is accepted for a moment, lest we spin."""
@@ -145,7 +148,7 @@ class Server:
             self._tell("untrusted", f"{client.host or 'a UNIX peer'} is not trusted to say who it speaks for")
             client.close()
             return
-        wait = limits.header_timeout if self.proxy_protocol else limits.idle_timeout
+        wait = client.patience
         client.settle(min(wait, DRAIN_LINGER) if self.draining else wait)
         if limits.connections and len(self.clients) >= limits.connections:
             self._tell("full", f"{limits.connections} connections are open (connections); more wait")

@@ -28,18 +28,21 @@ class Caller(asyncio.Protocol):
         port: Its port.
         secure: Whether the client speaks TLS, with us or with a proxy in front.
         is_beyond: Whether the client is one of a proxy's UNIX socket.
+        forbidden: Whether its certificate lets it in nowhere.
+        variables: What a WSGI application is told of TLS.
         claims: What trusted proxies say of the request.
         tls: What ASGI's TLS extension says; None for plain connections.
     """
 
-    __slots__ = ("claims", "door", "host", "is_beyond", "port", "secure", "server", "tls")
+    __slots__ = ("claims", "door", "forbidden", "host", "is_beyond", "port", "secure", "server", "tls", "variables")
 
     def __init__(self, door: Any, host: str, port: int) -> None:
         self.door = door
         self.server = door.server
         self.host = host
         self.port = port
-        self.secure = self.is_beyond = False
+        self.secure = self.is_beyond = self.forbidden = False
+        self.variables: dict[str, str] = {}
         self.claims: Claims | None = None
         self.tls: dict[str, Any] | None = None
 

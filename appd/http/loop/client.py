@@ -14,16 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 from appd.http.client import DRAIN_LINGER
 from appd.http.connection import CLOSED, END, NEED_DATA, PAUSED
-from appd.http.errors import Incomplete, Refused
+from appd.http.errors import Refused
 from appd.http.leaving import Phase
 from appd.http.loop.leaver import LoopLeaver
+from appd.http.loop.scope import tls_extension
 from appd.http.loop.visit import Visit
 from appd.http.proxyprotocol import read_proxy_header
 from appd.http.request import Request
-from appd.http.response import Fields, Prepared
 
 if TYPE_CHECKING:
     from appd.http.handover import Handed
+    from appd.http.limits import Limits
     from appd.http.loop.driver import Driver
     from appd.http.mounted import Mounted
 
@@ -67,10 +68,37 @@ class LoopClient(LoopLeaver):
         super().connection_made(transport)
         handed, self._handed = self._handed, None
         if handed is None:
+            self._introduce_tls()
             self.server.welcome(self)
             return
         self.begin_request(handed.request)
         self.advance()
+
+    def _introduce_tls(self) -> None:
+        """Notes what is known of a client after its handshake."""
+        found = self.transport.get_extra_info("ssl_object")
+        if found is None:
+            return
+        self.secure = True
+        self.tls = tls_extension(found)
+        if not hasattr(found, "asked_name"):
+            found.asked_name = ""
+        security = self.door.security
+        self.variables = security.variables(found)
+        if not security.admits(found):
+            # Python has no call to let the handshake fail for it.
+            self.forbidden = True
+
+    @property
+    def patience(self) -> float:
+        """How long the first step may take, in seconds."""
+        limits: Limits = self.server.limits
+        return limits.header_timeout if self.phase == Phase.PREFACE else limits.idle_timeout
+
+    @property
+    def handed(self) -> bool:
+        """Whether it is another driver's still."""
+        return self._handed is not None
 
     def data_received(self, data: bytes) -> None:
         """Bytes have come."""
@@ -181,6 +209,9 @@ class LoopClient(LoopLeaver):
         self.status = self.sent = 0
         server = self.server
         self.request = request
+        if self.forbidden:
+            self.refuse(Refused(403, "its certificate has none of the names (client-names)"))
+            return
         try:
             found = server.find_for(self, request)
         except Refused as refused:
@@ -298,53 +329,6 @@ class LoopClient(LoopLeaver):
             self.cut()
         else:
             self.refuse(refused)
-
-    # What goes out; called by the exchange. Its client may have left: then nothing happens.
-
-    def _claim(self) -> None:
-        """Before the first byte of a response: decides whether it is the last on the connection."""
-        if self.server.draining and not self.connection.buffered:
-            self.connection.closing = True
-
-    def begin(self, status: int, prepared: Prepared, length: int | None) -> None:
-        """Begins a response."""
-        self._claim()
-        self.transport.write(self.connection.head(status, prepared, length))
-        self.status = status
-
-    def data(self, data: bytes) -> None:
-        """A part of its body."""
-        self.sent += len(data)
-        out = self.connection.body(data)
-        if out:
-            self.transport.write(out)
-
-    def end(self, trailers: Fields = ()) -> None:
-        """Its end."""
-        try:
-            out = self.connection.end(trailers)
-        except Incomplete:
-            self.cut()
-            raise
-        if out:
-            self.transport.write(out)
-
-    def whole(self, status: int, prepared: Prepared, body: bytes) -> None:
-        """A response in one go."""
-        if self.server.draining:
-            self._claim()
-        self.status, self.sent = status, len(body)
-        if prepared.length is not None and prepared.length > len(body):
-            self.transport.write(self.connection.head(status, prepared) + self.connection.body(body))
-            self.end()
-            return
-        self.transport.write(self.connection.whole(status, prepared, body))
-
-    def hint(self, fields: Fields) -> None:
-        """103, before a response: RFC 8297."""
-        out = self.connection.early(fields)
-        if out:
-            self.transport.write(out)
 
     def http_version(self, request: Request) -> str:
         """For the scope."""

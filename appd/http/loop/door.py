@@ -14,9 +14,6 @@ from appd.http.door import Door, plain_host
 from appd.http.loop.client import LoopClient
 
 if TYPE_CHECKING:
-    import ssl
-    from collections.abc import Callable
-
     from appd.http.loop.driver import Driver
     from appd.http.server import Server
 
@@ -34,7 +31,7 @@ class LoopDoor(Door):
         sock: The socket, listening and non-blocking.
         driver: What has the connections.
         many_processes: Whether other processes serve the same.
-        tls: What gives the context of a TLS connection at the moment; None for plain ones.
+        security: What makes it speak TLS; None when it is plain.
 
     Resource handling: as `Door`.
     """
@@ -46,11 +43,10 @@ class LoopDoor(Door):
         driver: Driver,
         *,
         many_processes: bool,
-        tls: Callable[[], ssl.SSLContext] | None = None,
+        security: Any = None,
     ) -> None:
-        super().__init__(server, sock, many_processes=many_processes)
+        super().__init__(server, sock, many_processes=many_processes, security=security)
         self.driver = driver
-        self.tls = tls
         self._reading = False
 
     def pause(self) -> None:

@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Driver"]
 
-# How long a TLS client may take to begin, in seconds; the time of a head is what it is given besides.
-_HANDSHAKE = 10.0
-
 
 class Driver:
     """The loop and what happens on it.
@@ -101,23 +98,25 @@ class Driver:
         self.mounts.append(made)
         return made
 
-    def listen(self, server: Server, sock: socket.socket, *, many_processes: bool = False, tls: Any = None) -> LoopDoor:
+    def listen(
+        self, server: Server, sock: socket.socket, *, many_processes: bool = False, security: Any = None
+    ) -> LoopDoor:
         """Begins to accept connections on a socket.
 
         Args:
             server: Whose they are.
             sock: The socket, listening and non-blocking; it belongs to the driver from now on.
             many_processes: Whether other processes serve the same.
-            tls: What gives the context of a TLS connection at the moment; None for plain ones.
+            security: What makes it speak TLS, `appd.tls.stdlib.OnSockets`; None when it is plain.
         """
-        door = LoopDoor(server, sock, self, many_processes=many_processes, tls=tls)
+        door = LoopDoor(server, sock, self, many_processes=many_processes, security=security)
         server.doors.append(door)
         door.resume()
         return door
 
-    def adopt(self, server: Server, sock: socket.socket, *, many_processes: bool = False, tls: Any = None) -> None:
+    def adopt(self, server: Server, sock: socket.socket, *, many_processes: bool = False, security: Any = None) -> None:
         """Serves one connection that somebody else has accepted."""
-        door = LoopDoor(server, sock, self, many_processes=many_processes, tls=tls)
+        door = LoopDoor(server, sock, self, many_processes=many_processes, security=security)
         try:
             peer = sock.getpeername()
         except OSError:  # gone already; reading will tell
@@ -141,9 +140,9 @@ class Driver:
         task.add_done_callback(self._beginning.discard)
 
     async def _connect(self, client: LoopClient, sock: socket.socket) -> None:
-        tls = getattr(client.door, "tls", None)
-        context = tls() if tls is not None else None
-        wait = _HANDSHAKE if context is not None else None
+        security = client.door.security if not client.handed else None
+        context = security.contexts().default if security is not None else None
+        wait = client.server.limits.handshake_timeout if context is not None else None
         try:
             await self.loop.connect_accepted_socket(lambda: client, sock, ssl=context, ssl_handshake_timeout=wait)
         except (OSError, asyncio.CancelledError):

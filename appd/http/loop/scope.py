@@ -9,10 +9,21 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 if TYPE_CHECKING:
+    import ssl
+
     from appd.http.request import Request
 
-__all__ = ["make_scope"]
+__all__ = ["make_scope", "tls_extension"]
 
+_VERSIONS = {"TLSv1.2": 0x0303, "TLSv1.3": 0x0304}
+_SHORT = {
+    "commonName": "CN",
+    "countryName": "C",
+    "localityName": "L",
+    "organizationName": "O",
+    "organizationalUnitName": "OU",
+    "stateOrProvinceName": "ST",
+}
 _ASGI = {"version": "3.0", "spec_version": "2.4"}
 _HTTP: dict[str, Any] = {"http.response.pathsend": {}, "http.response.early_hint": {}}
 _TRAILERS = {**_HTTP, "http.response.trailers": {}}
@@ -62,3 +73,31 @@ def make_scope(line: Any, request: Request, mount: Any, *, websocket: bool = Fal
     if state is not None:
         scope["state"] = state.copy()
     return scope
+
+
+def tls_extension(connection: ssl.SSLObject) -> dict[str, Any]:
+    """What is known of a TLS connection: https://asgi.readthedocs.io/en/latest/specs/tls.html.
+
+    Args:
+        connection: The connection, after its handshake.
+    """
+    der = connection.getpeercert(binary_form=True)
+    chain: list[str] = []
+    name = None
+    if der:
+        # Late: only connections of TLS need it.
+        from ssl import DER_cert_to_PEM_cert
+
+        chain = [DER_cert_to_PEM_cert(der)]
+        named: dict[str, Any] = connection.getpeercert() or {}
+        parts = [f"{_SHORT.get(str(key), str(key))}={value}" for one in named.get("subject", ()) for key, value in one]
+        # RFC 4514, 2.1: the last comes first.
+        name = ",".join(reversed(parts))
+    return {
+        "server_cert": None,
+        "client_cert_chain": chain,
+        "client_cert_name": name,
+        "client_cert_error": None,
+        "tls_version": _VERSIONS.get(connection.version() or ""),
+        "cipher_suite": None,
+    }

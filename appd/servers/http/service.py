@@ -20,9 +20,10 @@ from appd.servers.http.web_log import EventLog
 from appd.service import ServerService
 
 if TYPE_CHECKING:
-    import socket
-
+    from appd.http.loop.driver import Driver
+    from appd.http.tlsclient import Security
     from appd.interfaces import Host
+    from appd.listeners import Listener
     from appd.servers.http.loop import Loop
 
 __all__ = ["HttpService"]
@@ -33,7 +34,7 @@ _TELL = 1.0
 
 
 class HttpService(ServerService):
-    """An HTTP server. Sockets are the lane's; twisted.web serves what only Twisted can bind, and TLS.
+    """An HTTP server. Sockets are the lane's; twisted.web serves what only Twisted can bind.
 
     Args:
         name: What it is called.
@@ -103,24 +104,28 @@ class HttpService(ServerService):
             super().startService()
 
     def _listen(self, listener: Any) -> Any:
-        if not hasattr(listener, "duplicate") or listener.tls is not None:
+        if not hasattr(listener, "duplicate"):
             if isinstance(self.factory, _Unused):
                 self.factory = self._make_factory()
                 self.factory.count_request = self.count_request
             return super()._listen(listener)
+        if self._loop is not None and (self._accepts_on_loop or listener.tls is not None):
+            return self._listen_on_loop(self._loop.driver, listener)
+        security = _security(listener)
         sock = listener.duplicate()
         if listener.kind == "connection":
-            if self._loop is not None and self._accepts_on_loop:
-                self._loop.driver.adopt(self.engine, sock, many_processes=self._many)
-            else:
-                self.engine.adopt(sock, many_processes=self._many)
+            self.engine.adopt(sock, many_processes=self._many, security=security)
             return None
-        return _DoorPort(self._open(sock))
+        return _DoorPort(self.engine.listen(sock, many_processes=self._many, security=security))
 
-    def _open(self, sock: socket.socket) -> Door:
-        if self._loop is not None and self._accepts_on_loop:
-            return self._loop.driver.listen(self.engine, sock, many_processes=self._many)
-        return self.engine.listen(sock, many_processes=self._many)
+    def _listen_on_loop(self, driver: Driver, listener: Any) -> Any:
+        """Has the loop accept. Connections over TLS cannot be handed over, so that they begin there."""
+        security = listener.tls.on_sockets() if listener.tls is not None else None
+        sock = listener.duplicate()
+        if listener.kind == "connection":
+            driver.adopt(self.engine, sock, many_processes=self._many, security=security)
+            return None
+        return _DoorPort(driver.listen(self.engine, sock, many_processes=self._many, security=security))
 
     def drain(self) -> defer.Deferred[None]:
         """Finishes what is in flight; see `ServerService.drain`."""
@@ -157,6 +162,15 @@ class HttpService(ServerService):
         self._told = False
         if len(self.connections) != before:
             self.changed()
+
+
+def _security(listener: Listener) -> Security | None:
+    """What makes a listener speak TLS; None when it is plain."""
+    if listener.tls is None:
+        return None
+    from appd.http.tlssocket import TlsSocket
+
+    return listener.tls.on_sockets(TlsSocket)
 
 
 class _Unused:
