@@ -86,6 +86,7 @@ _NAMES = (
     "http",
     "process",
     "server",
+    "syslog",
     "timer",
 )
 _BUILT_IN = {name: Registration(name, f"appd.servers.{name}.{name}:server_type", "appd") for name in _NAMES} | {
