@@ -103,8 +103,8 @@ def test_over_tls(start, tmp_path):
     context = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
     plain = socket.create_connection(sock.getsockname(), timeout=10)
     with context.wrap_socket(plain, server_hostname="localhost") as client:
-        client.sendall(b"14 <13>1 - - a - ")
-        client.sendall(b"-")
+        client.sendall(b"19 <13>1 - - b - - - ")
+        client.sendall(b"x")
         client.sendall(b"14 <13>a: secret!")
         assert entry(running, "secret!")["SYSLOG_IDENTIFIER"] == "a"
 

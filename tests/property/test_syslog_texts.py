@@ -13,28 +13,26 @@ from appd.servers.syslog.framing import Frames, FramingError
 from appd.servers.syslog.message import parse
 from appd.servers.syslog.syslog import fields_of
 
+SPECIAL = [
+    b"<13>",
+    b"<191>",
+    b"1 ",
+    b"- ",
+    b"-",
+    b"[",
+    b"]",
+    b'[a b="',
+    b'"',
+    b"\\",
+    b"host ",
+    b"tag[1]: ",
+    b"\n",
+    b"\0",
+]
 PIECES = st.lists(
     st.one_of(
         st.binary(max_size=20),
-        st.sampled_from(
-            [
-                b"<13>",
-                b"<191>",
-                b"1 ",
-                b"- ",
-                b"-",
-                b"[",
-                b"]",
-                b'[a b="',
-                b'"',
-                b"\\",
-                b"host ",
-                b"tag[1]: ",
-                b"\n",
-                b"\0",
-            ]
-            + [b"Oct 11 22:14:15 ", b"2003-10-11T22:14:15.003Z "]
-        ),
+        st.sampled_from([*SPECIAL, b"Oct 11 22:14:15 ", b"2003-10-11T22:14:15.003Z "]),
     ),
     max_size=12,
 ).map(b"".join)

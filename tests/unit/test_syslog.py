@@ -116,5 +116,5 @@ def test_sizes():
     """RFC 5424, 6.1."""
     assert message_size("480") == 480 and message_size("16MB") == 16 * 1024**2
     for text in ("479", "17MB", "x"):
-        with pytest.raises(ValueError, match="size|480"):
+        with pytest.raises(ValueError, match=r"size|480"):
             message_size(text)

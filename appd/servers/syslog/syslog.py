@@ -1,9 +1,9 @@
 """Syslog: what comes over any kind of socket becomes an entry of the journal, its parts fields.
 
-The names of the fields are those that journald gives to what it reads from /dev/log (systemd.journal-fields(7)), and beside
-them SYSLOG_HOSTNAME, SYSLOG_MSGID, SYSLOG_STRUCTURED_DATA as written and a field for each parameter of it. Nobody vouches
-for what a message says of itself: _HOSTNAME and _PID, which journald knows, stay those of this process; the peer is
-APPD_PEER.
+The names of the fields are those that journald gives to what it reads from /dev/log (systemd.journal-fields(7)), and
+beside them SYSLOG_HOSTNAME, SYSLOG_MSGID, SYSLOG_STRUCTURED_DATA as written and a field for each parameter of it.
+Nobody vouches for what a message says of itself: _HOSTNAME and _PID, which journald knows, stay those of this process;
+the peer is APPD_PEER.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def fields_of(message: Message, server: str, peer: str) -> dict[str, Value]:
         server: The name of the server.
         peer: The address that it came from; "" is not said.
     """
-    said = {
+    said: dict[str, Value] = {
         "SYSLOG_TIMESTAMP": message.timestamp,
         "SYSLOG_HOSTNAME": message.host,
         "SYSLOG_PID": message.process,
@@ -183,6 +183,7 @@ class _SyslogServerType:
     kinds = frozenset({"stream", "datagram"})
     limits = _USUAL.keys
     outgoing = False
+    starts_tls = False
 
     def create(
         self,
