@@ -12,7 +12,7 @@ SOURCES := $(shell find appd twisted -type f -not -name '*.pyc' -not -name dropi
 PACKAGED := $(SOURCES) $(shell find packaging units etc docs -type f) pyproject.toml README.md CHANGELOG.md LICENSE
 DIST ?= trixie
 
-.PHONY: help run test test-all test-oldest test-trixie test-packages lint quick install deb bench fuzz clean
+.PHONY: help run test test-all test-oldest test-trixie test-packages lint quick install deb rpm bench fuzz clean
 
 help:
 	@echo 'make run       serve $(FILE) on $(BIND)'
@@ -21,6 +21,7 @@ help:
 	@echo 'make quick     the tests without a booted systemd'
 	@echo 'make install   $(VENV) with appd and all its extras'
 	@echo 'make deb       dist/appd_VERSION_all.deb for Debian 13, made in a root file system of it (root, on any Debian)'
+	@echo 'make rpm       dist/appd-VERSION-1.noarch.rpm for Fedora and EL, made there, too'
 	@echo 'make bench     the measurements of bench/, beside other servers'
 	@echo 'make soak      ten minutes of mixed clients and reloads: does anything leak?'
 	@echo 'make fuzz      the core of HTTP fuzzed for $(FUZZ_SECONDS) seconds'
@@ -85,7 +86,7 @@ endif
 test-packages: $(VENV)/.installed
 ifeq ($(shell id -u),0)
 	@packaging/test-needs
-	@$(MAKE) --no-print-directory deb dist/next/.deb
+	@$(MAKE) --no-print-directory deb rpm dist/next/.deb dist/next/.rpm
 	APPD_TEST_REQUESTS=50000 $(BIN)/pytest -q -m package
 else
 	@echo 'test-packages is left out: making and booting a Debian 13 needs root'; test -z "$$APPD_REQUIRE_SYSTEM_TESTS"
@@ -113,13 +114,23 @@ endif
 deb: dist/.deb-$(DIST)
 
 dist/.deb-%: $(PACKAGED) dist/vendored/.downloaded
+	@rm -f dist/*.deb
 	packaging/deb dist '' $*
 	@touch $@
 
+rpm: dist/.rpm
+
+dist/.rpm: $(PACKAGED) dist/vendored/.downloaded
+	@rm -f dist/*.rpm
+	packaging/rpm/build dist
+	@touch $@
+
 # The same with a higher version, to upgrade to.
-dist/next/.deb: dist/.deb-trixie
-	@rm -rf dist/next; mkdir -p dist/next; ln -s ../vendored dist/next/vendored
-	packaging/deb dist/next "$$($(BIN)/appd version | cut -d' ' -f2)+next"
+dist/next/.deb: BUILD := packaging/deb
+dist/next/.rpm: BUILD := packaging/rpm/build
+dist/next/.deb dist/next/.rpm: $(PACKAGED) dist/vendored/.downloaded
+	@mkdir -p dist/next; ln -sfn ../vendored dist/next/vendored; rm -f dist/next/*$(suffix $@)
+	$(BUILD) dist/next "$$(sed -nE 's/^__version__ = "(.*)"$$/\1/p' appd/__init__.py)+next"
 	@touch $@
 
 # What distributions do not have, by name and hash.
