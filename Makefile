@@ -151,10 +151,12 @@ dist/vendored/.downloaded: packaging/vendored.txt $(VENV)/.dependencies
 
 # One after the other, on a machine that does nothing else. BENCH=--quick only sees that they run.
 bench: $(VENV)/.installed .venv-bench/.installed
+	@command -v wrk >/dev/null || { test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -y -qq --no-install-recommends wrk >/dev/null; } || \
+	    echo 'please install first: apt-get install wrk'
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m compileall -q appd
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python bench/adopt.py $(BENCH)
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python bench/echo.py $(BENCH)
-	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python bench/throughput.py $(BENCH)
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python bench/http_rates.py $(BENCH)
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python bench/memory.py $(BENCH)
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python bench/restart.py $(BENCH)
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python bench/tls.py --peers .venv-bench
