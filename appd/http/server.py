@@ -346,7 +346,7 @@ class Server:
             found = self._find_for(client, request)
         except Refused:
             return False
-        return found is not None and found.mounted.wants_body
+        return found is not None and found.mounted.takes_body(request)
 
     def _find_for(self, client: Client, request: Request) -> Found | None:
         key = (request.host, request.path)
