@@ -21,7 +21,8 @@ from appd.http.upload import Upload
 
 if TYPE_CHECKING:
     from appd.http.crew import Worker
-    from appd.http.server import Door
+    from appd.http.door import Door
+    from appd.http.proxyprotocol import Proxied
 
 __all__ = ["DRAIN_LINGER", "Client"]
 
@@ -49,6 +50,12 @@ class Client(Leaver):
         self._preface = b""
         if door.server.proxy_protocol:
             self._phase = Phase.PREFACE
+
+    @property
+    def patience(self) -> float:
+        """How long the first step may take, in seconds."""
+        limits = self.server.limits
+        return limits.header_timeout if self._phase == Phase.PREFACE else limits.idle_timeout
 
     # What comes in.
 
@@ -95,20 +102,28 @@ class Client(Leaver):
                 self.close()
             return False
         rest, self._preface = self._preface[proxied.used :], b""
-        if proxied.source is not None:
-            self.host, self.port = proxied.source
-            # Who comes by the proxy's UNIX socket is not by ours.
-            self.is_beyond = not self.host
-        if not self.server.count(self):
+        if not self._introduce(proxied):
             self.refuse(Refused(503, "too many connections"))
             return False
-        self.secure = bool(proxied.tls)
         self._phase = Phase.IDLE
         if rest:
             self.connection.receive(rest)
             return True
         self._wait()
         return False
+
+    def _introduce(self, proxied: Proxied) -> bool:
+        """Takes the client for whom the proxy says it is.
+
+        Returns:
+            Whether it is not one too many of its peer's.
+        """
+        if proxied.source is not None:
+            self.host, self.port = proxied.source
+            # Who comes by the proxy's UNIX socket is not by ours.
+            self.is_beyond = not self.host
+        self.secure = bool(proxied.tls)
+        return self.server.count(self)
 
     def advance(self, worker: Worker) -> None:
         """Goes on with what was received."""

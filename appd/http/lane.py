@@ -27,9 +27,9 @@ from appd.journal import ERROR
 
 if TYPE_CHECKING:
     from appd.http.client import Client
+    from appd.http.door import Door
     from appd.http.gateway import Call
     from appd.http.sending import Sender
-    from appd.http.server import Door
 
 __all__ = ["Lane"]
 

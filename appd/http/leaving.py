@@ -16,10 +16,10 @@ from appd.http.target import host_name
 from appd.journal import DEBUG, WARNING
 
 if TYPE_CHECKING:
+    from appd.http.door import Door
     from appd.http.forwarded import Claims
     from appd.http.mounted import Mounted
     from appd.http.request import Request
-    from appd.http.server import Door
     from appd.journal.entry import Value
 
 __all__ = ["Leaver", "Phase"]
@@ -37,7 +37,7 @@ _READ = 16384
 class Phase:
     """What a connection is at."""
 
-    IDLE, HEAD, BODY, ANSWERING, LINGERING, CLOSED, PREFACE = range(7)
+    IDLE, HEAD, BODY, ANSWERING, LINGERING, CLOSED, PREFACE, HANDSHAKE = range(8)
 
 
 class Leaver(Sender):
@@ -54,7 +54,7 @@ class Leaver(Sender):
         claims: What trusted proxies say of the request.
         counted: The address that the connection is counted for; "" for none.
         is_beyond: Whether the client is one of a proxy's UNIX socket.
-        secure: Whether the client speaks TLS, as a proxy in front says.
+        secure: Whether the client speaks TLS, with us or as a proxy in front says.
 
     Resource handling: owns the socket until `close`.
     """
@@ -246,7 +246,7 @@ class Leaver(Sender):
                 self.gone()
         elif self._phase == Phase.IDLE:
             self._end_idle()
-        elif self._phase in (Phase.LINGERING, Phase.PREFACE):
+        elif self._phase in (Phase.LINGERING, Phase.PREFACE, Phase.HANDSHAKE):
             self.close()
         else:
             self.refuse(Refused(408, "too slow"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import sys
 import time
 from collections.abc import Callable
 from threading import Lock
@@ -14,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from appd.http.accesslog import AccessLog
 from appd.http.client import DRAIN_LINGER, Client
 from appd.http.date import Origin
+from appd.http.door import Door
 from appd.http.entrylog import EntryLog, tell_failure
-from appd.http.environ import base_environ
 from appd.http.errors import Incomplete, Refused
 from appd.http.forwarded import Trusted, read_claims
 from appd.http.leaving import Leaver
@@ -32,99 +31,14 @@ if TYPE_CHECKING:
     from appd.http.lane import Lane
     from appd.http.request import Request
     from appd.http.site import Site
+    from appd.http.tlsclient import Security
 
-__all__ = ["Door", "Server"]
+__all__ = ["Server"]
 
 # The same trouble is told again after so many seconds.
 _TELL_AGAIN = 60.0
-_MAPPED = "::ffff:"
 # Paths whose mount is remembered, and how long they may be.
 _MOST_FOUND, _LONGEST_FOUND = 1024, 256
-
-
-class Door:
-    """A listening socket of a server.
-
-    Args:
-        server: The server.
-        sock: The socket, listening and non-blocking.
-        many_processes: Whether other processes serve the same.
-
-    Attributes:
-        environ: What every WSGI call over it has.
-        is_local: Whether it is a UNIX socket.
-
-    Resource handling: owns the socket until `close`; nothing is done to what it listens on.
-    """
-
-    def __init__(self, server: Server, sock: socket.socket, *, many_processes: bool) -> None:
-        self.server = server
-        self.sock = sock
-        self.fd = sock.fileno()
-        self.deadline = 0.0
-        self.tick = 0
-        self.open = False
-        self._accepting = Lock()
-        self.is_local = sock.family == socket.AF_UNIX
-        name, port = ("localhost", "80") if self.is_local else _name_of(sock)
-        self.environ = base_environ(name, port, many_processes=many_processes)
-
-    def accept(self) -> None:
-        """Accepts one connection, if there is one."""
-        # Whoever pauses the door may count on it: what is not among the clients by then waits in the queue.
-        with self._accepting:
-            if self.open:
-                self._accept()
-
-    def _accept(self) -> None:
-        server = self.server
-        try:
-            sock, address = self.sock.accept()
-        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-            return
-        except OSError as error:
-            server.cannot_accept(self, error)
-            return
-        sock.setblocking(False)
-        if self.is_local:
-            client = Client(self, sock, "", 0)
-        else:
-            host = address[0]
-            if host.startswith(_MAPPED) and "." in host:
-                host = host[len(_MAPPED) :]
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            # Many connections are of few peers, and each would keep a text of its own.
-            client = Client(self, sock, sys.intern(host), address[1])
-        server.welcome(client)
-
-    def expired(self) -> None:
-        """The pause is over."""
-        if self.open:
-            self.server.lane.open(self)
-
-    def resume(self) -> None:
-        """Accepts connections."""
-        self.open = True
-        self.server.lane.open(self)
-
-    def pause(self) -> None:
-        """Accepts no further connection. The socket stays open: who connects now waits in its queue."""
-        with self._accepting:
-            self.open = False
-        self.server.lane.deadlines.drop(self)
-        self.server.lane.shut(self)
-
-    def close(self) -> None:
-        """Closes the descriptor."""
-        self.pause()
-        if self in self.server.doors:
-            self.server.doors.remove(self)
-        self.sock.close()
-
-
-def _name_of(sock: socket.socket) -> tuple[str, str]:
-    host, port, *_rest = sock.getsockname()
-    return host, str(port)
 
 
 class Server:
@@ -180,32 +94,34 @@ class Server:
 
     # Sockets.
 
-    def listen(self, sock: socket.socket, *, many_processes: bool = False) -> Door:
+    def listen(self, sock: socket.socket, *, many_processes: bool = False, security: Security | None = None) -> Door:
         """Begins to accept connections on a socket.
 
         Args:
             sock: The socket, listening and non-blocking; it belongs to the server from now on.
             many_processes: Whether other processes serve the same.
+            security: What makes it speak TLS; None when it is plain.
         """
-        door = Door(self, sock, many_processes=many_processes)
+        door = Door(self, sock, many_processes=many_processes, security=security)
         self.doors.append(door)
         door.resume()
         return door
 
-    def adopt(self, sock: socket.socket, *, many_processes: bool = False) -> None:
+    def adopt(self, sock: socket.socket, *, many_processes: bool = False, security: Security | None = None) -> None:
         """Serves one connection that somebody else has accepted.
 
         Args:
             sock: The socket, connected and non-blocking; it belongs to the server from now on.
             many_processes: Whether other processes serve the same.
+            security: What makes it speak TLS; None when it is plain.
         """
-        door = Door(self, sock, many_processes=many_processes)
+        door = Door(self, sock, many_processes=many_processes, security=security)
         try:
             peer = sock.getpeername()
         except OSError:  # gone already; reading will tell
             peer = ""
         local = sock.family == socket.AF_UNIX or not peer
-        self.welcome(Client(door, sock, "" if local else peer[0], 0 if local else peer[1]))
+        self.welcome(door.make(door, sock, "" if local else peer[0], 0 if local else peer[1]))
 
     def cannot_accept(self, door: Door, error: OSError) -> None:
         """The system gives no connection. Nothing is accepted for a moment, lest we spin."""
@@ -228,8 +144,7 @@ class Server:
             self._tell("untrusted", f"{client.host or 'a UNIX peer'} is not trusted to say who it speaks for")
             client.close()
             return
-        wait = limits.header_timeout if self.proxy_protocol else limits.idle_timeout
-        self.lane.deadlines.put(client, time.monotonic() + wait)
+        self.lane.deadlines.put(client, time.monotonic() + client.patience)
         self.lane.admit(client)
         if limits.connections and len(self.clients) >= limits.connections:
             self._tell("full", f"{limits.connections} connections are open (connections); more wait")

@@ -28,7 +28,7 @@ LAYERS = [
     {"connections"},
     {"counted", "datagrams", "transports"},
     {"ports"},
-    {"listeners"},
+    {"listeners", "lull"},
     {"endpoints"},
     {"hosting"},
     {"auth"},

@@ -94,8 +94,10 @@ def serve_application(name: str, db: Any, section: Section) -> ServerService:
 
 
 def _service(name: str, read: Callable[[], Site], section: Section) -> ServerService:
-    by_twisted = any(not hasattr(one, "duplicate") or one.tls is not None for one in section.listeners)
+    by_twisted = any(not hasattr(one, "duplicate") for one in section.listeners)
     problems = not_by_twisted(section.settings) if by_twisted else []
+    if section.tls is not None and any(hasattr(one, "duplicate") for one in section.listeners):
+        problems += section.tls.stdlib_refusals()
     try:
         site = read()
     except ConfigurationError as error:

@@ -85,7 +85,7 @@ def not_by_twisted(settings: Settings) -> list[Problem]:
             if attribute in section.places:
                 key = attribute.replace("_", "-")
                 shown = f"<{key}>" if attribute == "limits" else key
-                message = f"{shown} is not available on an address that Twisted binds, nor over TLS"
+                message = f"{shown} is not available on an address that Twisted binds"
                 problems.append(section.problem(message, attribute))
     return problems
 

@@ -9,17 +9,20 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet import defer
 
 from appd.connections import Connections
+from appd.http.door import Door
 from appd.http.entrylog import EntryLog
 from appd.http.lane import Lane
 from appd.http.report import Reports
-from appd.http.server import Door, Server
+from appd.http.server import Server
 from appd.http.site import Site
 from appd.interfaces import Section
 from appd.servers.http.web_log import EventLog
 from appd.service import ServerService
 
 if TYPE_CHECKING:
+    from appd.http.tlsclient import Security
     from appd.interfaces import Host
+    from appd.listeners import Listener
 
 __all__ = ["HttpService"]
 
@@ -29,7 +32,7 @@ _TELL = 1.0
 
 
 class HttpService(ServerService):
-    """An HTTP server. Sockets are the lane's; twisted.web serves what only Twisted can bind, and TLS.
+    """An HTTP server. Sockets are the lane's; twisted.web serves what only Twisted can bind.
 
     Args:
         name: What it is called.
@@ -77,16 +80,17 @@ class HttpService(ServerService):
         super().startService()
 
     def _listen(self, listener: Any) -> Any:
-        if not hasattr(listener, "duplicate") or listener.tls is not None:
+        if not hasattr(listener, "duplicate"):
             if isinstance(self.factory, _Unused):
                 self.factory = self._make_factory()
                 self.factory.count_request = self.count_request
             return super()._listen(listener)
+        security = _security(listener)
         sock = listener.duplicate()
         if listener.kind == "connection":
-            self.engine.adopt(sock, many_processes=self._many)
+            self.engine.adopt(sock, many_processes=self._many, security=security)
             return None
-        return _DoorPort(self.engine.listen(sock, many_processes=self._many))
+        return _DoorPort(self.engine.listen(sock, many_processes=self._many, security=security))
 
     def drain(self) -> defer.Deferred[None]:
         """Finishes what is in flight; see `ServerService.drain`."""
@@ -118,6 +122,15 @@ class HttpService(ServerService):
         self._told = False
         if len(self.connections) != before:
             self.changed()
+
+
+def _security(listener: Listener) -> Security | None:
+    """What makes a listener speak TLS; None when it is plain."""
+    if listener.tls is None:
+        return None
+    from appd.http.tlssocket import TlsSocket
+
+    return listener.tls.on_sockets(TlsSocket)
 
 
 class _Unused:
