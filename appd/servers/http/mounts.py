@@ -127,12 +127,15 @@ def _mount(settings: Settings, route: Route, access_log: str, guard_of: Callable
     guard: Guard | None = None
     serves: Any = None
     if settings.auth is not None:
-        # Whoever adds a kind of mount and forgets the guard opens nothing.
-        assert guard_of is not None and settings.section_type in _GUARDED
-        try:
-            guard = guard_of(settings)
-        except ConfigurationError as error:
-            problems += error.problems
+        if guard_of is None or settings.section_type not in _GUARDED:
+            # Whoever adds a kind of mount and forgets the guard opens nothing.
+            kind = settings.section_type.rpartition(".")[2]
+            problems.append(settings.problem(f"auth is not available on <{kind}>", "auth"))
+        else:
+            try:
+                guard = guard_of(settings)
+            except ConfigurationError as error:
+                problems += error.problems
     try:
         serves = _READERS[settings.section_type](settings)
     except ConfigurationError as error:
