@@ -24,10 +24,16 @@ if TYPE_CHECKING:
     from appd.http.loop.leaver import LoopLeaver
     from appd.http.request import Request
 
-__all__ = ["GOING_AWAY", "SERVICE_RESTART", "WebSocket"]
+__all__ = ["INTERNAL", "NORMAL", "WebSocket"]
 
 # RFC 6455, 7.4.1, and the registry of close codes.
-NORMAL, GOING_AWAY, NO_STATUS, ABNORMAL, TOO_BIG, INTERNAL, SERVICE_RESTART = 1000, 1001, 1005, 1006, 1009, 1011, 1012
+NORMAL = 1000
+GOING_AWAY = 1001
+NO_STATUS = 1005
+ABNORMAL = 1006
+TOO_BIG = 1009
+INTERNAL = 1011
+SERVICE_RESTART = 1012
 # So much waits for an application before the client has to.
 _KEPT = 65536
 # Compressed bytes grow a thousandfold at most: so many at once, and the limit is looked at in between.
