@@ -84,8 +84,10 @@ class Registration(NamedTuple):
 _NAMES = (
     "echo",
     "http",
+    "plugin",
     "process",
     "server",
+    "tac",
     "timer",
 )
 _BUILT_IN = {name: Registration(name, f"appd.servers.{name}.{name}:server_type", "appd") for name in _NAMES} | {

@@ -30,6 +30,8 @@ LAYERS = [
     {"ports"},
     {"listeners"},
     {"endpoints"},
+    {"held"},
+    {"intercept"},
     {"hosting"},
     {"auth"},
     {"service"},
