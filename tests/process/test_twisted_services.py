@@ -124,7 +124,6 @@ def test_pop3(start, page, tmp_path):
     client.pass_("secret")
     assert b"There." in client.retr(1)[1]
     assert made.reload().returncode == 0
-    client.dele(1)
     client.quit()
     assert made.running.stop() == 0
 
