@@ -87,6 +87,8 @@ _NAMES = (
     "plugin",
     "process",
     "server",
+    "ssh",
+    "syslog",
     "tac",
     "timer",
 )
