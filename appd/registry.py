@@ -82,9 +82,11 @@ class Registration(NamedTuple):
 
 
 _NAMES = (
+    "dns",
     "echo",
     "http",
     "plugin",
+    "portforward",
     "process",
     "server",
     "ssh",
