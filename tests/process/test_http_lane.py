@@ -1,4 +1,4 @@
-"""The lane over real sockets: what waits does not hold up what does not, and every limit has its answer."""
+"""The lane over real sockets, plain and with TLS: what waits does not hold up what does not, every limit has its answer."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 import resource
 import socket
+import ssl
 import struct
 import time
 from collections.abc import Callable
@@ -13,7 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.running import Running, ask, listening, wait_until
+from support.authority import Authority
+from support.running import Running, listening, wait_until
+from support.talking import Talker
+
+ROOT = Authority("Root")
 
 APPLICATION = """
 import os, threading, time
@@ -54,7 +59,7 @@ threads 2
   format json
 </log>
 <http web>
-  address {address}
+  {address}
   <limits>
     {limits}
   </limits>
@@ -79,19 +84,24 @@ GET = "GET {} HTTP/1.1\r\nHost: x\r\n\r\n"
 class Site:
     """A running server, and connections to it."""
 
-    def __init__(self, running: Running, folder: Path, family: int, address: Any) -> None:
+    def __init__(self, running: Running, folder: Path, family: int, address: Any, tls: bool) -> None:
+        self.context: ssl.SSLContext | None = None
+        if tls:
+            self.context = ssl.create_default_context(cadata=ROOT.pem.decode())
         self.running = running
         self.folder = folder
         self._family = family
         self._address = address
-        self.open: list[socket.socket] = []
+        self.open: list[Any] = []
 
-    def connect(self, path: str = "") -> socket.socket:
+    def connect(self, path: str = "") -> Any:
         """A connection, on which perhaps something is asked."""
-        client = socket.socket(self._family, socket.SOCK_STREAM)
-        self.open.append(client)
+        client: Any = socket.socket(self._family, socket.SOCK_STREAM)
         client.settimeout(10)
         client.connect(self._address)
+        if self.context is not None:
+            client = Talker(client, self.context)
+        self.open.append(client)
         if path:
             client.sendall(GET.format(path).encode())
         return client
@@ -135,10 +145,15 @@ def read_answer(client: socket.socket) -> bytes:
     return head + b"\r\n\r\n" + body
 
 
-@pytest.fixture
-def site(start: Callable[..., Running], tmp_path: Path) -> Any:
+# For what begins before there is TLS, or has no place in it; `test_tls_lane` has the counterparts.
+plain_only = pytest.mark.parametrize("site", ["plain"], indirect=True)
+
+
+@pytest.fixture(params=["plain", "tls"])
+def site(request: pytest.FixtureRequest, start: Callable[..., Running], tmp_path: Path) -> Any:
     """Makes a site: on an inherited TCP socket unless it is said otherwise."""
     made: list[Site] = []
+    tls = request.param == "tls"
 
     def make(limits: str = "", kind: str = "inherited", extra: str = "") -> Site:
         (tmp_path / "hosted.py").write_text(APPLICATION)
@@ -158,11 +173,15 @@ def site(start: Callable[..., Running], tmp_path: Path) -> Any:
         else:
             family, where = socket.AF_UNIX, str(tmp_path / "bound")
             address = where
-        text = CONFIGURATION.format(address=address, limits=limits).replace("<http web>", f"<http web>\n{extra}")
+        key = f"address {address}"
+        if tls:
+            ROOT.issue("localhost").write(tmp_path / "site.pem")
+            key = f"tls-address {address}\n  <tls>\n    certificate ../site.pem\n  </tls>"
+        text = CONFIGURATION.format(address=key, limits=limits).replace("<http web>", f"<http web>\n{extra}")
         running = start(
             text, *passed, arguments=("--single",), environ={"STATE_DIRECTORY": str(tmp_path / "run0" / "state")}
         ).wait_ready()
-        made.append(Site(running, tmp_path / "run0", family, where))
+        made.append(Site(running, tmp_path / "run0", family, where, tls))
         return made[-1]
 
     yield make
@@ -193,7 +212,8 @@ def test_what_sleeps_holds_up_nobody(site: Any, kind: str) -> None:
     assert read_answer(queued).endswith(b"queued 0")
     served.go("wait1")
     assert read_answer(sleepers[1]).endswith(b"wait1 0")
-    assert len([one for one in served.entries(LOGGER="appd.http") if "wait (queue)" in one["MESSAGE"]]) == 1
+    told = lambda: [one for one in served.entries(LOGGER="appd.http") if "wait (queue)" in one["MESSAGE"]]  # noqa: E731
+    assert len(wait_until(told)) == 1
     assert len(served.entries(LOGGER="appd.http")) == 1
     assert served.running.stop() == 0
 
@@ -274,7 +294,7 @@ def test_a_client_that_takes_nothing(site: Any) -> None:
         clients.append(client)
     assert served.ask("/free").endswith(b"free 0")
     time.sleep(2.5)
-    with pytest.raises(ConnectionResetError):
+    with pytest.raises((ConnectionResetError, ssl.SSLEOFError)):
         for _ in range(20_000_000):
             if not clients[0].recv(65536):
                 break
@@ -340,6 +360,7 @@ def test_slow_uploads_hold_no_thread(site: Any) -> None:
         assert read_answer(client).endswith(b"up 5")
 
 
+@plain_only
 def test_connections(site: Any) -> None:
     """More than `connections` wait in the queue of the socket until one ends."""
     served = site("connections 2")
@@ -356,6 +377,7 @@ def test_connections(site: Any) -> None:
     assert len(served.entries(LOGGER="appd.http")) == 1
 
 
+@plain_only
 def test_connections_per_peer(site: Any) -> None:
     """503 for one too many."""
     served = site("connections-per-peer 1")
@@ -366,6 +388,7 @@ def test_connections_per_peer(site: Any) -> None:
     wait_until(lambda: served.ask("/again").endswith(b"again 0"))
 
 
+@plain_only
 def test_no_descriptors(site: Any) -> None:
     """Nothing is accepted for a moment, which the journal hears of once; nothing spins; later all are answered."""
     served = site()
@@ -441,9 +464,11 @@ def test_behind_a_proxy(site: Any) -> None:
     # The next request of the same proxy is another client's.
     client.sendall(GET.format("/peer").encode())
     found = eval(read_answer(client).partition(b"\r\n\r\n")[2])
-    assert (found["REMOTE_ADDR"], found["wsgi.url_scheme"]) == ("127.0.0.1", "http")
+    scheme = "https" if served.context is not None else "http"
+    assert (found["REMOTE_ADDR"], found["wsgi.url_scheme"]) == ("127.0.0.1", scheme)
 
 
+@plain_only
 def test_the_proxy_protocol(site: Any) -> None:
     """In one packet with the request, and byte by byte; without it the connection ends."""
     served = site(extra="trusted 127.0.0.1\nproxy-protocol on")
@@ -502,7 +527,9 @@ def test_debug(site: Any) -> None:
 def test_half_closed(site: Any) -> None:
     """A client that has closed its side is answered, after a call too."""
     served = site()
-    assert ask(served.connect().getpeername(), GET.format("/busy?0.2").encode()).endswith(b"busy 0")
+    client = served.connect("/busy?0.2")
+    client.shutdown(socket.SHUT_WR)
+    assert read_all(client).endswith(b"busy 0")
 
 
 @pytest.mark.parametrize("end", [False, True])
@@ -517,10 +544,12 @@ def test_what_comes_while_a_call_runs(site: Any, end: bool) -> None:
     # Another connection's turn shows that the poller has been there.
     assert here.ask("/other").startswith(b"HTTP/1.1 200")
     here.go("wait-0")
+    answers = b""
     if not end:
-        wait_until(lambda: b"second 0" in client.recv(65536, socket.MSG_PEEK))
+        while b"second 0" not in answers:
+            answers += client.recv(65536)
         client.sendall(GET.format("/third").replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n").encode())
-    answers = read_all(client)
+    answers += read_all(client)
     assert answers.count(b"HTTP/1.1 200") == (2 if end else 3)
 
 
