@@ -35,7 +35,7 @@ _READ = 16384
 
 
 class Phase:
-    """What a connection is at; from PREFACE on there is nobody to answer: it is before the first request or behind all."""
+    """What a connection is at. From PREFACE on there is nobody to answer: it is before all requests, or behind."""
 
     IDLE, HEAD, BODY, ANSWERING, LINGERING, CLOSED, PREFACE, HANDSHAKE, ENDING = range(9)
 

@@ -87,20 +87,21 @@ class TlsSocket(ssl.SSLSocket):
             BlockingIOError: None.
             OSError: The connection is broken.
         """
+        size = len(data)
         try:
-            sent = super().send(data)
+            if size <= _RECORD:
+                return super().send(data)
+            view = memoryview(data)
+            sent = super().send(view[:_RECORD])
         except ssl.SSLWantWriteError:
             raise BlockingIOError from None
-        # Only a renegotiation would want to read here, and there is none.
-        size = len(data)
-        if sent == size:
-            return sent
-        view = memoryview(data)
+        # Only a renegotiation would want to read here, and there is none. A record at a time: of a longer write that
+        # stops in between OpenSSL would not say how far it came, and want the same again.
         try:
             while sent < size:
-                sent += super().send(view[sent:])
+                sent += super().send(view[sent : sent + _RECORD])
         except OSError:
-            # As above: the next call finds out what is the matter.
+            # The next call finds out what is the matter.
             pass
         return sent
 
