@@ -40,11 +40,16 @@ $(VENV)/.dependencies: pyproject.toml
 	$(BIN)/python packaging/dependencies | xargs -d '\n' $(BIN)/python -m pip install --quiet
 	@touch $@
 
-# Installed as a user would have it, not editable: the tests run what is packaged, twistd's plugin among it.
-$(VENV)/.installed: $(VENV)/.dependencies $(SOURCES)
+# The wheel is what is tested everywhere, twistd's plugin and the units in it.
+dist/wheel/.built: $(VENV)/.dependencies $(SOURCES) $(wildcard units/* etc/*) packaging/appd.catalog README.md LICENSE
+	@rm -rf build dist/wheel
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist/wheel .
 	@rm -rf build
-	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --force-reinstall .
-	@rm -rf build
+	@touch $@
+
+# Installed as a user would have it, not editable.
+$(VENV)/.installed: dist/wheel/.built
+	$(BIN)/python -m pip install --quiet --no-deps --force-reinstall dist/wheel/appd-*.whl
 	@touch $@
 
 lint: $(VENV)/.installed
@@ -92,22 +97,20 @@ else
 	@echo 'test-packages is left out: making and booting a Debian 13 needs root'; test -z "$$APPD_REQUIRE_SYSTEM_TESTS"
 endif
 
-.venv-trixie/.installed: pyproject.toml packaging/root packaging/roots/trixie $(SOURCES)
+.venv-trixie/.installed: packaging/root packaging/roots/trixie dist/wheel/.built
 	packaging/root trixie --bind $(CURDIR) sh -euc 'cd $(CURDIR); test -x .venv-trixie/bin/pip || \
-	    python3 -m venv --system-site-packages .venv-trixie; rm -rf build; \
-	    .venv-trixie/bin/pip install --quiet --no-build-isolation .; \
-	    .venv-trixie/bin/pip install --quiet --no-build-isolation --no-deps --force-reinstall .; rm -rf build'
+	    python3 -m venv --system-site-packages .venv-trixie; \
+	    .venv-trixie/bin/pip install --quiet --no-build-isolation dist/wheel/appd-*.whl; \
+	    .venv-trixie/bin/pip install --quiet --no-deps --force-reinstall dist/wheel/appd-*.whl'
 	@touch $@
 
-.venv-oldest/.installed: pyproject.toml packaging/oldest.txt $(SOURCES)
+.venv-oldest/.installed: pyproject.toml packaging/oldest.txt dist/wheel/.built
 	@PYTHON=$(PYTHON) packaging/build-needs
 	test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest
 	.venv-oldest/bin/python -m pip install --quiet --upgrade 'pip>=23.1' 'setuptools>=77'
 	(.venv-oldest/bin/python packaging/dependencies; echo six) | xargs -d '\n' \
 	    .venv-oldest/bin/python -m pip install --quiet --constraint packaging/oldest.txt
-	@rm -rf build
-	.venv-oldest/bin/python -m pip install --quiet --no-deps --no-build-isolation --force-reinstall .
-	@rm -rf build
+	.venv-oldest/bin/python -m pip install --quiet --no-deps --force-reinstall dist/wheel/appd-*.whl
 	@touch $@
 
 # Without a change to what it is made of, a package is made once.
@@ -148,10 +151,12 @@ dist/vendored/.downloaded: packaging/vendored.txt $(VENV)/.dependencies
 
 # One after the other, on a machine that does nothing else. BENCH=--quick only sees that they run.
 bench: $(VENV)/.installed .venv-bench/.installed
+	@command -v wrk >/dev/null || { test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -y -qq --no-install-recommends wrk >/dev/null; } || \
+	    echo 'please install first: apt-get install wrk'
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m compileall -q appd
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python bench/adopt.py $(BENCH)
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python bench/echo.py $(BENCH)
-	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python bench/throughput.py $(BENCH)
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python bench/http_rates.py $(BENCH)
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python bench/memory.py $(BENCH)
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python bench/restart.py $(BENCH)
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python bench/tls.py --peers .venv-bench

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from appd.http.request import Request
     from appd.journal.entry import Value
 
-__all__ = ["Leaver", "Phase"]
+__all__ = ["Leaver", "Phase", "describe"]
 
 # How long the end of a connection may take, once all is sent: between two reads and as a whole, in seconds. Apache has
 # 2 and 30; a process that stops waits for it.
@@ -139,9 +139,13 @@ class Leaver(Sender):
         Raises:
             Gone: The client gets nothing more.
         """
+        self.plain_page(status, *fields)
+        return self.complete()
+
+    def plain_page(self, status: int, *fields: tuple[str, str]) -> None:
+        """As `plain`, without the end of the response."""
         text = status_line(status)[1].removeprefix("HTTP/1.1 ").replace("\r", "")
         self.send_whole(status, (_PLAIN, *fields), text.encode())
-        return self.complete()
 
     def refuse(self, refused: Refused) -> None:
         """Answers what the client must not do, and ends the connection."""
@@ -279,7 +283,9 @@ class Leaver(Sender):
 
     def turn_away(self) -> None:
         """Ends a connection that is one too many."""
-        if self.server.lane.disarm(self):
+        lane = self.server.lane
+        lane.admit(self)
+        if lane.disarm(self):
             self.refuse(Refused(503, "too many connections"))
 
     def abort(self) -> None:
@@ -309,18 +315,7 @@ class Leaver(Sender):
 
     def describe_peer(self, environ: dict[str, Any]) -> None:
         """Adds the address, or who is at the other end of a UNIX socket."""
-        claims, secure, host, port = self.claims, self.secure, self.host, self.port
-        if claims is not None:
-            secure = claims.scheme == "https" if claims.scheme else secure
-            _describe_claims(claims, environ, secure=secure)
-            host, port = self.far
-        environ["REMOTE_ADDR"] = host
-        if port:
-            environ["REMOTE_PORT"] = str(port)
-        if secure:
-            environ["wsgi.url_scheme"] = "https"
-        if self.door.is_local:
-            environ.update(credentials(self.sock))
+        describe(self, environ, self.sock)
 
     @property
     def far(self) -> tuple[str, int]:
@@ -337,6 +332,28 @@ class Leaver(Sender):
             duration = time.monotonic() - self._began
             answer = answer_of(self._request, status, self.sent, duration, *self.far)
             self.server.access.write(answer, (self.mounted or self.server).access_log, time.time())
+
+
+def describe(client: Any, environ: dict[str, Any], sock: socket.socket) -> None:
+    """Adds who a client is to an environment.
+
+    Args:
+        client: A `Leaver`, or what stands for one: `claims`, `secure`, `far`, `host`, `port`, `door`.
+        environ: The environment.
+        sock: Its socket.
+    """
+    claims, secure, host, port = client.claims, client.secure, client.host, client.port
+    if claims is not None:
+        secure = claims.scheme == "https" if claims.scheme else secure
+        _describe_claims(claims, environ, secure=secure)
+        host, port = client.far
+    environ["REMOTE_ADDR"] = host
+    if port:
+        environ["REMOTE_PORT"] = str(port)
+    if secure:
+        environ["wsgi.url_scheme"] = "https"
+    if client.door.is_local:
+        environ.update(credentials(sock))
 
 
 def _describe_claims(claims: Claims, environ: dict[str, Any], *, secure: bool) -> None:

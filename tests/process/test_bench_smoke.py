@@ -28,7 +28,7 @@ BENCH = Path(__file__).parents[2] / "bench"
         (["echo.py"], "UDP 64 B: "),
         (["memory.py", "--alone"], "KB a connection"),
         pytest.param(
-            ["throughput.py", "--alone"],
+            ["http_rates.py", "--alone"],
             "hello/s",
             marks=pytest.mark.skipif(shutil.which("wrk") is None, reason="it asks with wrk: apt-get install wrk"),
         ),
