@@ -22,7 +22,7 @@ LIMITS = frozenset(name.replace("_", "-") for name in Limits._fields)
 
 # What the engine on twisted.web does not do.
 _LANE_ONLY = {
-    "http": ("trusted", "proxy_protocol", "debug", "limits"),
+    "http": ("trusted", "proxy_protocol", "debug", "http2", "limits"),
     "http.wsgi": ("threads",),
     "server": ("limits",),
 }
@@ -47,6 +47,9 @@ def read_site(settings: Settings, guard_of: Callable[[Settings], Guard] | None =
                 "proxy-protocol on needs trusted: the networks of the proxies that say it", "proxy_protocol"
             )
         )
+    if settings.http2 and find_spec("h2") is None:
+        message = "http2 on needs h2: apt-get install python3-h2, or pip install 'appd[http2]'"
+        problems.append(settings.problem(message, "http2"))
     routes = [_route(one) for one in settings.mounts]
     problems += _clashes(settings.mounts, routes)
     problems += _circles(settings.mounts, routes)
@@ -66,6 +69,7 @@ def read_site(settings: Settings, guard_of: Callable[[Settings], Guard] | None =
         tuple(settings.trusted),
         settings.proxy_protocol,
         settings.debug,
+        settings.http2,
     )
 
 
