@@ -86,6 +86,7 @@ _NAMES = (
     "http",
     "process",
     "server",
+    "smtp",
     "ssh",
     "syslog",
     "timer",
