@@ -82,13 +82,17 @@ class Registration(NamedTuple):
 
 
 _NAMES = (
+    "dns",
     "echo",
     "http",
+    "plugin",
+    "portforward",
     "process",
     "server",
     "smtp",
     "ssh",
     "syslog",
+    "tac",
     "timer",
 )
 _BUILT_IN = {name: Registration(name, f"appd.servers.{name}.{name}:server_type", "appd") for name in _NAMES} | {
