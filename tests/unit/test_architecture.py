@@ -70,6 +70,8 @@ ON_A_REACTOR = [
     for name in (
         "smtp.delivery",
         "smtp.factory",
+        "smtp.letters",
+        "smtp.lines",
         "smtp.protocol",
         "ssh.session",
         "ssh.sftp",

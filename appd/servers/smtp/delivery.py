@@ -6,13 +6,16 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.cred.portal import IRealm
+from twisted.logger import Logger
 from twisted.mail.interfaces import IMessageDelivery, IMessageDeliveryFactory
 from twisted.mail.smtp import SMTPServerError, rfc822date
 from zope.interface import implementer
 
 from appd.servers.smtp.letters import Letter, Maildirs, Spool
 
-__all__ = ["IntoMaildirs", "Senders", "received"]
+__all__ = ["IntoMaildirs", "Senders", "received", "verdict_of"]
+
+_log = Logger(namespace="appd.smtp")
 
 
 def received(kind: str, helo: Any, host: str, recipient: str) -> bytes:
@@ -96,3 +99,18 @@ class Senders:
         made = self._make(user)
         kind = IMessageDelivery if IMessageDelivery.providedBy(made) else IMessageDeliveryFactory
         return kind, made, lambda: None
+
+
+def verdict_of(failure: Any, server: str) -> tuple[int, bytes]:
+    """What a client is told of an error. A delivery says it with SMTPServerError; all else is ours, and may pass.
+
+    Args:
+        failure: The error, or a Failure with it.
+        server: The name of the server, for the log.
+    """
+    error = getattr(failure, "value", failure)
+    if isinstance(error, SMTPServerError):
+        text = error.resp
+        return error.code, text.encode("ascii", "replace") if isinstance(text, str) else text
+    _log.warn("{appd_server}: mail cannot be delivered: {error!r}", appd_server=server, error=error)
+    return 451, b"4.3.0 local error"

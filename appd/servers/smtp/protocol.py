@@ -19,17 +19,17 @@ from twisted.internet import defer
 from twisted.internet.interfaces import ISSLTransport
 from twisted.logger import Logger
 from twisted.mail.interfaces import IMessageDelivery
-from twisted.mail.smtp import COMMAND, DATA, ESMTP, SMTPServerError
+from twisted.mail.smtp import COMMAND, DATA, SMTPServerError
 
 from appd.auth.portal import host_of
 from appd.limits import logged_in
+from appd.servers.smtp.delivery import verdict_of
+from appd.servers.smtp.lines import Lines, WaitingPortal
 
 __all__ = ["Connection"]
 
 _log = Logger(namespace="appd.smtp")
 
-# RFC 5321 asks for 1000 bytes in a message and RFC 4954 for 12288 in AUTH; more is only forgiven.
-_LONGEST = 16384
 # Answers of 500 and above before a client is sent away.
 _ERRORS = 20
 _LOGINS = 3
@@ -37,7 +37,7 @@ _HOPS = 100
 _SIZE = re.compile(rb"(?:^|\s)SIZE=(\d{1,20})(?=\s|$)", re.I)
 
 
-class Connection(ESMTP):
+class Connection(Lines):
     """One connection.
 
     Attributes:
@@ -47,16 +47,10 @@ class Connection(ESMTP):
 
     noisy = False
     timeout: Any = None  # that of the connection counts
-    transport: Any
-    factory: Any
-    portal: Any
 
     def __init__(self, challengers: Any, starter: Any) -> None:
         super().__init__(dict(challengers), starter)
         self.user: str | None = None
-        self._received = b""
-        self._pending = 0
-        self._skipping = False
         self._errors = self._failures = 0
         self._messages: list[Any] = []
         self._count = 0
@@ -65,7 +59,6 @@ class Connection(ESMTP):
         self._failed: SMTPServerError | None = None
         self._asked = False
         self._later: Any = None
-        self._starting = False
 
     @property
     def policy(self) -> Any:
@@ -96,54 +89,6 @@ class Connection(ESMTP):
     def greeting(self) -> bytes:
         """What the server says first."""
         return bytes(self.host) + (b" LMTP" if self.policy.is_lmtp else b" ESMTP")
-
-    # Lines.
-
-    def dataReceived(self, data: bytes) -> None:
-        """See LineOnlyReceiver: one command at a time."""
-        self._asked = True
-        self._received += data
-        self._go_on()
-
-    def _go_on(self) -> None:
-        buffer, place = self._received, 0
-        while not self._pending and not self.transport.disconnecting:
-            end = buffer.find(b"\r\n", place)
-            if end < 0:
-                break
-            line, place = buffer[place:end], end + 2
-            if self._skipping or len(line) > _LONGEST:
-                if not self._skipping:
-                    self.lineLengthExceeded(line)
-                self._skipping = False
-                continue
-            self.lineReceived(line)
-            if self._starting:
-                # What came behind STARTTLS came before TLS, from whomever.
-                self._starting = False
-                place = len(buffer)
-                self.factory.starter.begin(self)
-        rest = buffer[place:]
-        if len(rest) > _LONGEST and not self._pending and b"\r\n" not in rest:
-            if not self._skipping:
-                self.lineLengthExceeded(rest)
-            # The last byte may be the first half of the end of the line.
-            self._skipping, rest = True, rest[-1:]
-        self._received = rest
-
-    def _wait_for(self, done: defer.Deferred[Any]) -> None:
-        """Reads no further command until something is done."""
-        self._pending += 1
-        self.transport.pauseProducing()
-
-        def go_on(result: Any) -> Any:
-            self._pending -= 1
-            if not self._pending and self.transport is not None and self.transport.connected:
-                self.transport.resumeProducing()
-                self.factory.reactor.callLater(0, self._go_on)
-            return result
-
-        done.addBoth(go_on)
 
     def lineLengthExceeded(self, line: bytes) -> None:
         """See LineOnlyReceiver: of a message it is said at the end."""
@@ -254,7 +199,7 @@ class Connection(ESMTP):
 
     def state_AUTH(self, response: Any) -> None:
         """See ESMTP; the next command waits for the verdict."""
-        login = _Waiting(self.portal, self._wait_for)
+        login = WaitingPortal(self.portal, self._wait_for)
         portal, self.portal = self.portal, login
         try:
             super().state_AUTH(response)
@@ -322,7 +267,7 @@ class Connection(ESMTP):
         self._refuse(failure)
 
     def _refuse(self, failure: Any) -> None:
-        self.sendCode(*_code(failure, self.factory.server))
+        self.sendCode(*verdict_of(failure, self.factory.server))
 
     # Messages.
 
@@ -344,7 +289,7 @@ class Connection(ESMTP):
                     message.lineReceived(line)
         except Exception as error:
             self._drop()
-            self.sendCode(*_code(error, self.factory.server))
+            self.sendCode(*verdict_of(error, self.factory.server))
             return
         self.mode = DATA
         self.sendCode(354, b"go ahead")
@@ -372,7 +317,7 @@ class Connection(ESMTP):
                 for one in self._messages:
                     one.lineReceived(line)
             except Exception as error:
-                code, reason = _code(error, self.factory.server)
+                code, reason = verdict_of(error, self.factory.server)
                 self._fail(SMTPServerError(code, reason))
 
     state_DATA = dataLineReceived
@@ -406,7 +351,9 @@ class Connection(ESMTP):
     def _delivered(self, results: list[tuple[bool, Any]]) -> None:
         if self.transport is None:
             return
-        verdicts = [(250, b"2.0.0 delivered") if ok else _code(result, self.factory.server) for ok, result in results]
+        verdicts = [
+            (250, b"2.0.0 delivered") if ok else verdict_of(result, self.factory.server) for ok, result in results
+        ]
         if not self.policy.is_lmtp:
             # One answer for all: a client that tries again sends to all again.
             verdicts = [max(verdicts)]
@@ -437,26 +384,3 @@ class Connection(ESMTP):
         self._drop()
         self.mode = COMMAND
         super().connectionLost(reason)
-
-
-class _Waiting:
-    """A portal whose logins hold up what the client sends behind them."""
-
-    def __init__(self, portal: Any, wait_for: Any) -> None:
-        self._portal = portal
-        self._wait_for = wait_for
-
-    def login(self, *arguments: Any) -> Any:
-        done = self._portal.login(*arguments)
-        self._wait_for(done)
-        return done
-
-
-def _code(failure: Any, server: str) -> tuple[int, bytes]:
-    """What a client is told of an error. A delivery says it with SMTPServerError; all else is ours, and may pass."""
-    error = getattr(failure, "value", failure)
-    if isinstance(error, SMTPServerError):
-        text = error.resp
-        return error.code, text.encode("ascii", "replace") if isinstance(text, str) else text
-    _log.warn("{appd_server}: mail cannot be delivered: {error!r}", appd_server=server, error=error)
-    return 451, b"4.3.0 local error"
