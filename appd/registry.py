@@ -82,6 +82,7 @@ class Registration(NamedTuple):
 
 
 _NAMES = (
+    "datagram",
     "dns",
     "echo",
     "http",
