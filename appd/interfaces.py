@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from appd.listeners import Listener
     from appd.tls.termination import Termination
 
-__all__ = ["Host", "IDrainable", "ISSHServerType", "ISSLServerType", "IServerType", "Section"]
+__all__ = ["Host", "IDatagramBatches", "IDrainable", "ISSHServerType", "ISSLServerType", "IServerType", "Section"]
 
 
 class Host(NamedTuple):
@@ -154,6 +154,17 @@ class ISSHServerType(IServerType):
 
         Raises:
             appd.errors.ConfigurationError: There is no such file.
+        """
+
+
+class IDatagramBatches(Interface):
+    """A DatagramProtocol that takes several datagrams at a time, in place of `datagramReceived`. Optional."""
+
+    def datagramsReceived(datagrams: list[tuple[bytes, Any]]) -> None:
+        """Takes what has come since the reactor last looked.
+
+        Args:
+            datagrams: Each with the address that it came from, the oldest first.
         """
 
 

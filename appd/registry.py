@@ -82,6 +82,7 @@ class Registration(NamedTuple):
 
 
 _NAMES = (
+    "datagram",
     "dns",
     "echo",
     "http",
@@ -89,6 +90,7 @@ _NAMES = (
     "portforward",
     "process",
     "server",
+    "smtp",
     "ssh",
     "syslog",
     "tac",

@@ -1,6 +1,7 @@
 """The head of a request of HTTP/2 → a `Request`: RFC 9113, 8.3.
 
-It is written down as HTTP/1.1 has it, and read by the core. So both versions are as strict, and an application cannot tell them apart. No sockets here.
+It is written down as HTTP/1.1 has it, and read by the core. So both versions are as
+strict, and an application cannot tell them apart. No sockets here.
 """
 
 from __future__ import annotations
