@@ -15,13 +15,13 @@ from appd.binding import BindOptions, NamedSocket, group_id, user_id
 from appd.config.settings import Settings
 from appd.endpoints import resolve
 from appd.errors import ConfigurationError, Place, Problem
-from appd.interfaces import IServerType
 from appd.limits import unused_limits
 from appd.listeners import Listener
 from appd.registry import Registration, Registry
 from appd.tls.policy import nothing_uses_tls
 
 if TYPE_CHECKING:
+    from appd.interfaces import IServerType
     from appd.tls.termination import Termination
 
 __all__ = ["Plan", "PlannedServer", "every_address", "make_plan", "server_name", "unserved"]

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from zope.interface import implementer
-
-from appd.address import Address
+from appd.declaring import implements
 from appd.errors import ConfigurationError
 from appd.http.site import Site, of_application
-from appd.interfaces import Host, IServerType, Section
+from appd.lending import Host
 from appd.servers import ServerType, SSLServerType
+from appd.servers.http.forerunner import Forerunner
 from appd.servers.http.mounts import LIMITS, not_by_twisted, read_limits, read_site
-from appd.servers.http.service import HttpService
-from appd.service import ServerService
+
+if TYPE_CHECKING:
+    from appd.address import Address
+    from appd.lending import Section
+    from appd.service import ServerService
 
 __all__ = ["https_type", "serve_application", "server_type"]
 
@@ -22,7 +24,7 @@ __all__ = ["https_type", "serve_application", "server_type"]
 _PORT = 8080
 
 
-@implementer(IServerType)
+@implements("IServerType")
 class _HttpServerType:
     """Serves the mounts of a section, or without a section the application object."""
 
@@ -49,6 +51,12 @@ class _HttpServerType:
         plain = ServerType(lambda application: _over(name, application), _PORT, name="http")
         return plain.create(name, db, ip, port, backlog, address)
 
+    def forerun(self, name: str, section: Section) -> Forerunner:
+        """Makes what may serve before Twisted is imported; `create` takes it over. As `create`, but for that."""
+        made = _forerunner(name, lambda: read_site(section.settings), section)
+        section.host.shared[_key(name)] = made
+        return made
+
 
 def serve_application(name: str, db: Any, section: Section) -> ServerService:
     """Makes a server that answers everything by one WSGI application: `type HTTP` of `<server>`.
@@ -74,7 +82,18 @@ def serve_application(name: str, db: Any, section: Section) -> ServerService:
     return _service(name, lambda: of_application(db, "application-object")._replace(limits=limits), section)
 
 
+def _key(name: str) -> str:
+    return f"appd.servers.http.forerunner:{name}"
+
+
 def _service(name: str, read: Callable[[], Site], section: Section) -> ServerService:
+    from appd.servers.http.service import HttpService
+
+    made = section.host.shared.pop(_key(name), None) or _forerunner(name, read, section)
+    return HttpService(name, made, section)
+
+
+def _forerunner(name: str, read: Callable[[], Site], section: Section) -> Forerunner:
     by_twisted = any(not hasattr(one, "duplicate") or one.tls is not None for one in section.listeners)
     problems = not_by_twisted(section.settings) if by_twisted else []
     try:
@@ -86,7 +105,7 @@ def _service(name: str, read: Callable[[], Site], section: Section) -> ServerSer
     for one in section.listeners:
         if one.tls is not None:
             one.tls.speaks("http/1.1")
-    return HttpService(name, site, section)
+    return Forerunner(name, site, section)
 
 
 def _over(name: str, application: Any) -> Any:

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
 
 from appd.connections import Connections
-from appd.http.entrylog import EntryLog
-from appd.http.lane import Lane
-from appd.http.report import Reports
 from appd.http.server import Door, Server
-from appd.http.site import Site
-from appd.interfaces import Section
-from appd.servers.http.web_log import EventLog
 from appd.service import ServerService
 
 if TYPE_CHECKING:
-    from appd.interfaces import Host
+    from appd.http.site import Site
+    from appd.lending import Host, Section
+    from appd.servers.http.forerunner import Forerunner
 
 __all__ = ["HttpService"]
 
-_LANE = "appd.http.lane"
 # How often the worker hears of connections that begin and end, in seconds: it tells people.
 _TELL = 1.0
 
@@ -33,12 +27,12 @@ class HttpService(ServerService):
 
     Args:
         name: What it is called.
-        site: What it serves.
+        forerunner: The engine; it may serve already, and is taken over with all that came.
         section: The section it was made from.
     """
 
-    def __init__(self, name: str, site: Site, section: Section) -> None:
-        host = section.host
+    def __init__(self, name: str, forerunner: Forerunner, section: Section) -> None:
+        host, site = section.host, forerunner.site
         processes = section.settings.processes or "all"
         super().__init__(
             name,
@@ -49,18 +43,17 @@ class HttpService(ServerService):
             description=", ".join(one.text for one in site.mounts),
             processes=processes,
         )
-        log: EntryLog = host.log or EventLog()
-        self._lane = _lane_of(host, log)
-        reports = Reports(os.environ.get("STATE_DIRECTORY", "").partition(":")[0]) if site.debug else None
-        self.engine = Server(name, site, self._lane, log, self._changed_somewhere, reports)
+        self._forerunner = forerunner
+        self._lane = forerunner.lane
+        self.engine = forerunner.engine
         self._all = _AllConnections(self.engine, lambda: self.changed())
         self.connections = self._all
-        self._many = processes == "all" and getattr(host.settings, "workers", 1) > 1
         self._make_factory: Callable[[], Any] = lambda: _web_factory(name, site, host)
         self._told = False
         self._later: Any = None
         # A process that serves accepted connections leaves with the last of them.
         self._is_single = any(one.kind == "connection" for one in section.listeners)
+        forerunner.changed = self._changed_somewhere
 
     @property
     def requests(self) -> int:
@@ -82,11 +75,10 @@ class HttpService(ServerService):
                 self.factory = self._make_factory()
                 self.factory.count_request = self.count_request
             return super()._listen(listener)
-        sock = listener.duplicate()
         if listener.kind == "connection":
-            self.engine.adopt(sock, many_processes=self._many)
+            self.engine.adopt(listener.duplicate(), many_processes=self._forerunner.many)
             return None
-        return _DoorPort(self.engine.listen(sock, many_processes=self._many))
+        return _DoorPort(self._forerunner.door(listener))
 
     def drain(self) -> defer.Deferred[None]:
         """Finishes what is in flight; see `ServerService.drain`."""
@@ -173,14 +165,6 @@ class _DoorPort:
     def stopListening(self) -> None:
         """Closes it."""
         self._door.close()
-
-
-def _lane_of(host: Host, log: EntryLog) -> Lane:
-    """The lane of a worker: one for all of its servers."""
-    lane: Lane | None = host.shared.get(_LANE)
-    if lane is None:
-        lane = host.shared[_LANE] = Lane(host.settings.threads, log, host.shared.get("replace", lambda: None))
-    return lane
 
 
 def _web_factory(name: str, site: Site, host: Host) -> Any:
