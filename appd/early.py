@@ -18,6 +18,7 @@ stop comes, what has begun is finished before the process ends.
 
 from __future__ import annotations
 
+import sys
 import time
 from contextlib import suppress
 from threading import Event
@@ -38,6 +39,11 @@ __all__ = ["Early", "allows"]
 _TYPES = frozenset({"http"})
 # How often a manager hears of a drain, and how much more time it is asked for; as in `appd.lifecycle`.
 _TELL, _EXTENSION = 1.0, 5.0
+# While the main thread imports, those that answer wait at each system call until it gives them the interpreter: for so
+# long at most, in seconds. Python's own 5 ms made that 20 and more for one answer.
+_SWITCH = 0.0002
+# So long, in seconds and so often, the main thread waits for the first answers.
+_TURN, _TURNS = 0.002, 10
 
 
 def allows(settings: Settings) -> bool:
@@ -80,6 +86,7 @@ class Early:
         self._runners: Sequence[Any] = forerun(ground)
         self._changed = Event()
         self._leaves = False
+        self._switch = sys.getswitchinterval()
 
     def begin(self) -> bool:
         """Serves, if every server can.
@@ -97,13 +104,29 @@ class Early:
             for listener in self._listeners:
                 listener.prepare()
             self._signals.serves = True
+            sys.setswitchinterval(_SWITCH)
             for one in self._runners:
                 one.begin()
         except AppdError:
             for listener in self._listeners:
                 listener.release()
             raise
+        self._give_way()
         return True
+
+    def _give_way(self) -> None:
+        """Lets those who wait already be answered before anything else is imported."""
+        seen = -1
+        for _turn in range(_TURNS):
+            count = sum(one.engine.requests for one in self._runners)
+            if count == seen:
+                return
+            seen = count
+            time.sleep(_TURN)
+
+    def make_way(self) -> None:
+        """The main thread has done what keeps it busy."""
+        sys.setswitchinterval(self._switch)
 
     def drain(self, seconds: float) -> None:
         """Finishes what has begun and was not taken over, and returns when no connection is left.

@@ -16,7 +16,6 @@ from importlib.machinery import SourceFileLoader
 from types import ModuleType, UnionType
 from typing import Any, Union, get_origin, get_type_hints
 
-from appd.config.datatypes import switch
 from appd.config.settings import Settings
 from appd.errors import AppdError, ConfigurationError, Place, Problem
 from appd.signals import Stopped
@@ -283,6 +282,8 @@ def _converted(annotation: Any, text: str) -> Any:
     if len(members) == 1 and get_origin(annotation) in (Union, UnionType):
         annotation = members[0]
     if annotation is bool:
+        from appd.config.datatypes import switch
+
         return switch(text)
     if annotation not in (int, float) and getattr(annotation, "__module__", "").partition(".")[0] != "pathlib":
         return text

@@ -18,7 +18,6 @@ from appd.errors import ConfigurationError, Place, Problem
 from appd.limits import unused_limits
 from appd.listeners import Listener
 from appd.registry import Registration, Registry
-from appd.tls.policy import nothing_uses_tls
 
 if TYPE_CHECKING:
     from appd.interfaces import IServerType
@@ -260,6 +259,8 @@ def _termination(
             problems.append(settings.problem(f"server {name!r}: tls-address needs a <tls> section", "tls_address"))
         return None
     if not addresses and not starts_tls:
+        from appd.tls.policy import nothing_uses_tls
+
         problems.append(section.problem(nothing_uses_tls(name)))
         return None
     from appd.tls.termination import make_termination

@@ -8,7 +8,6 @@ a name that is not in the table.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from appd.errors import ConfigurationError
@@ -145,6 +144,8 @@ class Registry:
 
     def nearest(self, name: str, others: Iterable[str] = ()) -> list[str]:
         """The known names that are spelled most like one that is unknown."""
+        from difflib import get_close_matches
+
         known = {*self._built_in, *(one.name.lower() for one in self._entry_points), *others}
         return get_close_matches(name.lower(), sorted(known), n=3, cutoff=0.6)
 

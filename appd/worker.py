@@ -7,6 +7,7 @@ allows it, not before servers answer: see `appd.early`.
 from __future__ import annotations
 
 import faulthandler
+import gc
 import os
 import signal
 import sys
@@ -21,7 +22,7 @@ from appd.errors import EX_OK, AppdError
 from appd.messages import CANNOT_START
 from appd.notify import MARK, Notifier
 from appd.signals import Stopped, StopSignals
-from appd.supervisor.spawn import CHANNEL, STACKS
+from appd.supervisor.spawn import CHANNEL, STACKS, end_with_parent
 from appd.tls.postponed import postpone_openssl
 from appd.wear import INTERVAL, Wear
 
@@ -169,7 +170,10 @@ class _Run:
         self._signals.check()
         self._log.install_prints()
         leave_forks_alone()
+        gc.enable()
         ground = self._begin_early(settings, inheritance) if cold else None
+        if cold and self._supervisor is not None:
+            end_with_parent()
         # What the servers import, hosted code among it, imports Twisted.
         postpone_openssl()
         from twisted.internet import reactor
@@ -221,6 +225,8 @@ class _Run:
         reactor.addSystemEventTrigger("before", "shutdown", self.drain_early)
         reactor.addSystemEventTrigger("before", "shutdown", self._lifecycle.stopService)
         reactor.callWhenRunning(self._start)
+        if self._early is not None:
+            self._early.make_way()
         # From here to `_start` Twisted's own handlers stop the reactor, which drains as well.
         reactor.run()
         return self._exit_code

@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from appd.http.gateway import Call
 from appd.http.outbox import Stretch
-from appd.http.redirect import Redirection
 from appd.http.response import Fields, Parts, Response, status_line
 from appd.http.site import Mount, Redirect, Static, Wsgi
-from appd.http.static import Folder
 
 if TYPE_CHECKING:
     from typing import IO
@@ -183,11 +181,15 @@ class Application(Mounted):
 
 
 def serve(mount: Mount, lane: Lane) -> Mounted:
-    """Makes what answers for a mount."""
+    """Makes what answers for a mount. What kinds of mount need is imported where one is met: a start counts it."""
     serves = mount.serves
     if isinstance(serves, Wsgi):
         return Application(mount, serves, lane)
     if isinstance(serves, Static):
+        from appd.http.static import Folder
+
         return Whole(mount, Folder(serves).respond)
     assert isinstance(serves, Redirect)
+    from appd.http.redirect import Redirection
+
     return Whole(mount, Redirection(serves, len(mount.route.path)).respond)
