@@ -83,7 +83,9 @@ class Early:
         self._signals = signals
         self._notifier = notifier
         self._supervised = supervised
-        self._runners: Sequence[Any] = forerun(ground)
+        made = forerun(ground)
+        # All or none: what is half there would surprise whoever gets its answers.
+        self._runners: Sequence[Any] = made if all(one is not None for one in made) else ()
         self._changed = Event()
         self._leaves = False
         self._switch = sys.getswitchinterval()
@@ -97,7 +99,7 @@ class Early:
         Raises:
             AppdError: The host refuses; nothing is left bound.
         """
-        if not self._runners or not all(one.may_begin for one in self._runners):
+        if not self._runners:
             return False
         try:
             # All of them before the first connection is accepted.

@@ -88,10 +88,14 @@ class Registration(NamedTuple):
 
 
 _NAMES = (
+    "dns",
     "echo",
     "http",
+    "portforward",
     "process",
     "server",
+    "ssh",
+    "syslog",
     "timer",
 )
 _BUILT_IN = {name: Registration(name, f"appd.servers.{name}.{name}:server_type", "appd") for name in _NAMES} | {

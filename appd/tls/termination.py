@@ -9,6 +9,8 @@ from appd.errors import ConfigurationError, Problem
 from appd.tls.policy import Policy, read_policy
 
 if TYPE_CHECKING:
+    import ssl
+
     from appd.config.settings import Settings
     from appd.tls import openssl, stdlib
     from appd.tls.material import Material
@@ -80,30 +82,33 @@ class Termination:
             self._openssl = self._kept(Contexts)
         return self._openssl()
 
-    def require_stdlib(self) -> None:
-        """For an engine on Python's ssl, when it is made: whether that can do what is asked for.
-
-        Raises:
-            ConfigurationError: It cannot; a problem for each reason.
-        """
+    def stdlib_refusals(self) -> list[Problem]:
+        """For an engine on Python's ssl, when it is made: what that cannot do of what is asked for."""
         from appd.tls import stdlib
 
-        reasons = stdlib.refusals(self.policy)
-        if reasons:
-            raise ConfigurationError(*(Problem(one, self.policy.ciphers_place) for one in reasons))
+        return [Problem(one, self.policy.ciphers_place) for one in stdlib.refusals(self.policy)]
 
-    def on_sockets(self) -> Callable[[], stdlib.Contexts]:
+    def on_sockets(self, socket_class: type[ssl.SSLSocket] | None = None) -> stdlib.OnSockets:
         """For an engine that has sockets of its own, when it begins to listen.
 
+        Args:
+            socket_class: What becomes of the sockets; Python's own without one.
+
         Returns:
-            What gives the contexts as they are now; to be asked for each connection, by any thread.
+            What makes connections by the certificates as they are now; any thread may ask it.
 
         Raises:
             ConfigurationError: The library refuses the certificates.
         """
-        from appd.tls.stdlib import Contexts
+        from appd.tls.stdlib import Contexts, OnSockets
 
-        return self._kept(Contexts)
+        def make(policy: Policy, material: Material) -> Contexts:
+            made = Contexts(policy, material)
+            if socket_class is not None:
+                made.default.sslsocket_class = socket_class
+            return made
+
+        return OnSockets(self.policy, self._kept(make))
 
     def _kept(self, make: Callable[[Policy, Material], _Contexts]) -> Callable[[], _Contexts]:
         """Contexts that follow the certificates."""

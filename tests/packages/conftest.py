@@ -31,14 +31,13 @@ def _give_up(reason: str) -> None:
     pytest.skip(reason)
 
 
-@pytest.fixture(scope="session")
-def trixie() -> Path:
-    """The root file system of a Debian 13."""
+def _root(name: str) -> Path:
+    """A root file system of packaging/root, made when it is not there."""
     if os.geteuid() != 0:
         _give_up("booting a disposable host needs root")
-    made = subprocess.run([CHECKOUT / "packaging/root", "trixie"], capture_output=True, text=True, check=False)
+    made = subprocess.run([CHECKOUT / "packaging/root", name], capture_output=True, text=True, check=False)
     if made.returncode != 0:
-        _give_up(f"there is no Debian 13: {made.stderr.strip()}")
+        _give_up(f"there is no root {name}: {made.stderr.strip()}")
     root = Path(made.stdout.strip())
     reason = unavailable(root, bare=True)
     if reason is not None:
@@ -47,13 +46,24 @@ def trixie() -> Path:
 
 
 @pytest.fixture
-def bare_host(trixie: Path, request: pytest.FixtureRequest) -> Iterator[Host]:
-    """A host without appd; `dist` of the checkout can be seen in it."""
-    host = boot(root=trixie, bare=DIST)
+def host_of(request: pytest.FixtureRequest) -> Iterator[Callable[..., Host]]:
+    """Boots hosts without appd, in which `dist` of the checkout can be seen; they end with the test."""
     node: Any = request.node
-    node.hosts = [host]
-    yield host
-    host.close()
+    node.hosts = hosts = []
+
+    def make(name: str, **options: Any) -> Host:
+        hosts.append(boot(root=_root(name), bare=DIST, **options))
+        return hosts[-1]
+
+    yield make
+    for one in hosts:
+        one.close()
+
+
+@pytest.fixture
+def bare_host(host_of: Callable[..., Host]) -> Host:
+    """A Debian 13 without appd."""
+    return host_of("trixie")
 
 
 def _package(pattern: str, made_by: str) -> Path:
@@ -77,7 +87,19 @@ def next_deb() -> Path:
 
 
 @pytest.fixture
-def installed(bare_host: Host, deb: Path) -> Callable[..., Host]:
+def rpm() -> Path:
+    """The rpm."""
+    return _package("appd-*.noarch.rpm", "make rpm")
+
+
+@pytest.fixture
+def next_rpm() -> Path:
+    """The same with a higher version."""
+    return _package("next/appd-*.noarch.rpm", "make dist/next/.rpm")
+
+
+@pytest.fixture
+def installed(bare_host: Host, deb: Path) -> Host:
     """A host with the Debian package."""
     bare_host.run("dpkg", "--install", str(deb))
     return bare_host

@@ -200,10 +200,10 @@ def test_installed_again_after_a_removal(installed: Host, deb: Path) -> None:
     assert host.get("http://localhost:8080/").status == 200
 
 
-def test_django_in_its_own_virtual_environment(installed: Host, trixie: Path) -> None:
+def test_django_in_its_own_virtual_environment(installed: Host) -> None:
     """`virtualenv` and `python-path` are all that it takes; Django is in no path of the package."""
     host = installed
-    host.run("cp", "-a", str(_django(trixie)), "/srv/venv")
+    host.run("cp", "-a", str(_django()), "/srv/venv")
     for path in sorted((_CHECKOUT / "tests/applications/shop").rglob("*.py")):
         host.write(f"/srv/shop/{path.relative_to(_CHECKOUT / 'tests/applications/shop')}", path.read_text())
     host.write(
@@ -216,9 +216,10 @@ def test_django_in_its_own_virtual_environment(installed: Host, trixie: Path) ->
     assert json.loads(host.get("http://localhost:8080/where/a%20b?q=1").body)["name"] == "a b"
 
 
-def _django(root: Path) -> Path:
+def _django() -> Path:
     """A virtual environment with Django that the Python of the root made; kept for the next time."""
-    venv = _CHECKOUT / "dist" / f"django-{root.name}"
+    root = subprocess.run([_CHECKOUT / "packaging/root", "trixie"], capture_output=True, text=True, check=True).stdout
+    venv = _CHECKOUT / "dist" / f"django-{Path(root.strip()).name}"
     if not (venv / ".made").exists():
         command = (
             f"rm -rf {venv}; python3 -m venv {venv}; {venv}/bin/pip install --quiet 'Django>=4.2'; touch {venv}/.made"
@@ -258,3 +259,11 @@ def test_the_corpora(installed: Host) -> None:
     )
     assert done.returncode == 0, done.stdout
     assert host.journal("-u", "appd", "-p", "err") == []
+
+
+def test_the_benchmark_runs_on_it(installed: Host) -> None:
+    """bench/ measures the installed package as it does the sources: $APPD_PROGRAM. What it measures here means nothing."""
+    [program] = [one for one in ("http_rates.py", "throughput.py") if (_CHECKOUT / "bench" / one).exists()]
+    command = ["/usr/bin/python3", str(_CHECKOUT / "bench" / program), "--alone", "--quick"]
+    said = installed.run("env", "APPD_PROGRAM=/usr/bin/appd", *command, timeout=120).stdout
+    assert re.search(r"^appd +[1-9]", said, re.M), said

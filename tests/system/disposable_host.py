@@ -96,7 +96,13 @@ def wait_until(predicate: Callable[[], _T], timeout: float = 10.0, interval: flo
         time.sleep(interval)
 
 
-def boot(enable: Sequence[str] = (), target: str = "basic.target", root: Path = ROOT, bare: Path | None = None) -> Host:
+def boot(
+    enable: Sequence[str] = (),
+    target: str = "basic.target",
+    root: Path = ROOT,
+    bare: Path | None = None,
+    install_rpm: Path | None = None,
+) -> Host:
     """Begins to boot a host with appd installed; whoever asks something of it waits until it is there.
 
     Args:
@@ -104,13 +110,16 @@ def boot(enable: Sequence[str] = (), target: str = "basic.target", root: Path = 
         target: The target to boot.
         root: The root file system.
         bare: Nothing is installed in it; this folder is shown in it.
+        install_rpm: An rpm in that folder, installed before the boot.
 
     Returns:
         The host. The caller closes it.
     """
-    folders = _folders() if bare is None else [bare, _HERE]
+    folders = _folders() if bare is None else [bare, _HERE, _CHECKOUT / "bench"]
     keep = [option for folder in folders for option in ("--keep", str(folder))]
     prepare = [] if bare is not None else ["--prepare", str(_HERE / "install.sh")]
+    if install_rpm is not None:
+        prepare = ["--prepare", str(_HERE / "install_rpm.sh")]
     process = subprocess.Popen(
         [str(_HERE / "host.sh"), *prepare, *keep, str(root)],
         stdin=subprocess.PIPE,
@@ -124,6 +133,7 @@ def boot(enable: Sequence[str] = (), target: str = "basic.target", root: Path = 
             "BOOT_UNIT": target,
             "KEPT": " ".join(map(str, _folders())),
             "SANDBOX": SANDBOX,
+            "RPM": str(install_rpm or ""),
         },
         # Ctrl-C ends the test, which closes the host in its own way.
         start_new_session=True,

@@ -11,18 +11,33 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from appd.http.lane import Lane
-from appd.http.server import Door, Server
+from appd.http.server import Server
 from appd.http.site import Redirect, Site, Static, Wsgi
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from appd.http.door import Door
     from appd.http.entrylog import EntryLog
+    from appd.http.tlsclient import Security
     from appd.lending import Host, Section
 
-__all__ = ["Forerunner"]
+__all__ = ["Forerunner", "log_of", "may_begin"]
 
 _LANE = "appd.http.lane"
 # What is served without Twisted and without a loop.
 _SERVED = (Redirect, Static, Wsgi)
+
+
+def may_begin(site: Site, listeners: Iterable[Any]) -> bool:
+    """Whether nothing that a server serves, and no address, needs Twisted.
+
+    Args:
+        site: What it serves.
+        listeners: Its addresses.
+    """
+    served = all(isinstance(one.serves, _SERVED) and one.guard is None for one in site.mounts)
+    return served and all(one.kind == "stream" and one.tls is None and hasattr(one, "duplicate") for one in listeners)
 
 
 class Forerunner:
@@ -32,9 +47,9 @@ class Forerunner:
         name: What the server is called.
         site: What it serves.
         section: The section it was made from.
+        driver: What serves the mounts that are not the lane's; None where there are none.
 
     Attributes:
-        site: What it serves.
         lane: What reads and answers, for all servers of the process.
         engine: The server as the lane knows it.
         changed: Called, in some thread, when a connection has begun or ended.
@@ -43,25 +58,16 @@ class Forerunner:
     Resource handling: owns the doors that `begin` opened until somebody takes them by `door`.
     """
 
-    def __init__(self, name: str, site: Site, section: Section) -> None:
+    def __init__(self, name: str, site: Site, section: Section, driver: Any = None) -> None:
         host = section.host
-        log: EntryLog = host.log or _event_log()
-        self.site = site
+        log = log_of(host)
         self.lane = _lane_of(host, log)
-        self.engine = Server(name, site, self.lane, log, lambda: self.changed(), _reports(site))
+        self.engine = Server(name, site, self.lane, log, lambda: self.changed(), _reports(site), driver)
         self.changed: Callable[[], None] = lambda: None
         everywhere = (section.settings.processes or "all") == "all"
         self.many = everywhere and getattr(host.settings, "workers", 1) > 1
         self._listeners = section.listeners
         self._doors: dict[int, Door] = {}
-
-    @property
-    def may_begin(self) -> bool:
-        """Whether nothing that it serves, and no address, needs Twisted."""
-        served = all(isinstance(one.serves, _SERVED) for one in self.site.mounts)
-        return served and all(
-            one.kind == "stream" and one.tls is None and hasattr(one, "duplicate") for one in self._listeners
-        )
 
     def begin(self) -> None:
         """Listens on every address, and answers.
@@ -73,14 +79,15 @@ class Forerunner:
         for one in self._listeners:
             self._doors[id(one)] = self.door(one)
 
-    def door(self, listener: Any) -> Door:
+    def door(self, listener: Any, security: Security | None = None) -> Door:
         """The door of a listener, which is the caller's from now on; it is opened if it is not open already.
 
         Args:
             listener: One of those that the server was made with.
+            security: What makes it speak TLS; None when it is plain.
         """
         opened = self._doors.pop(id(listener), None)
-        return opened or self.engine.listen(listener.duplicate(), many_processes=self.many)
+        return opened or self.engine.listen(listener.duplicate(), many_processes=self.many, security=security)
 
     @property
     def waits(self) -> bool:
@@ -115,7 +122,14 @@ def _lane_of(host: Host, log: EntryLog) -> Lane:
     return lane
 
 
-def _event_log() -> EntryLog:
+def log_of(host: Host) -> EntryLog:
+    """The log of the process, or Twisted's where there is none.
+
+    Args:
+        host: What the process lends.
+    """
+    if host.log is not None:
+        return host.log
     from appd.servers.http.web_log import EventLog
 
     return EventLog()
