@@ -84,6 +84,7 @@ def build(
     """
     from appd.confinement import may_connect
     from appd.lifecycle import application_threads
+    from appd.plan import claims_later, unclaimed
 
     plan, db, host = ground or lay_ground(settings, inheritance, binds, log, shared)
     threads = application_threads(settings.threads)
@@ -97,6 +98,12 @@ def build(
     # Where it does not run, what the process may do says nothing.
     confined = inheritance is not None and not may_connect()
     services = _services(plan, db, host, confined, problems)
+    if inheritance is not None and any(map(claims_later, plan.servers)):
+        warnings: list[Problem] = []
+        unclaimed(settings, inheritance, problems, warnings)
+        if problems:
+            raise ConfigurationError(*problems)
+        plan = plan._replace(warnings=[*plan.warnings, *warnings])
     return Built(settings, plan, services, threads)
 
 
@@ -135,7 +142,7 @@ def lay_ground(
                 settings.problem(f"{dotted} is not callable: it is {made_by!r}", "application_object")
             )
         db = hosting.call(f"{dotted} failed", made_by, settings, "application_object")
-    lent = {"replace": lambda: None, "inheritance": inheritance, **(shared or {})}
+    lent = {"replace": lambda: None, "inheritance": inheritance, "named": plan.named, **(shared or {})}
     return Ground(plan, db, Host(None, None, settings, log, lent))
 
 

@@ -32,6 +32,8 @@ LAYERS = [
     {"ports"},
     {"listeners", "lull"},
     {"endpoints"},
+    {"held"},
+    {"intercept"},
     {"hosting"},
     {"auth"},
     {"service"},
