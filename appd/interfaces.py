@@ -11,7 +11,7 @@ from appd.lending import Host, Section
 if TYPE_CHECKING:
     from appd.address import Address
 
-__all__ = ["Host", "IDrainable", "ISSHServerType", "ISSLServerType", "IServerType", "Section"]
+__all__ = ["Host", "IDatagramBatches", "IDrainable", "ISSHServerType", "ISSLServerType", "IServerType", "Section"]
 
 
 class IServerType(Interface):
@@ -115,6 +115,17 @@ class ISSHServerType(IServerType):
 
         Raises:
             appd.errors.ConfigurationError: There is no such file.
+        """
+
+
+class IDatagramBatches(Interface):
+    """A DatagramProtocol that takes several datagrams at a time, in place of `datagramReceived`. Optional."""
+
+    def datagramsReceived(datagrams: list[tuple[bytes, Any]]) -> None:
+        """Takes what has come since the reactor last looked.
+
+        Args:
+            datagrams: Each with the address that it came from, the oldest first.
         """
 
 

@@ -88,6 +88,7 @@ class Registration(NamedTuple):
 
 
 _NAMES = (
+    "datagram",
     "dns",
     "echo",
     "http",
