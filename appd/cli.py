@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from appd.activation import Inheritance
 
-__all__ = ["RunOptions", "main", "plain_run"]
+__all__ = ["RunOptions", "main", "parser", "plain_run"]
 
 
 class RunOptions(NamedTuple):
@@ -78,12 +78,17 @@ def plain_run(arguments: Sequence[str]) -> RunOptions | None:
     return RunOptions(files[0], binds, single, control) if len(files) == 1 else None
 
 
+def parser() -> argparse.ArgumentParser:
+    """The command line as argparse has it: also what the manual and the completions are made from."""
+    from appd import arguments
+
+    return arguments.parser()
+
+
 def _act(arguments: Sequence[str], signals: StopSignals) -> int:
     run = plain_run(arguments)
     if run is not None:
         return _run(run, signals)
-    from appd.arguments import parser
-
     options = parser().parse_args(arguments)
     if options.command == "run":
         return _run(RunOptions(options.file, options.bind, options.single, options.control), signals)
@@ -241,7 +246,6 @@ def _log_level(options: argparse.Namespace) -> int:
 
 
 def _resumable(options: argparse.Namespace) -> int:
-    from appd.arguments import parser
     from appd.supervisor.renewal import StateError, read_state
 
     parser().parse_args(options.arguments)

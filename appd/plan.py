@@ -355,14 +355,9 @@ def mentioned(settings: Settings) -> set[str]:
     """The names of sockets that a server may claim when it is made, as far as its arguments or its file say them."""
     texts = list(settings.values.get("arguments") or ())
     if settings.section_type == "tac" and settings.file:
-        with suppress(OSError, UnicodeDecodeError):
-            texts.append(_text_of(settings.file))
+        with suppress(OSError, UnicodeDecodeError), open(settings.file) as file:
+            texts.append(file.read())
     return {name for text in texts for name in _MENTIONED.findall(text)}
-
-
-def _text_of(path: str) -> str:
-    with open(path) as file:
-        return file.read()
 
 
 def unclaimed(settings: Settings, inheritance: Inheritance, problems: list[Problem], warnings: list[Problem]) -> None:

@@ -239,7 +239,7 @@ class _Run:
             self._drain()
             return
         if self._supervisor is None:
-            self._go()
+            self._go(alone=True)
             self._rest_alone()
             return
         # Ctrl-C of a terminal reaches every process; the supervisor tells this one, which would take both for two.
@@ -342,8 +342,10 @@ class _Run:
         self._lifecycle.group.end_within(self._built.settings.drain_timeout)
         self._drain()
 
-    def _go(self) -> None:
+    def _go(self, *, alone: bool = False) -> None:
         try:
+            if alone:  # nobody is to be accepted before everything is bound
+                self._lifecycle.privilegedStartService()
             self._lifecycle.startService()
         except AppdError as error:
             self._failed(error)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from appd import arguments, messages
+from appd import cli, messages
 from appd.config.loader import schema_with
 from appd.registry import Registry
 from appd.typelist import entries
@@ -29,7 +29,7 @@ def pages(tmp_path_factory) -> Path:
 
 def commands() -> dict[str, argparse.ArgumentParser]:
     """The commands that are for people."""
-    [found] = [one for one in arguments.parser()._actions if isinstance(one, argparse._SubParsersAction)]
+    [found] = [one for one in cli.parser()._actions if isinstance(one, argparse._SubParsersAction)]
     return {one.dest: found.choices[one.dest] for one in found._choices_actions}
 
 
