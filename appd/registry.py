@@ -96,6 +96,7 @@ _NAMES = (
     "portforward",
     "process",
     "server",
+    "smtp",
     "ssh",
     "syslog",
     "tac",

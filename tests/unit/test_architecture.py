@@ -69,7 +69,20 @@ BEFORE_TWISTED = [
 
 # conch and twisted.protocols.ftp import the reactor by themselves: what is built on them is imported when a server is
 # made, in a process that has one.
-ON_A_REACTOR = [f"appd.servers.{name}" for name in ("ssh.session", "ssh.sftp", "ssh.shell", "ssh.transport")]
+ON_A_REACTOR = [
+    f"appd.servers.{name}"
+    for name in (
+        "smtp.delivery",
+        "smtp.factory",
+        "smtp.letters",
+        "smtp.lines",
+        "smtp.protocol",
+        "ssh.session",
+        "ssh.sftp",
+        "ssh.shell",
+        "ssh.transport",
+    )
+]
 
 
 def modules() -> list[Path]:
