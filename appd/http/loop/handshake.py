@@ -180,8 +180,12 @@ class Handshake:
 
     async def run(self) -> None:
         """Calls the application, and sees to it that there is an end."""
+        mount = self.mount
         try:
-            await self.mount.application(self.scope, self.receive, self.send)
+            if mount.guard is not None and not await mount.lets_in(self.line, self.request, self.scope):
+                self.done = True
+                return
+            await mount.application(self.scope, self.receive, self.send)
         except asyncio.CancelledError:
             self._give_up(None)
             raise

@@ -225,7 +225,7 @@ def _redirect(settings: Settings) -> Redirect:
 
 
 # The kinds of mount that a guard stands before, in every engine that serves them.
-_GUARDED = frozenset({"http.redirect", "http.static", "http.wsgi"})
+_GUARDED = frozenset({"http.asgi", "http.redirect", "http.static", "http.wsgi"})
 _READERS: dict[str, Callable[[Settings], Any]] = {
     "http.asgi": _asgi,
     "http.redirect": _redirect,
