@@ -233,6 +233,7 @@ class Client(Leaver):
     def _wait_idle(self) -> None:
         server, phase = self.server, self._phase
         self._phase = Phase.IDLE
+        self.rest()
         now = time.monotonic()
         self.deadline = deadline = now + server.limits.idle_timeout
         # Where it is kept already it is found in time, and moved then.

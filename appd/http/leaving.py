@@ -117,8 +117,10 @@ class Leaver(Sender):
             self._log_access(self.status)
         if self.connection.overrun:
             self._tell_overrun()
+        # An idle connection keeps nothing that takes room.
         self.status = self.sent = 0
-        self._request = self.mounted = self.claims = None
+        self._began = 0.0
+        self._request = self.mounted = self.claims = self.unanswered = None
         return True
 
     def _tell_overrun(self) -> None:

@@ -1,4 +1,8 @@
-"""The half of a client that sends: at once what the socket takes, the rest from an outbox."""
+"""The half of a client that sends: at once what the socket takes, the rest from an outbox.
+
+Most connections are idle most of the time, and an idle one is kept small: between two requests it has no `Connection`.
+The server keeps a few of these that are as new, and whoever asks for that of a client lets it have one.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +37,7 @@ class Sender:
         sock: The socket, non-blocking.
 
     Attributes:
-        connection: What has been said on it.
+        connection: What has been said on it; it is there as soon as somebody asks for it.
         deadline: When somebody looks after it; see `Deadlines`.
         status: The status of the response that has begun; 0 before.
         sent: The bytes of its body.
@@ -42,17 +46,32 @@ class Sender:
 
     __slots__ = ("_out", "connection", "deadline", "fd", "sent", "server", "sock", "status", "tick", "unanswered")
 
+    connection: Connection
+
     def __init__(self, server: Server, sock: socket.socket) -> None:
         self.server = server
         self.sock = sock
         self.fd = sock.fileno()
-        self.connection = Connection(server.limits, server.origin)
         self.deadline = 0.0
         self.tick = 0
         self.status = 0
         self.sent = 0
         self.unanswered: list[None] | None = None
         self._out: Outbox | None = None
+
+    if not TYPE_CHECKING:  # it would hide every wrong name
+
+        def __getattr__(self, name: str) -> Connection:
+            """Called for the one slot that may be empty."""
+            if name != "connection":
+                raise AttributeError(f"{type(self).__name__} has no {name}")
+            self.connection = connection = self.server.connection()
+            return connection
+
+    def rest(self) -> None:
+        """Between two requests: gives the connection back, if nothing of it need be kept."""
+        if self.server.keep(self.connection):
+            del self.connection
 
     def claim(self) -> None:
         """Before a call sends the first byte of its response: decides whether that is the last on the connection.

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from appd.http.accesslog import AccessLog
 from appd.http.client import DRAIN_LINGER, Client
+from appd.http.connection import Connection
+from appd.http.crowd import Crowd
 from appd.http.date import Origin
 from appd.http.door import Door
 from appd.http.entrylog import EntryLog, tell_failure
@@ -37,6 +39,8 @@ __all__ = ["Server"]
 
 # The same trouble is told again after so many seconds.
 _TELL_AGAIN = 60.0
+# Connections that are kept for whoever is asked for something next.
+_MOST_SPARE = 64
 # Paths whose mount is remembered, and how long they may be.
 _MOST_FOUND, _LONGEST_FOUND = 1024, 256
 
@@ -78,7 +82,7 @@ class Server:
         self.report = report
         self.trusted = Trusted(site.trusted)
         self.proxy_protocol = site.proxy_protocol
-        self.clients: set[Any] = set()
+        self.clients = Crowd()
         self.total = self.requests = 0
         self.draining = False
         self.doors: list[Door] = []
@@ -88,6 +92,7 @@ class Server:
         self._found: dict[tuple[str, str], Found | None] = {}
         self._peers: dict[str, int] = {}
         self._told: dict[str, float] = {}
+        self._spare: list[Connection] = []
         self._full = False
         self._telling = Lock()
         self._counting = Lock()
@@ -130,6 +135,25 @@ class Server:
         self._tell("accept", f"cannot accept connections: {os.strerror(error.errno or 0)}{limit}; they wait")
 
     # Connections.
+
+    def connection(self) -> Connection:
+        """The protocol of a connection on which nothing has been said."""
+        try:
+            return self._spare.pop()
+        except IndexError:
+            return Connection(self.limits, self.origin)
+
+    def keep(self, connection: Connection) -> bool:
+        """Takes a connection back, between two requests.
+
+        Returns:
+            Whether it did: not when something of it has to be known later.
+        """
+        if not connection.is_as_new or self.limits.requests_per_connection:
+            return False
+        if len(self._spare) < _MOST_SPARE:
+            self._spare.append(connection)
+        return True
 
     def welcome(self, client: Client) -> None:
         """A connection has begun."""
