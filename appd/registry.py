@@ -87,6 +87,7 @@ _NAMES = (
     "process",
     "server",
     "ssh",
+    "syslog",
     "timer",
 )
 _BUILT_IN = {name: Registration(name, f"appd.servers.{name}.{name}:server_type", "appd") for name in _NAMES} | {

@@ -80,7 +80,9 @@ class ServerService(Service):
         self.reactor = reactor
         self.processes = processes
         self.factory = factory
-        self.description = description or _qualified(factory if factory is not None else datagram)
+        made_by = factory if factory is not None else datagram
+        class_ = made_by if isinstance(made_by, type) else type(made_by)
+        self.description = description or f"{class_.__module__}.{class_.__qualname__}"
         served = {"stream": factory, "datagram": datagram}
         self.kinds = tuple(kind for kind, by in served.items() if by is not None)
         self.changed: Callable[[], None] = lambda: None
@@ -116,6 +118,10 @@ class ServerService(Service):
         except BaseException:
             self.release()
             raise
+
+    def prepare(self) -> defer.Deferred[None]:
+        """Does what may take its time, or fail with an `AppdError`, before anything listens."""
+        return defer.succeed(None)
 
     def startService(self) -> None:
         """Listens on every address.
@@ -391,8 +397,3 @@ def _stop_failed(failure: Failure, service: Any) -> None:
 
 def _is_stream(port: Any) -> bool:
     return hasattr(port, "factory")  # those of datagrams have a protocol
-
-
-def _qualified(thing: Any) -> str:
-    class_ = thing if isinstance(thing, type) else type(thing)
-    return f"{class_.__module__}.{class_.__qualname__}"

@@ -248,7 +248,19 @@ class _Run:
         except AppdError as error:
             self._failed(error)
             return
-        tell_prepared(self._built.settings, self._built.plan, self._notifier)
+
+        def prepared(_all: Any) -> None:
+            if not getattr(self, "_ending", False):
+                tell_prepared(self._built.settings, self._built.plan, self._notifier)
+
+        from twisted.internet.defer import gatherResults
+
+        preparing = [one.prepare() for one in self._lifecycle.group.servers]
+        gatherResults(preparing, consumeErrors=True).addCallbacks(prepared, self._cannot_prepare)
+
+    def _cannot_prepare(self, failure: Any) -> None:
+        error = failure.value.subFailure.value
+        self._failed(error if isinstance(error, AppdError) else AppdError(str(error)))
 
     def _replace_me(self) -> None:
         """A call has not come back and holds its thread for ever; called in some thread."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from appd.http.connection import CLOSED, END, NEED_DATA
 from appd.http.entrylog import tell_failure
 from appd.http.errors import Refused
+from appd.http.handover import Handed
 from appd.http.leaving import Leaver, Phase
 from appd.http.proxyprotocol import read_proxy_header
 from appd.http.request import Request
@@ -51,6 +52,16 @@ class Client(Leaver):
         if door.server.proxy_protocol:
             self._phase = Phase.PREFACE
 
+    def settle(self, wait: float) -> None:
+        """Begins to wait for the first byte.
+
+        Args:
+            wait: How long, in seconds.
+        """
+        lane = self.server.lane
+        lane.deadlines.put(self, time.monotonic() + wait)
+        lane.admit(self)
+
     @property
     def patience(self) -> float:
         """How long the first step may take, in seconds."""
@@ -78,8 +89,6 @@ class Client(Leaver):
         if self._phase == Phase.LINGERING:
             self._linger(data)
             return
-        if not data:
-            self._ended = True
         if self._phase == Phase.PREFACE:
             if self._read_preface(data):
                 self.advance(worker)
@@ -137,6 +146,8 @@ class Client(Leaver):
             if type(event) is Request:
                 self._began = time.monotonic()
                 self._request = event
+                if self.server.elsewhere and self._hand_over(event):
+                    return
                 if event.length == 0:
                     self._phase = Phase.ANSWERING
                     if not self.server.answer(self, event, None, worker):
@@ -164,6 +175,24 @@ class Client(Leaver):
                     return
             elif not self._keep(event):  # type: ignore[arg-type]  # a part of the body
                 return
+
+    def _hand_over(self, request: Request) -> bool:
+        """Gives the connection to another driver, if the request is for one of its mounts."""
+        server = self.server
+        try:
+            found = server.find_for(self, request)
+        except Refused as refused:
+            self.refuse(refused)
+            return True
+        if found is None or found.mounted.driver is None:
+            return False
+        self._phase = Phase.CLOSED
+        server.lane.forget(self)
+        peer = (self.host, self.port, self.secure, self.is_beyond, self.counted)
+        # With all that the library gives a socket; see `Door.begin`.
+        sock = socket.socket(self.sock.family, self.sock.type, self.sock.proto, self.sock.detach())
+        server.replace(self, found.mounted.driver.take(Handed(self.door, sock, self.connection, request, *peer)))
+        return True
 
     def _begin_body(self, request: Request, worker: Worker) -> bool:
         """Lets the body come, unless the answer is there without it."""

@@ -60,6 +60,22 @@ class Connection(Receiver):
         self.request.expects_continue = False
         return _CONTINUE
 
+    def early(self, fields: Fields) -> bytes:
+        """Fields before the response: 103 Early Hints (RFC 8297).
+
+        Args:
+            fields: The fields; HTTP/1.0 knows no interim responses, and gets nothing.
+
+        Raises:
+            Misuse: They cannot be sent.
+        """
+        if "interim" not in WRITING[self._writing]:
+            raise WrongState(f"an interim response while {self._writing}")
+        text = prepare(fields).text
+        if self.request is None or not self.request.minor:
+            return b""
+        return f"HTTP/1.1 103 Early Hints\r\n{text}\r\n".encode("latin-1")
+
     def head(self, status: int | str, fields: Fields | Prepared = (), length: int | None = None) -> bytes:
         """Begins a response. With a connection on which no request has come it is the last.
 

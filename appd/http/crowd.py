@@ -10,7 +10,8 @@ __all__ = ["Crowd"]
 class Crowd(dict[Any, None]):
     """The open connections of a server, in the order in which they came. Any thread may call.
 
-    A dict where one would expect a set: there may be tens of thousands, and a set takes up to three times as much for one.
+    A dict where one would expect a set: there may be tens of thousands, and for one a set takes up to three times as
+    much.
     """
 
     __slots__ = ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import sys
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from appd.http.client import Client
 from appd.http.environ import base_environ
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from appd.http.server import Server
     from appd.http.tlsclient import Security
 
-__all__ = ["Door"]
+__all__ = ["Door", "plain_host"]
 
 _MAPPED = "::ffff:"
 
@@ -31,6 +31,7 @@ class Door:
     Attributes:
         environ: What every WSGI call over it has.
         is_local: Whether it is a UNIX socket.
+        address: Where it listens: host and port, or the path of a UNIX socket and None.
 
     Resource handling: owns the socket until `close`; nothing is done to what it listens on.
     """
@@ -49,6 +50,7 @@ class Door:
         self._accepting = Lock()
         self.is_local = sock.family == socket.AF_UNIX
         name, port = ("localhost", "443" if security else "80") if self.is_local else _name_of(sock)
+        self.address = _address_of(sock)
         self.environ = base_environ(name, port, many_processes=many_processes)
 
     def accept(self) -> None:
@@ -67,34 +69,55 @@ class Door:
         except OSError as error:
             server.cannot_accept(self, error)
             return
+        self.begin(sock, address)
+
+    def begin(self, sock: socket.socket, address: Any) -> None:
+        """Begins a connection.
+
+        Args:
+            sock: The socket, which belongs to the connection from now on.
+            address: The address of the peer, as accept(2) gives it.
+        """
+        # What the library adds to a socket in C, such as names for its family, is nearly half of its size.
+        sock = cast(socket.socket, socket.SocketType(sock.family, sock.type, sock.proto, sock.detach()))
         sock.setblocking(False)
         if self.is_local:
             client = self.make(self, sock, "", 0)
         else:
-            host = address[0]
-            if host.startswith(_MAPPED) and "." in host:
-                host = host[len(_MAPPED) :]
+            host = plain_host(address[0])
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             # Many connections are of few peers, and each would keep a text of its own.
             client = self.make(self, sock, sys.intern(host), address[1])
-        server.welcome(client)
+        self.server.welcome(client)
 
     def expired(self) -> None:
-        """The pause is over."""
-        if self.open:
-            self.server.lane.open(self)
+        """The rest is over."""
+        self.poll()
 
     def resume(self) -> None:
         """Accepts connections."""
         self.open = True
-        self.server.lane.open(self)
+        self.poll()
+
+    def poll(self) -> None:
+        """Waits for connections, if any are to be accepted."""
+        if self.open:
+            self.server.lane.open(self)
+
+    def shut(self) -> None:
+        """Does not wait for connections, for now; they wait in the queue of the socket."""
+        self.server.lane.shut(self)
+
+    def rest(self) -> None:
+        """Accepts nothing for a moment."""
+        self.server.lane.pause(self)
 
     def pause(self) -> None:
         """Accepts no further connection. The socket stays open: who connects now waits in its queue."""
         with self._accepting:
             self.open = False
         self.server.lane.deadlines.drop(self)
-        self.server.lane.shut(self)
+        self.shut()
 
     def close(self) -> None:
         """Closes the descriptor."""
@@ -102,6 +125,19 @@ class Door:
         if self in self.server.doors:
             self.server.doors.remove(self)
         self.sock.close()
+
+
+def _address_of(sock: socket.socket) -> tuple[str, int | None] | None:
+    """Where a socket listens, as ASGI has it: host and port, or the path of a UNIX socket and None."""
+    name = sock.getsockname()
+    if isinstance(name, tuple):
+        return plain_host(name[0]), name[1]
+    return (name, None) if isinstance(name, str) and name else None
+
+
+def plain_host(host: str) -> str:
+    """An address; an IPv4 one in IPv6's clothes as what it is."""
+    return host[len(_MAPPED) :] if host.startswith(_MAPPED) and "." in host else host
 
 
 def _client_class(security: Security | None) -> type[Client]:

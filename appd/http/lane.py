@@ -22,11 +22,11 @@ from appd.http.admission import Admission
 from appd.http.crew import Crew, Worker
 from appd.http.deadlines import Deadlines
 from appd.http.entrylog import EntryLog, tell_failure
+from appd.http.guest import Guest
 from appd.http.sending import Gone
 from appd.journal import ERROR
 
 if TYPE_CHECKING:
-    from appd.http.client import Client
     from appd.http.door import Door
     from appd.http.gateway import Call
     from appd.http.sending import Sender
@@ -91,7 +91,7 @@ class Lane:
 
     # Connections.
 
-    def admit(self, client: Client) -> None:
+    def admit(self, client: Sender) -> None:
         """Begins to poll for a new connection."""
         self._unsure.discard(client.fd)
         self._armed[client.fd] = client
@@ -179,7 +179,14 @@ class Lane:
                     client.close()
                     raise
             return
-        self._resume(item, worker)
+        if type(item) is Guest:
+            item.visit(worker)
+        else:
+            self._resume(item, worker)
+
+    def post(self, guest: Guest) -> None:
+        """Has a thread answer a request that came on a connection of another driver. Any thread may ask."""
+        self._crew.post(guest)
 
     def _missed(self, fd: int) -> Any:
         """Something has come for a door, or for a client that some thread has."""

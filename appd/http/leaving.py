@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from appd.http.request import Request
     from appd.journal.entry import Value
 
-__all__ = ["Leaver", "Phase"]
+__all__ = ["Leaver", "Phase", "describe"]
 
 # How long the end of a connection may take, once all is sent: between two reads and as a whole, in seconds. Apache has
 # 2 and 30; a process that stops waits for it.
@@ -61,8 +61,6 @@ class Leaver(Sender):
 
     __slots__ = (
         "_began",
-        "_ended",
-        "_lingers",
         "_phase",
         "_request",
         "_upload",
@@ -90,8 +88,6 @@ class Leaver(Sender):
         self._upload: Any = None
         self._request: Request | None = None
         self._began = 0.0
-        self._ended = False
-        self._lingers = 0.0
 
     # The end of a response.
 
@@ -206,7 +202,7 @@ class Leaver(Sender):
         """
         if self._phase == Phase.LINGERING or self._phase == Phase.CLOSED:
             return
-        if self._ended:
+        if self.connection.ended:
             self.close()
             return
         try:
@@ -216,13 +212,14 @@ class Leaver(Sender):
             return
         self._phase = Phase.LINGERING
         now = time.monotonic()
-        self._lingers = now + _LINGER
+        # Its last request is over: what is told of it is for how long this one has lasted.
+        self._began = now
         self.server.lane.deadlines.put(self, now + _LINGER_READ)
         self.server.lane.rearm(self)
 
     def _linger(self, data: bytes) -> None:
         now = time.monotonic()
-        if not data or now > self._lingers:
+        if not data or now > self._began + _LINGER:
             self.close()
             return
         self.deadline = now + _LINGER_READ
@@ -281,7 +278,9 @@ class Leaver(Sender):
 
     def turn_away(self) -> None:
         """Ends a connection that is one too many."""
-        if self.server.lane.disarm(self):
+        lane = self.server.lane
+        lane.admit(self)
+        if lane.disarm(self):
             self.refuse(Refused(503, "too many connections"))
 
     def abort(self) -> None:
@@ -311,18 +310,7 @@ class Leaver(Sender):
 
     def describe_peer(self, environ: dict[str, Any]) -> None:
         """Adds the address, or who is at the other end of a UNIX socket."""
-        claims, secure, host, port = self.claims, self.secure, self.host, self.port
-        if claims is not None:
-            secure = claims.scheme == "https" if claims.scheme else secure
-            _describe_claims(claims, environ, secure=secure)
-            host, port = self.far
-        environ["REMOTE_ADDR"] = host
-        if port:
-            environ["REMOTE_PORT"] = str(port)
-        if secure:
-            environ["wsgi.url_scheme"] = "https"
-        if self.door.is_local:
-            environ.update(credentials(self.sock))
+        describe(self, environ, self.sock)
 
     @property
     def far(self) -> tuple[str, int]:
@@ -339,6 +327,28 @@ class Leaver(Sender):
             duration = time.monotonic() - self._began
             answer = answer_of(self._request, status, self.sent, duration, *self.far)
             self.server.access.write(answer, (self.mounted or self.server).access_log, time.time())
+
+
+def describe(client: Any, environ: dict[str, Any], sock: socket.socket) -> None:
+    """Adds who a client is to an environment.
+
+    Args:
+        client: A `Leaver`, or what stands for one: `claims`, `secure`, `far`, `host`, `port`, `door`.
+        environ: The environment.
+        sock: Its socket.
+    """
+    claims, secure, host, port = client.claims, client.secure, client.host, client.port
+    if claims is not None:
+        secure = claims.scheme == "https" if claims.scheme else secure
+        _describe_claims(claims, environ, secure=secure)
+        host, port = client.far
+    environ["REMOTE_ADDR"] = host
+    if port:
+        environ["REMOTE_PORT"] = str(port)
+    if secure:
+        environ["wsgi.url_scheme"] = "https"
+    if client.door.is_local:
+        environ.update(credentials(sock))
 
 
 def _describe_claims(claims: Claims, environ: dict[str, Any], *, secure: bool) -> None:

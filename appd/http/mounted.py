@@ -48,12 +48,14 @@ class Mounted:
         mount: What the file says of it.
 
     Attributes:
+        driver: Who serves it; None for the lane. See `handover`.
         access_log: `off`, `journal` or `combined`.
         depth: How many segments its path has.
         wants_body: Whether it looks at bodies of requests.
         script_name: Its path, decoded, a character a byte.
     """
 
+    driver: Any = None
     wants_body = False
 
     def __init__(self, mount: Mount) -> None:

@@ -23,6 +23,7 @@ from appd.http.leaving import Leaver
 from appd.http.mounted import Found, serve
 from appd.http.routing import Router, segments_of
 from appd.http.sending import Gone
+from appd.http.site import Asgi
 from appd.http.target import host_name
 from appd.journal import WARNING
 
@@ -55,12 +56,14 @@ class Server:
         log: The log.
         changed: Called, in some thread, when a connection has begun or ended.
         report: What keeps a report of an error and says where; None to keep none.
+        driver: What serves the mounts that are not the lane's; None where there are none.
 
     Attributes:
         clients: The open connections.
         total: How many there have been.
         requests: How many requests.
         draining: Whether connections are to end.
+        elsewhere: Whether there are mounts that the lane does not serve.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class Server:
         log: EntryLog,
         changed: Callable[[], None] = lambda: None,
         report: Callable[[str, BaseException, Any], str] | None = None,
+        driver: Any = None,
     ) -> None:
         self.name = name
         self.lane = lane
@@ -87,7 +91,8 @@ class Server:
         self.draining = False
         self.doors: list[Door] = []
         self._changed = changed
-        self._mounted = [serve(one, lane) for one in site.mounts]
+        self._mounted = [driver.mount(one) if isinstance(one.serves, Asgi) else serve(one, lane) for one in site.mounts]
+        self.elsewhere = any(one.driver is not None for one in self._mounted)
         self._router = Router([one.route for one in site.mounts])
         self._found: dict[tuple[str, str], Found | None] = {}
         self._peers: dict[str, int] = {}
@@ -130,7 +135,7 @@ class Server:
 
     def cannot_accept(self, door: Door, error: OSError) -> None:
         """The system gives no connection. Nothing is accepted for a moment, lest we spin."""
-        self.lane.pause(door)
+        door.rest()
         limit = " (LimitNOFILE= of the unit)" if error.errno == errno.EMFILE else ""
         self._tell("accept", f"cannot accept connections: {os.strerror(error.errno or 0)}{limit}; they wait")
 
@@ -155,29 +160,26 @@ class Server:
             self._spare.append(connection)
         return True
 
-    def welcome(self, client: Client) -> None:
-        """A connection has begun."""
+    def welcome(self, client: Any) -> None:
+        """A connection has begun: a `Client`, or one of another driver."""
         limits = self.limits
         self.clients.add(client)
         self.total += 1
         if not self.proxy_protocol and not self.count(client):
-            self.lane.admit(client)
             client.turn_away()
             return
         if self.proxy_protocol and not self.trusted.holds(client.host):
             self._tell("untrusted", f"{client.host or 'a UNIX peer'} is not trusted to say who it speaks for")
             client.close()
             return
-        self.lane.deadlines.put(client, time.monotonic() + client.patience)
-        self.lane.admit(client)
+        wait = client.patience
+        client.settle(min(wait, DRAIN_LINGER) if self.draining else wait)
         if limits.connections and len(self.clients) >= limits.connections:
             self._tell("full", f"{limits.connections} connections are open (connections); more wait")
             for door in self.doors:
-                self.lane.shut(door)
+                door.shut()
             self._full = True
             self._reopen()
-        if self.draining:
-            self.lane.deadlines.put(client, time.monotonic() + DRAIN_LINGER)
         self._changed()
 
     def count(self, client: Leaver) -> bool:
@@ -196,6 +198,12 @@ class Server:
             self._tell("peer", f"more than {most} connections (connections-per-peer) from {client.host}")
         return count <= most
 
+    def replace(self, client: Leaver, successor: Any) -> None:
+        """A connection has another driver now."""
+        self.clients.discard(client)
+        if self.draining:
+            successor.drain(time.monotonic() + DRAIN_LINGER)
+
     def lost(self, client: Leaver) -> None:
         """A connection has ended."""
         self.clients.discard(client)
@@ -212,8 +220,7 @@ class Server:
         if len(self.clients) < self.limits.connections:
             self._full = False
             for door in self.doors:
-                if door.open:
-                    self.lane.open(door)
+                door.poll()
 
     def drain(self) -> None:
         """Ends each connection when what it has begun is answered; an idle one in a moment."""
@@ -252,7 +259,7 @@ class Server:
         """
         self.requests += 1
         try:
-            found = self._find_for(client, request)
+            found = self.find_for(client, request)
             if found is not None:
                 client.mounted = found.mounted
                 return found.mounted.answer(client, request, found, body, worker)
@@ -282,12 +289,24 @@ class Server:
     def wants_body(self, client: Client, request: Request) -> bool:
         """Whether what answers a request looks at its body."""
         try:
-            found = self._find_for(client, request)
+            found = self.find_for(client, request)
         except Refused:
             return False
         return found is not None and found.mounted.wants_body
 
-    def _find_for(self, client: Client, request: Request) -> Found | None:
+    def find_for(self, client: Any, request: Request) -> Found | None:
+        """Finds what answers a request, and notes what trusted proxies say of its client.
+
+        Args:
+            client: Who asks: a `Client`, or a connection of another driver.
+            request: What for.
+
+        Returns:
+            None when nothing does.
+
+        Raises:
+            Refused: What the proxies say cannot be understood.
+        """
         key = (request.host, request.path)
         if self.trusted and not client.is_beyond:
             claims = client.claims = read_claims(request.named, client.host, self.trusted)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from appd.http.limits import Limits
 from appd.http.routing import Route
 
-__all__ = ["Mount", "Redirect", "Site", "Static", "Wsgi", "of_application"]
+__all__ = ["Asgi", "Mount", "Redirect", "Site", "Static", "Wsgi", "of_application"]
 
 
 class Wsgi(NamedTuple):
@@ -28,6 +28,25 @@ class Wsgi(NamedTuple):
     def text(self) -> str:
         """For `appd explain`."""
         return f"wsgi {self.dotted}"
+
+
+class Asgi(NamedTuple):
+    """An ASGI application.
+
+    Attributes:
+        dotted: What people call it.
+        application: The callable.
+        lifespan: `auto`, `on` or `off`: whether it is told when it begins and ends.
+    """
+
+    dotted: str
+    application: Callable[..., Any]
+    lifespan: str = "auto"
+
+    @property
+    def text(self) -> str:
+        """For `appd explain`."""
+        return f"asgi {self.dotted}"
 
 
 class Static(NamedTuple):
@@ -91,7 +110,7 @@ class Mount(NamedTuple):
     """
 
     route: Route
-    serves: Wsgi | Static | Redirect
+    serves: Wsgi | Asgi | Static | Redirect
     headers: tuple[tuple[str, str], ...] = ()
     access_log: str = "off"
 

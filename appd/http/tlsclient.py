@@ -103,8 +103,6 @@ class TlsClient(Client):
             return
         # A record at a time is read, and more may lie in the socket; to be told so costs less than to try.
         self.server.lane.read_more(self.fd)
-        if not data:
-            self._ended = True
         self.connection.receive(data)
         self.advance(worker)
 
@@ -221,7 +219,7 @@ class TlsClient(Client):
 
     def finish(self) -> None:
         """Ends the connection when all is sent; see `Leaver.finish`. A client that has ended is told that we do."""
-        if self._ended and self._phase != Phase.CLOSED and type(self.sock) is TlsSocket:
+        if self.connection.ended and self._phase != Phase.CLOSED and type(self.sock) is TlsSocket:
             self.sock.say_end()
         super().finish()
 

@@ -28,7 +28,7 @@ LAYERS = [
     {"connections"},
     {"counted", "datagrams", "transports"},
     {"ports"},
-    {"listeners"},
+    {"listeners", "lull"},
     {"endpoints"},
     {"hosting"},
     {"auth"},
@@ -233,7 +233,9 @@ def test_public_names(path):
         ),
         None,
     )
-    defined = {node.name for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
+    defined = {
+        node.name for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+    }
     if exported is None:
         assert not {name for name in defined if not name.startswith("_")}, "public names without __all__"
         return
@@ -245,7 +247,7 @@ def test_public_names(path):
     }
     assert set(exported) <= defined | names
     for node in tree.body:
-        if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name in exported:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and node.name in exported:
             assert ast.get_docstring(node), f"{node.name} is public and says nothing of itself"
 
 

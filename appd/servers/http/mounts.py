@@ -11,7 +11,7 @@ from appd.config.settings import Settings
 from appd.errors import ConfigurationError, Problem
 from appd.http.limits import Limits
 from appd.http.routing import Route, Router, segments_of
-from appd.http.site import Mount, Redirect, Site, Static, Wsgi
+from appd.http.site import Asgi, Mount, Redirect, Site, Static, Wsgi
 
 __all__ = ["LIMITS", "not_by_twisted", "read_limits", "read_site"]
 
@@ -37,7 +37,7 @@ def read_site(settings: Settings) -> Site:
     """
     problems: list[Problem] = []
     if not settings.mounts:
-        problems.append(settings.problem("<http> serves nothing: add a <wsgi>, a <static> or a <redirect>"))
+        problems.append(settings.problem("<http> serves nothing: add a <wsgi>, an <asgi>, a <static> or a <redirect>"))
     if settings.proxy_protocol and not settings.trusted:
         problems.append(
             settings.problem(
@@ -126,6 +126,15 @@ def _mount(settings: Settings, route: Route, access_log: str) -> Mount:
 
 
 def _wsgi(settings: Settings) -> Wsgi:
+    return Wsgi(settings.application, _application(settings), settings.threads)
+
+
+def _asgi(settings: Settings) -> Asgi:
+    return Asgi(settings.application, _application(settings), settings.lifespan)
+
+
+def _application(settings: Settings) -> Callable[..., Any]:
+    """Imports an application, and makes it where the file says that a factory does."""
     dotted = settings.application
     application = hosting.load(dotted, settings, "application")
     if callable(application) and settings.factory:
@@ -139,7 +148,7 @@ def _wsgi(settings: Settings) -> Wsgi:
         raise ConfigurationError(
             settings.problem(f"application {dotted} is not callable: it is {application!r}", "application")
         )
-    return Wsgi(dotted, application, settings.threads)
+    return application  # type: ignore[no-any-return]  # looked at above
 
 
 def _static(settings: Settings) -> Static:
@@ -178,6 +187,7 @@ def _redirect(settings: Settings) -> Redirect:
 
 
 _READERS: dict[str, Callable[[Settings], Any]] = {
+    "http.asgi": _asgi,
     "http.redirect": _redirect,
     "http.static": _static,
     "http.wsgi": _wsgi,

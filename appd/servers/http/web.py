@@ -16,7 +16,7 @@ from appd.http.accesslog import AccessLog
 from appd.http.entrylog import EntryLog
 from appd.http.redirect import Redirection
 from appd.http.routing import Router
-from appd.http.site import Mount, Site, Static, Wsgi
+from appd.http.site import Mount, Redirect, Site, Static, Wsgi
 from appd.http.static import Folder
 from appd.interfaces import Host, IDrainable
 from appd.servers.http.web_channel import Channel
@@ -88,4 +88,5 @@ def _serving(mount: Mount, host: Host, log: EntryLog) -> Callable[[Any, tuple[by
         return ServeApplication(mount.serves.application, host.reactor, host.threads, log)
     if isinstance(mount.serves, Static):
         return ServeResponses(Folder(mount.serves).respond)
+    assert isinstance(mount.serves, Redirect), "an application of the loop was refused"
     return ServeResponses(Redirection(mount.serves, len(mount.route.path)).respond)
