@@ -71,12 +71,16 @@ class Auth:
             return self.passwords.stamp
         return None
 
-    def check_password(self, user: str, password: bytes) -> bool:
+    def check_password(self, user: str, password: bytes, patience: float = -1) -> bool | None:
         """Whether the file has that password for that user. Takes a tenth of a second: for threads.
 
         Args:
             user: The name, as the client sent it.
             password: The password.
+            patience: How long to wait for others whose hashes are reckoned, in seconds; -1 is for ever.
+
+        Returns:
+            None when that was too long.
         """
         if self.passwords is None:
             return False
@@ -85,8 +89,12 @@ class Auth:
             user = user_name(user)
         except ValueError:
             user = "\0"  # nobody's, and as much work
-        with self.reckoning:
+        if not self.reckoning.acquire(timeout=patience):
+            return None
+        try:
             return self.passwords.check(user, password)
+        finally:
+            self.reckoning.release()
 
     def keys_of(self, user: str) -> Sequence[Any]:
         """The SSH keys of a user. Reads a file: for threads.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from twisted.cred.credentials import ISSHPrivateKey, IUsernamePassword
+from twisted.cred.credentials import ISSHPrivateKey, IUsernamePassword, UsernamePassword
 from twisted.cred.error import UnauthorizedLogin
 from twisted.cred.portal import Portal
 from twisted.internet import defer, threads
@@ -15,7 +15,7 @@ from appd.auth.auth import AT_ONCE, Auth
 from appd.auth.failures import peer_key
 from appd.auth.keyfiles import signed
 
-__all__ = ["PeerPortal", "host_of", "takes"]
+__all__ = ["PeerPortal", "ask", "host_of", "takes"]
 
 _log = Logger(namespace="appd.auth")
 # Logins that are being looked at or wait for it, in a process; more are refused.
@@ -118,22 +118,8 @@ class PeerPortal(Portal):
             found = yield self._key_verified(credentials, user)
             if found is not None:
                 return found
-        for checker in auth.checkers:
-            if any(one.providedBy(credentials) for one in checker.credentialInterfaces):
-                try:
-                    found = yield defer.maybeDeferred(checker.requestAvatarId, credentials)
-                except UnauthorizedLogin:
-                    continue
-                except Exception as error:
-                    if _is_conch(error):
-                        raise
-                    _log.failure(
-                        "{appd_server}: a checker of auth {auth} failed", appd_server=self._server, auth=auth.name
-                    )
-                    continue
-                if found is not None and found != ():
-                    return found
-        return None
+        found = yield ask(auth, credentials, self._server)
+        return found
 
     @defer.inlineCallbacks
     def _key_verified(self, credentials: Any, user: str) -> Any:
@@ -153,6 +139,46 @@ class PeerPortal(Portal):
         finally:
             self._auth.waiting -= 1
         return found
+
+
+@defer.inlineCallbacks
+def ask(auth: Auth, credentials: Any, server: str) -> Any:
+    """Asks the checkers of an `<auth>`, one after the other.
+
+    Args:
+        auth: It.
+        credentials: What the client shows.
+        server: The name of the server, for the log.
+
+    Returns:
+        A Deferred of what the first that knows them calls the user; of None when none does. It fails as conch's
+        checkers fail to say "go on".
+    """
+    shown = [credentials]
+    if IUsernamePassword.providedBy(credentials):
+        # Some checkers of Twisted's compare bytes, and others, `memory` among them, text.
+        user, password = _text(credentials.username), _bytes(credentials.password)
+        text: Any = user, password.decode("utf-8", "surrogateescape")
+        shown = [
+            UsernamePassword(user.encode("utf-8", "surrogateescape"), password),
+            UsernamePassword(*text),
+        ]
+    for checker in auth.checkers:
+        for one in shown:
+            if not any(interface.providedBy(one) for interface in checker.credentialInterfaces):
+                continue
+            try:
+                found = yield defer.maybeDeferred(checker.requestAvatarId, one)
+            except UnauthorizedLogin:
+                continue
+            except Exception as error:
+                if _is_conch(error):
+                    raise
+                _log.failure("{appd_server}: a checker of auth {auth} failed", appd_server=server, auth=auth.name)
+                continue
+            if found is not None and found != ():
+                return found.encode("utf-8") if isinstance(found, str) else found
+    return None
 
 
 def _is_conch(error: Exception) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 from threading import Lock
@@ -48,6 +49,7 @@ class Door:
         self.security = security
         self.make = _client_class(security)
         self._accepting = Lock()
+        self._shared = many_processes
         self.is_local = sock.family == socket.AF_UNIX
         name, port = ("localhost", "443" if security else "80") if self.is_local else _name_of(sock)
         self.address = _address_of(sock)
@@ -89,6 +91,10 @@ class Door:
             # Many connections are of few peers, and each would keep a text of its own.
             client = self.make(self, sock, sys.intern(host), address[1])
         self.server.welcome(client)
+        if self._shared:
+            # The other processes were woken by the same connection, or by one right behind it: they may have the next.
+            # Without this, whoever gets the processor first takes a whole burst in its slice of time.
+            os.sched_yield()
 
     def expired(self) -> None:
         """The rest is over."""

@@ -137,9 +137,13 @@ class Leaver(Sender):
         Raises:
             Gone: The client gets nothing more.
         """
+        self.plain_page(status, *fields)
+        return self.complete()
+
+    def plain_page(self, status: int, *fields: tuple[str, str]) -> None:
+        """As `plain`, without the end of the response."""
         text = status_line(status)[1].removeprefix("HTTP/1.1 ").replace("\r", "")
         self.send_whole(status, (_PLAIN, *fields), text.encode())
-        return self.complete()
 
     def refuse(self, refused: Refused) -> None:
         """Answers what the client must not do, and ends the connection."""

@@ -292,7 +292,7 @@ class Server:
             found = self.find_for(client, request)
         except Refused:
             return False
-        return found is not None and found.mounted.wants_body
+        return found is not None and found.mounted.takes_body(request)
 
     def find_for(self, client: Any, request: Request) -> Found | None:
         """Finds what answers a request, and notes what trusted proxies say of its client.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from appd.http.basic import Guard
 from appd.http.limits import Limits
 from appd.http.routing import Route
 
@@ -107,12 +108,14 @@ class Mount(NamedTuple):
         serves: What answers.
         headers: Fields of every response, in place of what the mount itself says.
         access_log: `off`, `journal` or `combined`.
+        guard: What asks who it is; None lets everybody in.
     """
 
     route: Route
     serves: Wsgi | Asgi | Static | Redirect
     headers: tuple[tuple[str, str], ...] = ()
     access_log: str = "off"
+    guard: Guard | None = None
 
     @property
     def text(self) -> str:

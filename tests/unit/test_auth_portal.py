@@ -11,6 +11,7 @@ from twisted.conch.error import ValidPublicKey
 from twisted.cred.checkers import InMemoryUsernamePasswordDatabaseDontUse as Memory
 from twisted.cred.credentials import IUsernameHashedPassword, IUsernamePassword, SSHPrivateKey, UsernamePassword
 from twisted.cred.error import UnauthorizedLogin
+from twisted.cred.strcred import makeChecker
 from twisted.internet import address, reactor
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
@@ -67,7 +68,12 @@ def attempt(passwords):
     """Tries to log in; what came out is a list, empty as long as nothing has."""
     made = SimpleNamespace(clock=Reactor(), lines=[])
     made.auth = Auth(
-        "staff", passwords, None, [Memory(joe=b"pass")], 1.0, lambda line, **_fields: made.lines.append(line)
+        "staff",
+        passwords,
+        None,
+        [Memory(joe=b"pass"), makeChecker("memory:ann:text")],
+        1.0,
+        lambda line, **_fields: made.lines.append(line),
     )
 
     def login(user, password, peer="192.0.2.7"):
@@ -87,6 +93,7 @@ def test_who_may_is_in(attempt):
         (b"alice", b"secret", b"alice"),
         ("alice", "secret", b"alice"),
         (b"joe", b"pass", b"joe"),
+        (b"ann", b"text", b"ann"),
     ):
         [(_interface, avatar, _logout)] = attempt(user, password)
         assert avatar == who

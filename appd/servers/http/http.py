@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from zope.interface import implementer
 
 from appd.address import Address
+from appd.config.settings import Settings
 from appd.errors import ConfigurationError
+from appd.http.basic import Guard
 from appd.http.site import Site, of_application
 from appd.interfaces import Host, IServerType, Section
 from appd.servers import ServerType, SSLServerType
@@ -43,11 +46,27 @@ class _HttpServerType:
     ) -> ServerService:
         """Makes a server; see `appd.interfaces.IServerType.create`. Without a section `db` is a WSGI application."""
         if section is not None:
-            return _service(name, lambda: read_site(section.settings), section)
+            return _service(name, lambda: read_site(section.settings, partial(_guard, name, section.host)), section)
         if not callable(db):
             raise TypeError(f"without a section, http serves a WSGI application, and {db!r} is not callable")
         plain = ServerType(lambda application: _over(name, application), _PORT, name="http")
         return plain.create(name, db, ip, port, backlog, address)
+
+
+def _guard(name: str, host: Host, settings: Settings) -> Guard:
+    """What stands before a mount with a key `auth`.
+
+    Raises:
+        ConfigurationError: No `<auth>` of that name is in the file.
+    """
+    from appd.auth.gate import Gate
+    from appd.auth.sections import auth_of
+
+    auth = auth_of(settings, host)
+    if auth.passwords is None and not auth.checkers:
+        message = f"auth {settings.auth} has SSH keys only, and HTTP asks for a password"
+        raise ConfigurationError(settings.problem(message, "auth"))
+    return Guard(auth.name, Gate(auth, name, host.reactor))
 
 
 def serve_application(name: str, db: Any, section: Section) -> ServerService:

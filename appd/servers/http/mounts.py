@@ -9,6 +9,7 @@ from typing import Any
 from appd import hosting
 from appd.config.settings import Settings
 from appd.errors import ConfigurationError, Problem
+from appd.http.basic import Guard
 from appd.http.limits import Limits
 from appd.http.routing import Route, Router, segments_of
 from appd.http.site import Asgi, Mount, Redirect, Site, Static, Wsgi
@@ -26,11 +27,12 @@ _LANE_ONLY = {
 }
 
 
-def read_site(settings: Settings) -> Site:
+def read_site(settings: Settings, guard_of: Callable[[Settings], Guard] | None = None) -> Site:
     """Checks a section and imports its applications.
 
     Args:
         settings: The section `<http>`.
+        guard_of: Makes the guard of a mount that has a key `auth`; raises ConfigurationError.
 
     Raises:
         ConfigurationError: Every problem of the section.
@@ -50,7 +52,7 @@ def read_site(settings: Settings) -> Site:
     mounts: list[Mount] = []
     for one, route in zip(settings.mounts, routes, strict=True):
         try:
-            mounts.append(_mount(one, route, settings.access_log))
+            mounts.append(_mount(one, route, settings.access_log, guard_of))
         except ConfigurationError as error:
             problems += error.problems
     if problems:
@@ -120,9 +122,27 @@ def _circles(mounts: Sequence[Settings], routes: Sequence[Route]) -> list[Proble
     return problems
 
 
-def _mount(settings: Settings, route: Route, access_log: str) -> Mount:
-    serves = _READERS[settings.section_type](settings)
-    return Mount(route, serves, tuple(settings.header), settings.access_log or access_log)
+def _mount(settings: Settings, route: Route, access_log: str, guard_of: Callable[[Settings], Guard] | None) -> Mount:
+    problems: list[Problem] = []
+    guard: Guard | None = None
+    serves: Any = None
+    if settings.auth is not None:
+        if guard_of is None or settings.section_type not in _GUARDED:
+            # Whoever adds a kind of mount and forgets the guard opens nothing.
+            kind = settings.section_type.rpartition(".")[2]
+            problems.append(settings.problem(f"auth is not available on <{kind}>", "auth"))
+        else:
+            try:
+                guard = guard_of(settings)
+            except ConfigurationError as error:
+                problems += error.problems
+    try:
+        serves = _READERS[settings.section_type](settings)
+    except ConfigurationError as error:
+        problems += error.problems
+    if problems:
+        raise ConfigurationError(*problems)
+    return Mount(route, serves, tuple(settings.header), settings.access_log or access_log, guard)
 
 
 def _wsgi(settings: Settings) -> Wsgi:
@@ -186,6 +206,8 @@ def _redirect(settings: Settings) -> Redirect:
     return Redirect(settings.to, int(settings.status), settings.exact)
 
 
+# The kinds of mount that a guard stands before, in every engine that serves them.
+_GUARDED = frozenset({"http.redirect", "http.static", "http.wsgi"})
 _READERS: dict[str, Callable[[Settings], Any]] = {
     "http.asgi": _asgi,
     "http.redirect": _redirect,
