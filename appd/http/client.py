@@ -93,7 +93,7 @@ class Client(Leaver):
             if self._read_preface(data):
                 self.advance(worker)
             return
-        self.connection.receive(data)
+        (self.connection or self.awake()).receive(data)
         self.advance(worker)
 
     def _read_preface(self, data: bytes) -> bool:
@@ -116,7 +116,7 @@ class Client(Leaver):
             return False
         self._phase = Phase.IDLE
         if rest:
-            self.connection.receive(rest)
+            self.awake().receive(rest)
             return True
         self._wait()
         return False
@@ -250,7 +250,7 @@ class Client(Leaver):
             rate = limits.body_rate
             deadline = upload.began + _GRACE + upload.length / rate if rate else time.monotonic() + limits.idle_timeout
             self.server.lane.deadlines.put(self, deadline)
-        elif connection.idle:
+        elif connection is None or connection.idle:
             self._wait_idle()
             return
         elif phase != Phase.HEAD:

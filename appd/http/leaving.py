@@ -150,7 +150,7 @@ class Leaver(Sender):
         peer = peer_text(*self.far) or "a UNIX peer"
         self.server.log.write(f"{peer} is refused: {refused}", DEBUG, LOGGER="appd.http", APPD_SERVER=self.server.name)
         try:
-            self.send(self.connection.refusal(refused))
+            self.send(self.awake().refusal(refused))
         except Gone:
             self.gone()
             return
@@ -206,7 +206,7 @@ class Leaver(Sender):
         """
         if self._phase == Phase.LINGERING or self._phase == Phase.CLOSED:
             return
-        if self.connection.ended:
+        if self.connection is not None and self.connection.ended:
             self.close()
             return
         try:
@@ -298,7 +298,8 @@ class Leaver(Sender):
         if self._phase == Phase.CLOSED:
             return
         self._phase = Phase.CLOSED
-        self.connection.cut()
+        if self.connection is not None:
+            self.connection.cut()
         out, self._out = self._out, None
         if out is not None:
             with out.lock:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from appd.http.accesslog import AccessLog
 from appd.http.client import DRAIN_LINGER, Client
-from appd.http.connection import Connection
 from appd.http.crowd import Crowd
 from appd.http.date import Origin
 from appd.http.door import Door
@@ -30,6 +29,7 @@ from appd.journal import WARNING
 if TYPE_CHECKING:
     from typing import IO
 
+    from appd.http.connection import Connection
     from appd.http.crew import Worker
     from appd.http.lane import Lane
     from appd.http.request import Request
@@ -40,8 +40,6 @@ __all__ = ["Server"]
 
 # The same trouble is told again after so many seconds.
 _TELL_AGAIN = 60.0
-# Connections that are kept for whoever is asked for something next.
-_MOST_SPARE = 64
 # Paths whose mount is remembered, and how long they may be.
 _MOST_FOUND, _LONGEST_FOUND = 1024, 256
 
@@ -62,6 +60,7 @@ class Server:
         clients: The open connections.
         total: How many there have been.
         requests: How many requests.
+        spare: Protocols on which nothing has been said, for clients that are asked for something next.
         draining: Whether connections are to end.
         elsewhere: Whether there are mounts that the lane does not serve.
     """
@@ -97,7 +96,7 @@ class Server:
         self._found: dict[tuple[str, str], Found | None] = {}
         self._peers: dict[str, int] = {}
         self._told: dict[str, float] = {}
-        self._spare: list[Connection] = []
+        self.spare: list[Connection] = []
         self._full = False
         self._telling = Lock()
         self._counting = Lock()
@@ -140,25 +139,6 @@ class Server:
         self._tell("accept", f"cannot accept connections: {os.strerror(error.errno or 0)}{limit}; they wait")
 
     # Connections.
-
-    def connection(self) -> Connection:
-        """The protocol of a connection on which nothing has been said."""
-        try:
-            return self._spare.pop()
-        except IndexError:
-            return Connection(self.limits, self.origin)
-
-    def keep(self, connection: Connection) -> bool:
-        """Takes a connection back, between two requests.
-
-        Returns:
-            Whether it did: not when something of it has to be known later.
-        """
-        if not connection.is_as_new or self.limits.requests_per_connection:
-            return False
-        if len(self._spare) < _MOST_SPARE:
-            self._spare.append(connection)
-        return True
 
     def welcome(self, client: Any) -> None:
         """A connection has begun: a `Client`, or one of another driver."""

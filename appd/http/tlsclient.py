@@ -103,7 +103,7 @@ class TlsClient(Client):
             return
         # A record at a time is read, and more may lie in the socket; to be told so costs less than to try.
         self.server.lane.read_more(self.fd)
-        self.connection.receive(data)
+        (self.connection or self.awake()).receive(data)
         self.advance(worker)
 
     def _discard(self) -> None:
@@ -219,8 +219,9 @@ class TlsClient(Client):
 
     def finish(self) -> None:
         """Ends the connection when all is sent; see `Leaver.finish`. A client that has ended is told that we do."""
-        if self.connection.ended and self._phase != Phase.CLOSED and type(self.sock) is TlsSocket:
-            self.sock.say_end()
+        connection, sock = self.connection, self.sock
+        if connection is not None and connection.ended and self._phase != Phase.CLOSED and type(sock) is TlsSocket:
+            sock.say_end()
         super().finish()
 
     # Who it is.
