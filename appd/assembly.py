@@ -68,7 +68,7 @@ def build(
     from appd.confinement import may_connect
     from appd.interfaces import Host
     from appd.lifecycle import application_threads
-    from appd.plan import make_plan
+    from appd.plan import claims_later, make_plan, unclaimed
     from appd.registry import Registry
 
     hosting.apply_surroundings(settings)
@@ -83,7 +83,7 @@ def build(
             )
         db = hosting.call(f"{dotted} failed", made_by, settings, "application_object")
     threads = application_threads(settings.threads)
-    lent = {"replace": lambda: None, "inheritance": inheritance, **(shared or {})}
+    lent = {"replace": lambda: None, "inheritance": inheritance, "named": plan.named, **(shared or {})}
     host = Host(reactor, threads, settings, log, lent)
     problems: list[Problem] = []
     if settings.auths:
@@ -94,6 +94,12 @@ def build(
     # Where it does not run, what the process may do says nothing.
     confined = inheritance is not None and not may_connect()
     services = _services(plan, db, host, confined, problems)
+    if inheritance is not None and any(map(claims_later, plan.servers)):
+        warnings: list[Problem] = []
+        unclaimed(settings, inheritance, problems, warnings)
+        if problems:
+            raise ConfigurationError(*problems)
+        plan = plan._replace(warnings=[*plan.warnings, *warnings])
     return Built(settings, plan, services, threads)
 
 

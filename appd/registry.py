@@ -85,11 +85,13 @@ _NAMES = (
     "dns",
     "echo",
     "http",
+    "plugin",
     "portforward",
     "process",
     "server",
     "ssh",
     "syslog",
+    "tac",
     "timer",
 )
 _BUILT_IN = {name: Registration(name, f"appd.servers.{name}.{name}:server_type", "appd") for name in _NAMES} | {

@@ -293,6 +293,7 @@ class _Run:
 
     def _drain_slowly(self) -> None:
         """After a reload: connections may go on for longer than at a stop."""
+        self._lifecycle.group.reloading = True
         self._lifecycle.group.drain_timeout = self._built.settings.reload_drain_timeout
         self._drain()
 

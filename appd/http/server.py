@@ -62,6 +62,7 @@ class Server:
         requests: How many requests.
         spare: Protocols on which nothing has been said, for clients that are asked for something next.
         draining: Whether connections are to end.
+        reloading: Whether that is because of a reload, so that what streams may go on for longer.
         elsewhere: Whether there are mounts that the lane does not serve.
     """
 
@@ -87,7 +88,7 @@ class Server:
         self.proxy_protocol = site.proxy_protocol
         self.clients = Crowd()
         self.total = self.requests = 0
-        self.draining = False
+        self.draining = self.reloading = False
         self.doors: list[Door] = []
         self._changed = changed
         self._mounted = [driver.mount(one) if isinstance(one.serves, Asgi) else serve(one, lane) for one in site.mounts]

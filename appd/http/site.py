@@ -38,11 +38,21 @@ class Asgi(NamedTuple):
         dotted: What people call it.
         application: The callable.
         lifespan: `auto`, `on` or `off`: whether it is told when it begins and ends.
+        websocket: Whether it may be asked for WebSockets.
+        message_size: The longest message of a WebSocket, in bytes.
+        ping_interval: How often a client is asked whether it is there, in seconds; 0 for never.
+        ping_timeout: How long it may take to answer, in seconds; 0 for ever.
+        compression: Whether messages are compressed for clients that offer it.
     """
 
     dotted: str
     application: Callable[..., Any]
     lifespan: str = "auto"
+    websocket: bool = True
+    message_size: int = 16 << 20
+    ping_interval: float = 20.0
+    ping_timeout: float = 20.0
+    compression: bool = True
 
     @property
     def text(self) -> str:

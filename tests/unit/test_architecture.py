@@ -30,6 +30,8 @@ LAYERS = [
     {"ports"},
     {"listeners", "lull"},
     {"endpoints"},
+    {"held"},
+    {"intercept"},
     {"hosting"},
     {"auth"},
     {"service"},

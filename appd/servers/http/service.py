@@ -129,6 +129,7 @@ class HttpService(ServerService):
 
     def drain(self) -> defer.Deferred[None]:
         """Finishes what is in flight; see `ServerService.drain`."""
+        self.engine.reloading = getattr(self.parent, "reloading", False)
         self.engine.drain()
         if self._later is not None and self._later.active():
             self._later.cancel()
