@@ -63,10 +63,10 @@ class Serving:
 def made(request: pytest.FixtureRequest) -> Iterator[Serving]:
     serving = Serving(getattr(request, "param", Limits()))
     yield serving
-    serving.server.abort()
-    serving.lane.stop()
     for one in serving.held:
         one.close()
+    serving.until(lambda: not serving.server.clients)
+    serving.lane.stop()
 
 
 def test_an_idle_connection_has_no_protocol(made: Serving) -> None:
