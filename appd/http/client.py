@@ -91,14 +91,13 @@ class Client(Leaver):
         if self._phase == Phase.LINGERING:
             self._linger(data)
             return
-        if not data:
-            self._ended = True
         if self._phase == Phase.PREFACE:
             if self._read_preface(data):
                 self.advance(worker)
             return
-        self.connection.receive(data)
-        if self.server.http2 and data.startswith(_HTTP2) and not self.connection.requests:
+        connection = self.connection or self.awake()
+        connection.receive(data)
+        if self.server.http2 and data.startswith(_HTTP2) and not connection.requests:
             self._give(self.server.driver, None)
         else:
             self.advance(worker)
@@ -123,7 +122,7 @@ class Client(Leaver):
             return False
         self._phase = Phase.IDLE
         if rest:
-            self.connection.receive(rest)
+            self.awake().receive(rest)
             return True
         self._wait()
         return False
@@ -200,7 +199,9 @@ class Client(Leaver):
         self._phase = Phase.CLOSED
         self.server.lane.forget(self)
         peer = (self.host, self.port, self.secure, self.is_beyond, self.counted)
-        self.server.replace(self, driver.take(Handed(self.door, self.sock, self.connection, request, *peer)))
+        # With all that the library gives a socket; see `Door.begin`.
+        sock = socket.socket(self.sock.family, self.sock.type, self.sock.proto, self.sock.detach())
+        self.server.replace(self, driver.take(Handed(self.door, sock, self.connection, request, *peer)))
 
     def _begin_body(self, request: Request, worker: Worker) -> bool:
         """Lets the body come, unless the answer is there without it."""
@@ -258,7 +259,7 @@ class Client(Leaver):
             rate = limits.body_rate
             deadline = upload.began + _GRACE + upload.length / rate if rate else time.monotonic() + limits.idle_timeout
             self.server.lane.deadlines.put(self, deadline)
-        elif connection.idle:
+        elif connection is None or connection.idle:
             self._wait_idle()
             return
         elif phase != Phase.HEAD:
@@ -270,6 +271,7 @@ class Client(Leaver):
     def _wait_idle(self) -> None:
         server, phase = self.server, self._phase
         self._phase = Phase.IDLE
+        self.rest()
         now = time.monotonic()
         self.deadline = deadline = now + server.limits.idle_timeout
         # Where it is kept already it is found in time, and moved then.
