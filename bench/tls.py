@@ -10,8 +10,8 @@ is twisted.web alone.
 
 start: from the first instruction to the first answer. handshakes: full ones, a new connection each, with a random one
 of the names where there are many. resumed: the same with a ticket. requests: on 64 keep-alive connections, by wrk.
-100 KB: the same with an answer of that size. KB a connection: the memory (PSS) of 300 idle ones that have asked once. `appd factory` is the
-same twisted.web Site as `twisted.web`, behind a tls-address.
+100 KB: the same with an answer of that size. KB a connection: the memory (PSS) of 300 idle ones that have asked once.
+`appd factory` is the same twisted.web Site as `twisted.web`, behind a tls-address.
 """
 
 from __future__ import annotations
