@@ -107,9 +107,7 @@ class TlsClient(Client):
             return
         # A record at a time is read, and more may lie in the socket; to be told so costs less than to try.
         self.server.lane.read_more(self.fd)
-        if not data:
-            self._ended = True
-        self.connection.receive(data)
+        (self.connection or self.awake()).receive(data)
         self.advance(worker)
 
     def _discard(self) -> None:
