@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from appd.activation import Inheritance
 from appd.address import Address
@@ -17,6 +17,7 @@ from appd.config import Settings
 from appd.errors import ConfigurationError, Problem
 from appd.lending import Section
 from appd.notify import Notifier
+from appd.records import NamedTuple
 
 if TYPE_CHECKING:
     from appd.journal import Log

@@ -23,8 +23,6 @@ from appd.messages import CANNOT_START
 from appd.notify import MARK, Notifier
 from appd.signals import Stopped, StopSignals
 from appd.supervisor.spawn import CHANNEL, STACKS, end_with_parent
-from appd.tls.postponed import postpone_openssl
-from appd.wear import INTERVAL, Wear
 
 if TYPE_CHECKING:
     from appd.early import Early
@@ -174,6 +172,8 @@ class _Run:
         ground = self._begin_early(settings, inheritance) if cold else None
         if cold and self._supervisor is not None:
             end_with_parent()
+        from appd.tls.postponed import postpone_openssl
+
         # What the servers import, hosted code among it, imports Twisted.
         postpone_openssl()
         from twisted.internet import reactor
@@ -311,6 +311,8 @@ class _Run:
     def _watch_wear(self) -> None:
         """Looks whether it is time to be replaced, where the file says when that is."""
         from twisted.internet.task import LoopingCall
+
+        from appd.wear import INTERVAL, Wear
 
         wear = Wear(
             self._built.settings.max_requests,
