@@ -77,7 +77,7 @@ def build(
         log: The log of the process; None when nothing will be served.
         shared: What the process lends its servers beside that: `replace`, called in some thread when it had better be
             replaced by another process; its `notifier`; and, where there is a supervisor, `folder`, which belongs to
-            all its workers and to nobody else.
+            all its workers and to nobody else; where there is none, whether a person sits before it: `terminal`.
         ground: What `lay_ground` made of all that already.
 
     Raises:

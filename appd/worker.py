@@ -215,8 +215,10 @@ class _Run:
 
     def _shared(self) -> dict[str, Any]:
         """What the servers are lent: see `build`."""
-        lent = {"replace": self._replace_me, "notifier": self._notifier}
-        if self._supervisor is not None:
+        lent: dict[str, Any] = {"replace": self._replace_me, "notifier": self._notifier}
+        if self._supervisor is None:
+            lent["terminal"] = all(map(os.isatty, (0, 2)))
+        else:
             lent["folder"] = os.path.dirname(os.environ["NOTIFY_SOCKET"])
         return lent
 
