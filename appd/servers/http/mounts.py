@@ -48,7 +48,7 @@ def read_site(settings: Settings, guard_of: Callable[[Settings], Guard] | None =
                 "proxy-protocol on needs trusted: the networks of the proxies that say it", "proxy_protocol"
             )
         )
-    if settings.http2 and find_spec("h2") is None:
+    if settings.http2 and not _is_there("h2"):
         message = "http2 on needs h2: apt-get install python3-h2, or pip install 'appd[http2]'"
         problems.append(settings.problem(message, "http2"))
     routes = [_route(one) for one in settings.mounts]
@@ -156,9 +156,7 @@ def _wsgi(settings: Settings) -> Wsgi:
 
 
 def _asgi(settings: Settings) -> Asgi:
-    from importlib.util import find_spec
-
-    here = find_spec("wsproto") is not None
+    here = _is_there("wsproto")
     if settings.websocket and not here:
         message = "websocket on needs wsproto: apt-get install python3-wsproto, or pip install 'appd[websocket]'"
         raise ConfigurationError(settings.problem(message, "websocket"))
@@ -172,6 +170,14 @@ def _asgi(settings: Settings) -> Asgi:
         settings.ping_timeout,
         settings.compression,
     )
+
+
+def _is_there(module: str) -> bool:
+    """Whether a module of an extra is installed."""
+    # Late: most starts do not ask.
+    from importlib.util import find_spec
+
+    return find_spec(module) is not None
 
 
 def _application(settings: Settings) -> Callable[..., Any]:
