@@ -226,7 +226,8 @@ def test_public_names(path):
         ),
         None,
     )
-    defined = {node.name for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
+    kinds = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+    defined = {node.name for node in tree.body if isinstance(node, kinds)}
     if exported is None:
         assert not {name for name in defined if not name.startswith("_")}, "public names without __all__"
         return
@@ -238,7 +239,7 @@ def test_public_names(path):
     }
     assert set(exported) <= defined | names
     for node in tree.body:
-        if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name in exported:
+        if isinstance(node, kinds) and node.name in exported:
             assert ast.get_docstring(node), f"{node.name} is public and says nothing of itself"
 
 
