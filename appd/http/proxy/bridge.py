@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
-from appd.http.proxy.fields import request_fields, response_fields
+from appd.http.proxy.fields import request_fields, response_fields, target_of
 from appd.http.proxy.retries import may_retry
 
 if TYPE_CHECKING:
@@ -59,12 +59,10 @@ async def _try(proxy: Proxy, member: Member, scope: Scope, receive: Receive, sen
     Returns:
         Why it could not be opened; None when the client was served, or has been told what the upstream said.
     """
-    from appd.http.proxy.forwarding import _target
-
     upstream = member.upstream
     fields = request_fields(scope, proxy.host_for(upstream))
     try:
-        there = await proxy.pool.connect(upstream, _target(scope), fields, scope.get("subprotocols", ()))
+        there = await proxy.pool.connect(upstream, target_of(scope), fields, scope.get("subprotocols", ()))
     except aiohttp.WSServerHandshakeError as refusal:
         proxy.balance.succeeded(member)
         # A status that is none for a refusal came with a handshake that was wrong.

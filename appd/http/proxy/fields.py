@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["Fields", "hops_of", "request_fields", "response_fields"]
+__all__ = ["Fields", "hops_of", "request_fields", "response_fields", "target_of"]
 
 Fields = list[tuple[str, str]]
 Raw = Sequence[tuple[bytes, bytes]]
@@ -50,6 +50,13 @@ def request_fields(scope: Mapping[str, Any], host: str | None = None) -> Fields:
     fields.append(("host", host if host is not None else asked))
     fields.append(("via", f"{via}{scope.get('http_version', '1.1')} {_PSEUDONYM}"))
     return fields + _claims(scope, asked)
+
+
+def target_of(scope: Mapping[str, Any]) -> str:
+    """Path and query for the upstream, as the client wrote them."""
+    path: bytes = scope["raw_path"]
+    query: bytes = scope.get("query_string", b"")
+    return (path + b"?" + query if query else path).decode("latin-1")
 
 
 def response_fields(raw: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:

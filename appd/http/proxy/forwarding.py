@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from appd.http.errors import Incomplete
 from appd.http.proxy.balance import Balance, Member
-from appd.http.proxy.fields import hops_of, request_fields, response_fields
+from appd.http.proxy.fields import hops_of, request_fields, response_fields, target_of
 from appd.http.proxy.pool import Options, Pool
 from appd.http.proxy.retries import may_retry
 from appd.journal import WARNING
@@ -47,6 +47,10 @@ class Proxy:
         log: The log.
         tls: For upstreams of `https`.
 
+    Attributes:
+        options: As given.
+        balance: The upstreams, and what is known of each.
+
     Resource handling: owns its connections to upstreams between the start-up and the shutdown of its lifespan.
     """
 
@@ -59,7 +63,7 @@ class Proxy:
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._name = name
-        self._options = options
+        self.options = options
         self._log = log
         self._tls = tls
         self.balance = Balance(upstreams, options.most_failures, options.pause)
@@ -80,18 +84,18 @@ class Proxy:
     def pool(self) -> Pool:
         """The connections to upstreams."""
         if self._pool is None:
-            self._pool = Pool(self._options, self._tls)
+            self._pool = Pool(self.options, self._tls)
         return self._pool
 
     def host_for(self, upstream: Upstream) -> str | None:
         """The Host that an upstream gets; None for the client's."""
-        return None if self._options.preserve_host else upstream.authority
+        return None if self.options.preserve_host else upstream.authority
 
     def reached_nobody(self, member: Member, error: BaseException) -> str:
         """Takes down that an upstream has failed, and says how for the log."""
-        what = f"upstream {member.upstream}: {reason(error, self._options)}"
+        what = f"upstream {member.upstream}: {reason(error, self.options)}"
         if self.balance.failed(member) and len(self.balance.members) > 1:
-            what += f"; it is passed over for {self._options.pause:g} s"
+            what += f"; it is passed over for {self.options.pause:g} s"
         return what
 
     def tell(self, scope: Scope, what: str) -> None:
@@ -180,12 +184,12 @@ class _Exchange:
         scope, upstream = self._scope, member.upstream
         fields = request_fields(scope, self._proxy.host_for(upstream))
         body = self._body() if _has_body(scope) else None
-        options = self._proxy._options
+        options = self._proxy.options
         try:
             # The time of the answer is counted from the end of the request on.
             async with asyncio.timeout(None if body else options.connect_timeout + options.response_timeout) as limit:
                 self._deadline = limit
-                response = await self._proxy.pool.request(upstream, scope["method"], _target(scope), fields, body)
+                response = await self._proxy.pool.request(upstream, scope["method"], target_of(scope), fields, body)
         except _ClientGone:
             raise asyncio.CancelledError from None
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
@@ -212,7 +216,7 @@ class _Exchange:
         self._body_done.set()
         if self._deadline is not None:
             now = asyncio.get_running_loop().time()
-            self._deadline.reschedule(now + self._proxy._options.response_timeout)
+            self._deadline.reschedule(now + self._proxy.options.response_timeout)
 
     async def _pass_on(self, member: Member, response: aiohttp.ClientResponse) -> None:
         """Sends a response to the client as it comes."""
@@ -238,7 +242,7 @@ class _Exchange:
                 response.close()
 
     async def _pass_body(self, content: aiohttp.StreamReader) -> None:
-        most = self._proxy._options.response_timeout
+        most = self._proxy.options.response_timeout
         while not content.at_eof():
             async with asyncio.timeout(most):
                 data = await content.readany()
@@ -283,12 +287,6 @@ def _has_body(scope: Scope) -> bool:
     return any(name in (b"content-length", b"transfer-encoding") for name, _value in scope["headers"]) and not any(
         name == b"content-length" and value == b"0" for name, value in scope["headers"]
     )
-
-
-def _target(scope: Scope) -> str:
-    query = scope.get("query_string", b"")
-    path: bytes = scope["raw_path"]
-    return (path + b"?" + query if query else path).decode("latin-1")
 
 
 async def _refuse(status: int, send: Send) -> None:
