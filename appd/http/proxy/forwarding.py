@@ -230,8 +230,8 @@ class _Exchange:
                 await self._pass_body(response.content)
                 finished = True
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                what = self._proxy.reached_nobody(member, error)
-                self._proxy.tell(self._scope, f"{what} in the middle of a response, which is cut")
+                why = f"upstream {member.upstream}: {reason(error, self._proxy.options)}"
+                self._proxy.tell(self._scope, f"{why}; its response is cut")
                 raise Incomplete("the upstream gave less than it announced") from None
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
@@ -269,6 +269,8 @@ def reason(error: BaseException, options: Options) -> str:
         return f"no answer within response-timeout ({options.response_timeout:g} s)"
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return f"its certificate is not good: {error.certificate_error}"
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return "it ended in the middle of a response"
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return "it closed the connection without an answer"
     if isinstance(error, aiohttp.ClientConnectorError):
