@@ -8,14 +8,20 @@ BIND ?= 127.0.0.1:8080
 FUZZ_SECONDS ?= 300
 SOURCES := $(shell find appd twisted -type f -not -name '*.pyc' -not -name dropin.cache)
 
-.PHONY: help run test test-all test-oldest test-trixie lint quick install bench fuzz clean
+# What packages are made of.
+PACKAGED := $(SOURCES) $(shell find packaging units etc docs -type f) pyproject.toml README.md CHANGELOG.md LICENSE
+DIST ?= trixie
+
+.PHONY: help run test test-all test-oldest test-trixie test-packages lint quick install deb rpm bench fuzz clean
 
 help:
 	@echo 'make run       serve $(FILE) on $(BIND)'
 	@echo 'make test      lint, types and every test'
-	@echo 'make test-all  the same tests on the oldest releases that are allowed, and on Debian 13 with systemd 257'
+	@echo 'make test-all  the same tests on the oldest releases that are allowed, on Debian 13 with systemd 257, and of the packages'
 	@echo 'make quick     the tests without a booted systemd'
 	@echo 'make install   $(VENV) with appd and all its extras'
+	@echo 'make deb       dist/appd_VERSION_all.deb for Debian 13, made in a root file system of it (root, on any Debian)'
+	@echo 'make rpm       dist/appd-VERSION-1.noarch.rpm for Fedora and EL, made there, too'
 	@echo 'make bench     the measurements of bench/, beside other servers'
 	@echo 'make soak      ten minutes of mixed clients and reloads: does anything leak?'
 	@echo 'make fuzz      the core of HTTP fuzzed for $(FUZZ_SECONDS) seconds'
@@ -34,11 +40,16 @@ $(VENV)/.dependencies: pyproject.toml
 	$(BIN)/python packaging/dependencies | xargs -d '\n' $(BIN)/python -m pip install --quiet
 	@touch $@
 
-# Installed as a user would have it, not editable: the tests run what is packaged, twistd's plugin among it.
-$(VENV)/.installed: $(VENV)/.dependencies $(SOURCES)
+# The wheel is what is tested everywhere, twistd's plugin and the units in it.
+dist/wheel/.built: $(VENV)/.dependencies $(SOURCES) $(wildcard units/* etc/*) packaging/appd.catalog README.md LICENSE
+	@rm -rf build dist/wheel
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist/wheel .
 	@rm -rf build
-	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --force-reinstall .
-	@rm -rf build
+	@touch $@
+
+# Installed as a user would have it, not editable.
+$(VENV)/.installed: dist/wheel/.built
+	$(BIN)/python -m pip install --quiet --no-deps --force-reinstall dist/wheel/appd-*.whl
 	@touch $@
 
 lint: $(VENV)/.installed
@@ -53,10 +64,14 @@ quick: lint
 	$(BIN)/pytest -q $(PARALLEL) -m 'not system'
 
 test: lint
-	$(BIN)/pytest -q $(PARALLEL) -m 'not system'; quick=$$?; $(BIN)/pytest -q -m system && exit $$quick
+	$(BIN)/pytest -q $(PARALLEL) -m 'not system'; quick=$$?; $(BIN)/pytest -q -m 'system and not package' && exit $$quick
+ifeq ($(shell id -u),0)
+	@$(MAKE) --no-print-directory deb
+	$(BIN)/pytest -q tests/packages/test_deb.py -k readme
+endif
 
 # What `test` leaves out.
-test-all: test-oldest test-trixie
+test-all: test-oldest test-trixie test-packages
 
 # The tests on the oldest releases that pyproject.toml allows, random ones for longer. six is what that service_identity imports and does not declare.
 test-oldest: .venv-oldest/.installed
@@ -67,27 +82,64 @@ test-trixie: $(VENV)/.installed
 ifeq ($(shell id -u),0)
 	@packaging/test-needs
 	@$(MAKE) --no-print-directory .venv-trixie/.installed
-	root=$$(packaging/root trixie) && APPD_SYSTEM_ROOT=$$root $(BIN)/pytest -q tests/system
+	root=$$(packaging/root trixie) && APPD_SYSTEM_SANDBOX=inbound-only APPD_SYSTEM_ROOT=$$root $(BIN)/pytest -q tests/system
 else
 	@echo 'test-trixie is left out: making and booting a Debian 13 needs root'; test -z "$$APPD_REQUIRE_SYSTEM_TESTS"
 endif
 
-.venv-trixie/.installed: pyproject.toml packaging/root packaging/roots/trixie $(SOURCES)
+# The packages, each on hosts of their own: installed, upgraded under load, removed.
+test-packages: $(VENV)/.installed
+ifeq ($(shell id -u),0)
+	@packaging/test-needs
+	@$(MAKE) --no-print-directory deb rpm dist/next/.deb dist/next/.rpm
+	APPD_TEST_REQUESTS=50000 $(BIN)/pytest -q -m package
+else
+	@echo 'test-packages is left out: making and booting a Debian 13 needs root'; test -z "$$APPD_REQUIRE_SYSTEM_TESTS"
+endif
+
+.venv-trixie/.installed: packaging/root packaging/roots/trixie dist/wheel/.built
 	packaging/root trixie --bind $(CURDIR) sh -euc 'cd $(CURDIR); test -x .venv-trixie/bin/pip || \
-	    python3 -m venv --system-site-packages .venv-trixie; rm -rf build; \
-	    .venv-trixie/bin/pip install --quiet --no-build-isolation .; \
-	    .venv-trixie/bin/pip install --quiet --no-build-isolation --no-deps --force-reinstall .; rm -rf build'
+	    python3 -m venv --system-site-packages .venv-trixie; \
+	    .venv-trixie/bin/pip install --quiet --no-build-isolation dist/wheel/appd-*.whl; \
+	    .venv-trixie/bin/pip install --quiet --no-deps --force-reinstall dist/wheel/appd-*.whl'
 	@touch $@
 
-.venv-oldest/.installed: pyproject.toml packaging/oldest.txt $(SOURCES)
+.venv-oldest/.installed: pyproject.toml packaging/oldest.txt dist/wheel/.built
 	@PYTHON=$(PYTHON) packaging/build-needs
 	test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest
 	.venv-oldest/bin/python -m pip install --quiet --upgrade 'pip>=23.1' 'setuptools>=77'
 	(.venv-oldest/bin/python packaging/dependencies; echo six) | xargs -d '\n' \
 	    .venv-oldest/bin/python -m pip install --quiet --constraint packaging/oldest.txt
-	@rm -rf build
-	.venv-oldest/bin/python -m pip install --quiet --no-deps --no-build-isolation --force-reinstall .
-	@rm -rf build
+	.venv-oldest/bin/python -m pip install --quiet --no-deps --force-reinstall dist/wheel/appd-*.whl
+	@touch $@
+
+# Without a change to what it is made of, a package is made once.
+deb: dist/.deb-$(DIST)
+
+dist/.deb-%: $(PACKAGED) dist/vendored/.downloaded
+	@rm -f dist/*.deb
+	packaging/deb dist '' $*
+	@touch $@
+
+rpm: dist/.rpm
+
+dist/.rpm: $(PACKAGED) dist/vendored/.downloaded
+	@rm -f dist/*.rpm
+	packaging/rpm/build dist
+	@touch $@
+
+# The same with a higher version, to upgrade to.
+dist/next/.deb: BUILD := packaging/deb
+dist/next/.rpm: BUILD := packaging/rpm/build
+dist/next/.deb dist/next/.rpm: $(PACKAGED) dist/vendored/.downloaded
+	@mkdir -p dist/next; ln -sfn ../vendored dist/next/vendored; rm -f dist/next/*$(suffix $@)
+	$(BUILD) dist/next "$$(sed -nE 's/^__version__ = "(.*)"$$/\1/p' appd/__init__.py)+next"
+	@touch $@
+
+# What distributions do not have, by name and hash.
+dist/vendored/.downloaded: packaging/vendored.txt $(VENV)/.dependencies
+	rm -rf dist/vendored
+	$(BIN)/python -m pip download --quiet --no-deps --require-hashes --requirement packaging/vendored.txt --dest dist/vendored
 	@touch $@
 
 # The servers that bench/ compares with; never in the environment that is tested.
@@ -99,9 +151,12 @@ endif
 
 # One after the other, on a machine that does nothing else. BENCH=--quick only sees that they run.
 bench: $(VENV)/.installed .venv-bench/.installed
+	@command -v wrk >/dev/null || { test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -y -qq --no-install-recommends wrk >/dev/null; } || \
+	    echo 'please install first: apt-get install wrk'
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m compileall -q appd
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python bench/adopt.py $(BENCH)
-	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python bench/throughput.py $(BENCH)
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python bench/echo.py $(BENCH)
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python bench/http_rates.py $(BENCH)
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python bench/memory.py $(BENCH)
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python bench/restart.py $(BENCH)
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python bench/tls.py --peers .venv-bench

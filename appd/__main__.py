@@ -8,6 +8,7 @@ from typing import NoReturn
 
 from appd.ending import leave
 from appd.signals import RESUME, Stopped, StopSignals
+from appd.vendored import append_vendored
 
 __all__ = ["main"]
 
@@ -19,6 +20,7 @@ def main() -> NoReturn:
         if sys.argv[1:2] == ["run"] and RESUME not in os.environ:
             signals.raise_when_told()
         _open_standard_streams()
+        append_vendored()
         from appd import cli
 
         code = cli.main(sys.argv[1:], signals)

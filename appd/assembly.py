@@ -7,7 +7,7 @@ far as it wants.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from appd.activation import Inheritance
@@ -47,7 +47,7 @@ def build(
     binds: Mapping[str, Sequence[Address]],
     reactor: Any,
     log: Log | None = None,
-    replace: Callable[[], None] = lambda: None,
+    shared: Mapping[str, Any] | None = None,
 ) -> Built:
     """Makes the servers of a file, hosted code imported; nothing listens yet and nothing has been bound.
 
@@ -57,12 +57,15 @@ def build(
         binds: Name → addresses of `--bind`.
         reactor: The reactor.
         log: The log of the process; None when nothing will be served.
-        replace: Called, in some thread, when this process had better be replaced by another.
+        shared: What the process lends its servers beside that: `replace`, called in some thread when it had better be
+            replaced by another process; its `notifier`; and, where there is a supervisor, `folder`, which belongs to
+            all its workers and to nobody else.
 
     Raises:
         ConfigurationError: Every problem at once.
     """
     from appd import hosting
+    from appd.confinement import may_connect
     from appd.interfaces import Host
     from appd.lifecycle import application_threads
     from appd.plan import make_plan
@@ -80,19 +83,29 @@ def build(
             )
         db = hosting.call(f"{dotted} failed", made_by, settings, "application_object")
     threads = application_threads(settings.threads)
-    services = _services(plan, db, Host(reactor, threads, settings, log, {"replace": replace}))
+    lent = {"replace": lambda: None, "inheritance": inheritance, **(shared or {})}
+    host = Host(reactor, threads, settings, log, lent)
+    problems: list[Problem] = []
+    if settings.auths:
+        from appd.auth.sections import prepare
+
+        problems, unseen = prepare(host)
+        plan = plan._replace(warnings=[*plan.warnings, *unseen])
+    # Where it does not run, what the process may do says nothing.
+    confined = inheritance is not None and not may_connect()
+    services = _services(plan, db, host, confined, problems)
     return Built(settings, plan, services, threads)
 
 
-def _services(plan: Plan, db: Any, host: Host) -> dict[str, Any]:
+def _services(plan: Plan, db: Any, host: Host, confined: bool, problems: list[Problem]) -> dict[str, Any]:
     from appd import hosting
+    from appd.confinement import is_outgoing, mend
     from appd.interfaces import Section
     from appd.plan import unserved
 
-    problems: list[Problem] = []
     services: dict[str, Any] = {}
     for one in plan.servers:
-        section = Section(one.settings, one.listeners, host)
+        section = Section(one.settings, one.listeners, host, one.tls)
         try:
             service = hosting.call(
                 f"server {one.name!r} cannot be made",
@@ -104,6 +117,8 @@ def _services(plan: Plan, db: Any, host: Host) -> dict[str, Any]:
             problems += error.problems
             continue
         problems += unserved(one, service, host.settings.idle_exit is not None)
+        if confined and is_outgoing(one.server_type, service):
+            problems.append(one.settings.problem(f"server {one.name!r}: {mend('the unit')}", ""))
         services[one.name] = service
     if problems:
         raise ConfigurationError(*problems)

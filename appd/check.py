@@ -11,26 +11,32 @@ from typing import TextIO
 from appd import units as unit_files
 from appd.address import parse
 from appd.config import Settings, load
-from appd.errors import EX_OK, ConfigurationError, Problem
+from appd.confinement import forbids_outgoing, is_outgoing, mend
+from appd.errors import EX_OK, ConfigurationError, HostError, Problem
 from appd.plan import Plan, PlannedServer, every_address
-from appd.unitfiles import listen_lines, place_of, socket_lines
+from appd.unitfiles import listen_lines, place_of, service_of, socket_lines
 
 __all__ = ["check", "disagreements", "socket_disagreements"]
 
+# How long whoever is connected to may take, in seconds.
+_CONNECT = 5.0
 
-def check(path: str, unit_folder: str | None, out: TextIO) -> int:
+
+def check(path: str, unit_folder: str | None, out: TextIO, *, connect: bool = False) -> int:
     """Checks a file as `appd run` would before READY=1, hosted code imported, nothing bound.
 
     Args:
         path: The configuration file.
         unit_folder: A folder of .socket units to compare with; None for none.
         out: Where the verdict goes.
+        connect: Whether to connect to what its servers connect to.
 
     Returns:
         The exit code 0.
 
     Raises:
         ConfigurationError: Every problem at once.
+        HostError: Somebody that they connect to is not there, or not to be trusted.
     """
     from appd.assembly import build
 
@@ -39,7 +45,11 @@ def check(path: str, unit_folder: str | None, out: TextIO) -> int:
     with contextlib.redirect_stdout(sys.stderr):
         settings = load(path)
         # Before working-directory is applied: the folder is meant from where the command was given.
-        units = unit_files.read_folder(unit_folder) if unit_folder is not None else None
+        service, units = service_of(path), None
+        if unit_folder is not None:
+            found = unit_files.read_folder(unit_folder)
+            units = [one for one in found if not unit_files.is_of_others(one, unit_folder, service)]
+        confined = unit_folder is not None and forbids_outgoing(unit_files.read_unit_texts(service, (unit_folder,)))
         from twisted.internet import reactor
 
         built = build(settings, None, {}, reactor)
@@ -48,15 +58,38 @@ def check(path: str, unit_folder: str | None, out: TextIO) -> int:
     serves = {name: one.kinds for name, one in built.services.items() if isinstance(one, ServerService)}
     problems = disagreements(built.plan, units, serves) if units is not None else []
     problems += [problem for one in settings.sockets for problem in socket_disagreements(one, units or ())]
+    problems += [
+        one.settings.problem(f"server {one.name!r}: {mend(service)}", "")
+        for one in built.plan.servers
+        if confined and is_outgoing(one.server_type, built.services[one.name])
+    ]
     if problems:
         raise ConfigurationError(*problems)
     for warning in built.plan.warnings:
         out.write(f"warning: {warning}\n")
     for line in _certificates(built.plan):
         out.write(f"{line}\n")
+    if connect:
+        _connect(built.services, out)
     count = len(built.services)
     out.write(f"{path}: good, {count} server{'s' * (count != 1)}: {', '.join(built.services)}\n")
     return EX_OK
+
+
+def _connect(services: Mapping[str, object], out: TextIO) -> None:
+    """Connects to what each server connects to, and tells who is there."""
+    from appd.tls.verdict import judge
+
+    problems: list[Problem] = []
+    for name, service in services.items():
+        for target in getattr(service, "connects", ()):
+            good, words = judge(target, _CONNECT)
+            if good:
+                out.write(f"server {name!r}: {target} {words}\n")
+            else:
+                problems.append(Problem(f"server {name!r}: {target} {words}"))
+    if problems:
+        raise HostError(*problems)
 
 
 def _certificates(plan: Plan) -> list[str]:

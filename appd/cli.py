@@ -22,7 +22,7 @@ from appd.supervisor.spawn import CHANNEL
 if TYPE_CHECKING:
     from appd.activation import Inheritance
 
-__all__ = ["main"]
+__all__ = ["main", "parser"]
 
 
 class _Formatter(argparse.HelpFormatter):
@@ -60,9 +60,10 @@ class _BindAction(argparse.Action):
         binds.setdefault(name, []).append(address)
 
 
-def _parser() -> _Parser:
-    parser = _Parser(prog="appd", description="An application server for Linux hosts that run systemd.")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+def parser() -> argparse.ArgumentParser:
+    """The command line: also what the manual and the completions are made from."""
+    top = _Parser(prog="appd", description="An application server for Linux hosts that run systemd.")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
     run = commands.add_parser("run", help="serve what a configuration file says")
     run.add_argument("file", metavar="FILE", help="the configuration file")
@@ -82,6 +83,7 @@ def _parser() -> _Parser:
     check = commands.add_parser("check", help="say everything that is wrong with a configuration file")
     check.add_argument("file", metavar="FILE", help="the configuration file")
     check.add_argument("--units", metavar="DIR", help="compare with the .socket units in this folder too")
+    check.add_argument("--connect", action="store_true", help="connect to what the file connects to: who is there?")
     check.set_defaults(act=_check)
 
     types = commands.add_parser("types", help="list the server types and their keys")
@@ -99,6 +101,15 @@ def _parser() -> _Parser:
     units.add_argument("--diff", action="store_true", help="show how the folder differs, and write nothing")
     units.set_defaults(act=_units)
 
+    passwd = commands.add_parser("passwd", help="give a user of a file of passwords a new one")
+    passwd.add_argument("file", metavar="FILE", help="the file that an <auth> names; it is made when it is not there")
+    passwd.add_argument("user", metavar="USER", help="the user; the password is asked for, or read from standard input")
+    passwd.add_argument(
+        "--bcrypt", action="store_true", help="a bcrypt hash, where others read the file too, not argon2"
+    )
+    passwd.add_argument("--delete", action="store_true", help="take the user away")
+    passwd.set_defaults(act=_passwd)
+
     _add_control(commands)
 
     # A supervisor asks this of a new version of the program: whether it takes these arguments, and could go on.
@@ -108,7 +119,7 @@ def _parser() -> _Parser:
 
     version = commands.add_parser("version", help="print the version")
     version.set_defaults(act=_version)
-    return parser
+    return top
 
 
 def _add_control(commands: Any) -> None:
@@ -141,7 +152,7 @@ def main(arguments: Sequence[str], signals: StopSignals) -> int:
         The exit code.
     """
     try:
-        options = _parser().parse_args(arguments)
+        options = parser().parse_args(arguments)
         code: int = options.act(options, signals)
     except AppdError as error:
         _complain(error)
@@ -209,7 +220,7 @@ def _keep_traceback(log: Any) -> None:
 def _check(options: argparse.Namespace, _signals: StopSignals) -> int:
     from appd.check import check
 
-    return check(options.file, options.units, sys.stdout)
+    return check(options.file, options.units, sys.stdout, connect=options.connect)
 
 
 def _units(options: argparse.Namespace, _signals: StopSignals) -> int:
@@ -236,6 +247,13 @@ def _call(options: argparse.Namespace, method: str, **parameters: Any) -> Any:
     from appd import remote
 
     return remote.call(remote.find_socket(options.socket, options.instance), method, parameters)
+
+
+def _passwd(options: argparse.Namespace, _signals: StopSignals) -> int:
+    from appd.auth.editing import passwd
+
+    print(passwd(options.file, options.user, "bcrypt" if options.bcrypt else "argon2", options.delete))
+    return EX_OK
 
 
 def _status(options: argparse.Namespace, _signals: StopSignals) -> int:
@@ -267,7 +285,7 @@ def _log_level(options: argparse.Namespace, _signals: StopSignals) -> int:
 def _resumable(options: argparse.Namespace, _signals: StopSignals) -> int:
     from appd.supervisor.renewal import StateError, read_state
 
-    _parser().parse_args(options.arguments)
+    parser().parse_args(options.arguments)
     try:
         read_state(int(os.environ.pop(RESUME, "-1")))
     except StateError as error:

@@ -103,9 +103,9 @@ class Connections:
             self._gate(False)
         self._changed()
 
-    def touch(self) -> None:
-        """Notes that something was served without a connection."""
-        self.total += 1
+    def count(self, number: int) -> None:
+        """Notes that so many things were served without a connection."""
+        self.total += number
         self._changed()
 
     def discard(self, transport: Any) -> None:

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from appd.config.settings import Settings
     from appd.journal import Log
     from appd.listeners import Listener
+    from appd.tls.termination import Termination
 
-__all__ = ["Host", "IDrainable", "IServerType", "Section"]
+__all__ = ["Host", "IDrainable", "ISSHServerType", "ISSLServerType", "IServerType", "Section"]
 
 
 class Host(NamedTuple):
@@ -25,7 +26,8 @@ class Host(NamedTuple):
         threads: A twisted.python.threadpool.ThreadPool for blocking calls. The process starts and stops it.
         settings: The settings of the file as a whole.
         log: The log of the process; None where there is none yet (`appd check`).
-        shared: What servers of the process share among themselves, by dotted name of whoever put it there.
+        shared: What servers of the process share among themselves, by dotted name of whoever put it there; and from
+            appd `replace`, `inheritance`, `notifier` and `folder`, see `appd.assembly.build`.
     """
 
     reactor: Any
@@ -42,18 +44,29 @@ class Section(NamedTuple):
         settings: Its keys.
         listeners: Its addresses, resolved and not yet listening.
         host: What the process lends it.
+        tls: What its `<tls>` asks for; None without one. A type that `starts_tls` calls `tls.starter(host.reactor)`.
     """
 
     settings: Settings
     listeners: Sequence[Listener]
     host: Host
+    tls: Termination | None = None
 
 
 class IServerType(Interface):
     """A named factory of servers, as zope.app.twisted had it; `appd.servers.ServerType` is the usual one."""
 
     kinds: frozenset[str] = Attribute("The kinds of socket it serves: of `stream` and `datagram`.")
+    starts_tls: bool = Attribute(
+        "Whether its protocol can begin TLS in the middle of a connection (STARTTLS), so that a `<tls>` has a use "
+        "without a `tls-address`; without the attribute it cannot."
+    )
     limits: frozenset[str] = Attribute("The keys of `<limits>` that it has a use for; without the attribute none.")
+
+    outgoing: bool = Attribute(
+        "Whether its servers open connections of their own, so that a unit without a network is not for them; without"
+        " the attribute no. A service that is made may say otherwise by an attribute of the same name."
+    )
 
     def create(
         name: str,
@@ -81,6 +94,66 @@ class IServerType(Interface):
 
         Raises:
             appd.errors.ConfigurationError: The settings are wrong; every problem at once.
+        """
+
+
+class ISSLServerType(IServerType):
+    """A server type of servers that speak TLS, made without a file."""
+
+    def create(  # type: ignore[override]  # zope.app.twisted's contract
+        name: str,
+        db: Any,
+        privateKeyPath: str,
+        certificatePath: str,
+        tls: bool = False,
+        ip: str | None = None,
+        port: int | None = None,
+        backlog: int = 50,
+        address: Address | str | None = None,
+    ) -> Any:
+        """Makes a server that is not started.
+
+        Args:
+            name: What the server is called.
+            db: The application object, None without one.
+            privateKeyPath: A PEM file; may be the same as `certificatePath`.
+            certificatePath: A PEM file with the certificate and its chain.
+            tls: Once chose TLSv1 over SSLv3; without effect.
+            ip: The IP address to listen on; None is the type's default, "" is all.
+            port: The port; None is the type's default, 0 lets the kernel choose.
+            backlog: The queue of listen(2).
+            address: Any address, in place of ip and port.
+
+        Raises:
+            appd.errors.ConfigurationError: The files are not what they should be; every problem at once.
+        """
+
+
+class ISSHServerType(IServerType):
+    """A server type of servers that have a host key, made without a file."""
+
+    def create(  # type: ignore[override]  # zope.app.twisted's contract
+        name: str,
+        db: Any,
+        hostkey: str,
+        ip: str | None = None,
+        port: int | None = None,
+        backlog: int = 50,
+        address: Address | str | None = None,
+    ) -> Any:
+        """Makes a server that is not started.
+
+        Args:
+            name: What the server is called.
+            db: The application object, None without one.
+            hostkey: The file of the private host key.
+            ip: The IP address to listen on; None is the type's default, "" is all.
+            port: The port; None is the type's default, 0 lets the kernel choose.
+            backlog: The queue of listen(2).
+            address: Any address, in place of ip and port.
+
+        Raises:
+            appd.errors.ConfigurationError: There is no such file.
         """
 
 

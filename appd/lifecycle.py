@@ -16,6 +16,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 
+from appd import messages
 from appd.errors import AppdError
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ class Lifecycle(MultiService):
             return
         self.ready = True
         self._notifier.tell(ready=True, status=self._status())
-        _log.info("ready: {status}", status=self._status(), message_id="8d3f5a1c2b7e4f0f9a6d1c0e5b482f37")
+        _log.info("ready: {status}", status=self._status(), message_id=messages.READY)
         self._changed()
 
     def _status(self) -> str:
@@ -227,7 +228,7 @@ class Lifecycle(MultiService):
         stopped: defer.Deferred[Any] = defer.maybeDeferred(super().stopService)
         # What failed before it was ready has been told, and is what people should read.
         self._notifier.tell(stopping=True, status="stopping" if self.ready else None)
-        _log.info("stopping", message_id="b1f02d5c8e8b4a4fb6a3f4f3f0f3c9ae")
+        _log.info("stopping", message_id=messages.STOPPING)
         return stopped.addBoth(self._stopped)
 
     def leave_at_once(self) -> None:

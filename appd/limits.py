@@ -74,8 +74,10 @@ def unused_limits(settings: Settings, name: str, what: str, used: frozenset[str]
         what: What it is, for people: `<echo>`.
         used: The keys that its type takes.
     """
-    limits = settings.limits
-    written = limits.places if limits is not None else {}
+    limits: Settings | None = settings.values.get("limits")
+    if limits is None:
+        return []
+    written = limits.places
     takes = ", ".join(sorted(used)) or "none"
     return [
         limits.problem(f"server {name!r}: {key} is no limit of {what}, which has {takes}", attribute)

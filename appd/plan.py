@@ -19,6 +19,7 @@ from appd.interfaces import IServerType
 from appd.limits import unused_limits
 from appd.listeners import Listener
 from appd.registry import Registration, Registry
+from appd.tls.policy import nothing_uses_tls
 
 if TYPE_CHECKING:
     from appd.tls.termination import Termination
@@ -48,6 +49,8 @@ def server_name(settings: Settings) -> str:
     """What a server is called: its section's name, else its type and its first address as written."""
     if settings.name:
         return settings.name
+    if "address" not in settings.values:
+        return settings.section_type
     key, _number, first = next(iter(every_address(settings)), ("", 0, None))
     if settings.section_type != "server":
         return f"{settings.section_type}:{settings.written[key][0] if first else 'localhost'}"
@@ -91,7 +94,7 @@ def make_plan(
         ConfigurationError: Every problem at once.
     """
     problems: list[Problem] = []
-    warnings: list[Problem] = []
+    warnings = [Problem(message, place) for message, place in settings.values.get("obsolete", ())]
     if not settings.servers:
         problems.append(
             settings.problem("the file has no server: add a section like <http>; `appd types` lists what there is")
@@ -213,7 +216,8 @@ def _server(
     problems += unused_limits(settings, name, f"<{settings.section_type}>", getattr(server_type, "limits", frozenset()))
     kinds: frozenset[str] = getattr(server_type, "kinds", frozenset({"stream"}))
     listeners: list[Listener] = []
-    tls = _termination(settings, name, inheritance is None, problems, warnings)
+    starts_tls = getattr(server_type, "starts_tls", False)
+    tls = _termination(settings, name, starts_tls, inheritance is None, problems, warnings)
     for attribute, number, address in every_address(settings):
         try:
             place = settings.where(attribute, number)
@@ -236,7 +240,8 @@ def _server(
                     "backlog",
                 )
             )
-    if not every_address(settings):
+    # What listens nowhere has no such key; of those that have, a type may say that it goes without.
+    if not every_address(settings) and "address" in settings.values and getattr(server_type, "needs_address", True):
         problems.append(
             settings.problem(
                 f"server {name!r} has no address: add one like `address systemd:name=web` or `address 8080`"
@@ -246,7 +251,7 @@ def _server(
 
 
 def _termination(
-    settings: Settings, name: str, lenient: bool, problems: list[Problem], warnings: list[Problem]
+    settings: Settings, name: str, starts_tls: bool, lenient: bool, problems: list[Problem], warnings: list[Problem]
 ) -> Termination | None:
     """What the `<tls>` section of a server asks for; OpenSSL is imported only when there is one."""
     section, addresses = settings.values.get("tls"), settings.values.get("tls_address")
@@ -254,12 +259,8 @@ def _termination(
         if addresses:
             problems.append(settings.problem(f"server {name!r}: tls-address needs a <tls> section", "tls_address"))
         return None
-    if not addresses:
-        problems.append(
-            section.problem(
-                f"server {name!r}: nothing uses <tls>: write tls-address in place of address where it is meant"
-            )
-        )
+    if not addresses and not starts_tls:
+        problems.append(section.problem(nothing_uses_tls(name)))
         return None
     from appd.tls.termination import make_termination
 
@@ -348,8 +349,9 @@ def unserved(planned: PlannedServer, service: Any, idles: bool) -> list[Problem]
     from appd.service import ServerService
 
     name, settings = planned.name, planned.settings
-    if not isinstance(service, ServerService):
-        what = f"idle-exit is for servers that appd counts the connections of, and {type(service).__name__} is none"
+    if not isinstance(service, ServerService) or not service.rests:
+        which = service.type_name if isinstance(service, ServerService) else type(service).__name__
+        what = f"idle-exit is for servers that appd counts the connections of, and {which} is none"
         return [settings.problem(f"server {name!r}: {what}", "")] if idles else []
     return [
         settings.problem(

@@ -17,10 +17,12 @@ import socket
 import termios
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet import tcp, udp, unix
+from twisted.internet import tcp, unix
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 
 from appd.connections import Connections
+from appd.datagrams import AdoptedUDPPort, AdoptedUNIXDatagramPort
+from appd.transports import CountedTCPServer, CountedUNIXServer
 
 if TYPE_CHECKING:
     from twisted.internet.protocol import DatagramProtocol
@@ -45,52 +47,6 @@ def has_unread(transport: Any) -> bool:
     count = bytearray(4)
     fcntl.ioctl(transport.fileno(), termios.FIONREAD, count)
     return any(count)
-
-
-class _CountedMixin:
-    """A transport that its port's record of connections knows of until it is lost."""
-
-    server: Any
-    hostname: Any
-    stirred = True
-    """Whether something has come or gone since the record has last looked."""
-
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self.server.connections.add(self)
-
-    @property
-    def peer_host(self) -> str:
-        """The address of the peer; "" over a UNIX socket."""
-        return "" if isinstance(self, unix.Server) else self.hostname
-
-    def login_done(self) -> None:
-        """See `appd.limits.logged_in`."""
-        self.server.connections.logged_in(self)
-
-    def doRead(self) -> Any:
-        self.stirred = True
-        return super().doRead()  # type: ignore[misc]  # the transport this is mixed into has it
-
-    def writeSomeData(self, data: Any) -> Any:
-        sent = super().writeSomeData(data)  # type: ignore[misc]  # the transport this is mixed into has it
-        if sent:
-            self.stirred = True
-        return sent
-
-    def connectionLost(self, reason: Any) -> None:
-        try:
-            super().connectionLost(reason)  # type: ignore[misc]  # the transport this is mixed into has it
-        finally:
-            self.server.connections.discard(self)
-
-
-class _CountedTCPServer(_CountedMixin, tcp.Server):
-    pass
-
-
-class _CountedUNIXServer(_CountedMixin, unix.Server):
-    pass
 
 
 class _AdoptedMixin:
@@ -126,71 +82,15 @@ class _AdoptedMixin:
 
 
 class _AdoptedTCPPort(_AdoptedMixin, tcp.Port):
-    transport: Any = _CountedTCPServer
+    transport: Any = CountedTCPServer
 
 
 class _AdoptedUNIXPort(_AdoptedMixin, unix.Port):
-    transport: Any = _CountedUNIXServer
+    transport: Any = CountedUNIXServer
 
     def connectionLost(self, reason: Any) -> None:
         # Past unix.Port, which would remove the path.
         tcp.Port.connectionLost(self, reason)
-
-
-class _AdoptedDatagramMixin:
-    """A datagram port on a socket that exists."""
-
-    connections: Connections
-
-    def doRead(self) -> None:
-        self.connections.touch()
-        super().doRead()  # type: ignore[misc]  # the port this is mixed into has it
-
-    def _bindSocket(self) -> None:
-        port: Any = self
-        existing, port._preexistingSocket = port._preexistingSocket, None
-        port._realPortNumber = existing.getsockname()[1] if port.addressFamily != socket.AF_UNIX else None
-        port.connected = 1
-        port.socket = existing
-        port.fileno = existing.fileno
-
-
-class _AdoptedUDPPort(_AdoptedDatagramMixin, udp.Port):
-    def connectionLost(self, reason: Any = None) -> None:
-        # udp.Port writes a line of its own about it.
-        _end_datagram_port(self, reason)
-
-
-class _AdoptedUNIXDatagramPort(_AdoptedDatagramMixin, unix.DatagramPort):
-    _preexistingSocket: Any = None
-
-    def write(self, datagram: bytes, address: Any = None) -> Any:
-        # A sender that has bound no name of its own cannot be answered.
-        if address is None:
-            return None
-        try:
-            return super().write(datagram, address)
-        except (ConnectionRefusedError, FileNotFoundError, PermissionError):
-            # It has gone, or lets nobody answer. A datagram may be lost; a line in the log for each would be a flood.
-            return None
-
-    def connectionLost(self, reason: Any = None) -> None:
-        _end_datagram_port(self, reason)
-
-
-def _end_datagram_port(port: Any, reason: Any) -> None:
-    from twisted.internet import base
-
-    port._realPortNumber = None
-    base.BasePort.connectionLost(port, reason)
-    port.connected = 0
-    port.protocol.doStop()
-    port.socket.close()
-    del port.socket
-    del port.fileno
-    if hasattr(port, "d"):
-        port.d.callback(None)
-        del port.d
 
 
 def adopt_stream(
@@ -238,10 +138,10 @@ def adopt_datagram(
     port: Any
     if family == socket.AF_UNIX:
         existing = socket.fromfd(fd, family, socket.SOCK_DGRAM)
-        port = _AdoptedUNIXDatagramPort(existing.getsockname(), protocol, _MAX_DATAGRAM, reactor=reactor)
+        port = AdoptedUNIXDatagramPort(existing.getsockname(), protocol, _MAX_DATAGRAM, reactor=reactor)
         port._preexistingSocket = existing
     else:
-        port = _AdoptedUDPPort._fromListeningDescriptor(reactor, fd, family, protocol, maxPacketSize=_MAX_DATAGRAM)
+        port = AdoptedUDPPort._fromListeningDescriptor(reactor, fd, family, protocol, maxPacketSize=_MAX_DATAGRAM)
     port.connections = connections
     port.startListening()
     listening: IListeningPort = port
@@ -279,7 +179,7 @@ def adopt_connection(reactor: Any, fd: int, family: int, factory: IProtocolFacto
         skt.close()
         factory.doStop()
         return
-    class_ = _CountedUNIXServer if family == socket.AF_UNIX else _CountedTCPServer
+    class_ = CountedUNIXServer if family == socket.AF_UNIX else CountedTCPServer
     transport: Any = class_(skt, protocol, peer, server, 0, reactor)
     protocol.makeConnection(transport)
     connections.when_none().addCallback(lambda _none: factory.doStop())

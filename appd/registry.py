@@ -81,8 +81,19 @@ class Registration(NamedTuple):
         return server_type
 
 
-_BUILT_IN = {
-    name: Registration(name, f"appd.servers.{name}.{name}:server_type", "appd") for name in ("echo", "http", "server")
+_NAMES = (
+    "echo",
+    "http",
+    "process",
+    "server",
+    "ssh",
+    "syslog",
+    "timer",
+)
+_BUILT_IN = {name: Registration(name, f"appd.servers.{name}.{name}:server_type", "appd") for name in _NAMES} | {
+    # Read as a <server>; see `appd.config.former`.
+    name: Registration(name, "appd.servers.server.server:server_type", "appd")
+    for name in ("sshserver", "sslserver")
 }
 
 

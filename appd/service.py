@@ -25,6 +25,8 @@ from appd.listeners import Listener
 if TYPE_CHECKING:
     from twisted.internet.protocol import DatagramProtocol
 
+    from appd.tls.verdict import Target
+
 __all__ = ["ServerGroup", "ServerService"]
 
 # How long services may take to stop when the drain has used up its time, in seconds.
@@ -52,8 +54,13 @@ class ServerService(Service):
         kinds: The kinds of socket it serves, of `stream` and `datagram`.
         connections: The open connections.
         counted: How many requests its engine has counted; None where it counts none, and a connection is one.
+        connects: What it opens connections to, for `appd check --connect`.
+        outgoing: Whether it opens connections of its own; None where that is as its type says.
         listening: Fires when every address listens; fails with an `AppdError`.
+        rests: Whether the process may end when none of its connections is open, until somebody connects.
     """
+
+    rests = True
 
     def __init__(
         self,
@@ -73,12 +80,16 @@ class ServerService(Service):
         self.reactor = reactor
         self.processes = processes
         self.factory = factory
-        self.description = description or _qualified(factory if factory is not None else datagram)
+        made_by = factory if factory is not None else datagram
+        class_ = made_by if isinstance(made_by, type) else type(made_by)
+        self.description = description or f"{class_.__module__}.{class_.__qualname__}"
         served = {"stream": factory, "datagram": datagram}
         self.kinds = tuple(kind for kind, by in served.items() if by is not None)
         self.changed: Callable[[], None] = lambda: None
         self.connections = Connections(lambda: self.changed(), limits, reactor, name, self._gate)
         self.counted: int | None = None
+        self.outgoing: bool | None = None
+        self.connects: Sequence[Target] = ()
         self.listening: defer.Deferred[None] = defer.succeed(None)
         self._datagram = datagram
         self._limits = limits
@@ -107,6 +118,10 @@ class ServerService(Service):
         except BaseException:
             self.release()
             raise
+
+    def prepare(self) -> defer.Deferred[None]:
+        """Does what may take its time, or fail with an `AppdError`, before anything listens."""
+        return defer.succeed(None)
 
     def startService(self) -> None:
         """Listens on every address.
@@ -150,7 +165,10 @@ class ServerService(Service):
 
     def _record(self) -> None:
         # The first three lines are zope.app.twisted's own record.
-        host, port = self.listeners[0].host_and_port if self.listeners else ("localhost", 0)
+        if not self.listeners:
+            _log.info("-- {appd_server} Server started.", appd_server=self.name, appd_type=self.type_name)
+            return
+        host, port = self.listeners[0].host_and_port
         _log.info(
             "-- {appd_server} Server started.\n\tHostname: {host}\n\tPort: {port}\n\tAddress: {where}",
             appd_server=self.name,
@@ -379,8 +397,3 @@ def _stop_failed(failure: Failure, service: Any) -> None:
 
 def _is_stream(port: Any) -> bool:
     return hasattr(port, "factory")  # those of datagrams have a protocol
-
-
-def _qualified(thing: Any) -> str:
-    class_ = thing if isinstance(thing, type) else type(thing)
-    return f"{class_.__module__}.{class_.__qualname__}"

@@ -20,6 +20,7 @@ from appd.address import parse_bind
 from appd.errors import EX_SOFTWARE, AppdError
 from appd.notify import Notifier
 from appd.signals import StopSignals
+from appd.vendored import append_vendored
 
 if TYPE_CHECKING:
     from appd.journal import Log
@@ -57,6 +58,7 @@ def makeService(options: Options) -> MultiService:
     """
     from twisted.internet import reactor
 
+    append_vendored()
     from appd import assembly, worker
     from appd.config import load
     from appd.journal import Log
@@ -73,7 +75,9 @@ def makeService(options: Options) -> MultiService:
         worker.configure_log(log, settings)
         # Without a log of appd's, servers log events, which go where twistd was told.
         keeps = _keeps_twistd_log(options)
-        built = assembly.build(settings, inheritance, options["binds"], reactor, None if keeps else log)
+        built = assembly.build(
+            settings, inheritance, options["binds"], reactor, None if keeps else log, {"notifier": notifier}
+        )
         worker.tell_warnings(log, built, supervised=False)
         service = _TwistdWorker(reactor, log, signals, keeps)
         service.lifecycle = assembly.compose(

@@ -3,15 +3,35 @@
 from __future__ import annotations
 
 import textwrap
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 from appd.config.loader import schema_with
-from appd.errors import UsageError
+from appd.confinement import is_outgoing
+from appd.errors import AppdError, UsageError
 from appd.registry import Registration, Registry
 
-__all__ = ["describe"]
+__all__ = ["Entry", "describe", "entries"]
 
 _WIDTH = 100
+
+
+class Entry(NamedTuple):
+    """A key or a section, as people read of it.
+
+    Attributes:
+        depth: How deep it lies.
+        title: The key, or `<section>` with NAME where it has one.
+        facts: The kind of value, whether it is repeatable or required, the default.
+        text: What it is for.
+        is_section: Whether it is a section.
+    """
+
+    depth: int
+    title: str
+    facts: tuple[str, ...]
+    text: str
+    is_section: bool
 
 
 def describe(name: str | None, registry: Registry | None = None) -> str:
@@ -34,7 +54,7 @@ def describe(name: str | None, registry: Registry | None = None) -> str:
         hint = f"did you mean {' or '.join(near)}?" if near else "`appd types` lists them"
         raise UsageError(f"there is no server type {name!r}: {hint}")
     schema = schema_with(found)
-    lines = [f"<{found.name} NAME>  from {found.distribution} ({found.target})"]
+    lines = [f"<{found.name} NAME>  from {found.distribution} ({found.target}){_outgoing(found)}"]
     lines += _section(schema, schema.gettype(found.name), 1)
     return "\n".join(lines) + "\n"
 
@@ -53,41 +73,59 @@ def _list(registry: Registry) -> str:
 
 
 def _summary(schema: Any, one: Registration) -> tuple[str, str, str]:
-    return one.name, one.distribution, _text(schema.gettype(one.name).description).partition(". ")[0]
+    text = _text(schema.gettype(one.name).description).partition(". ")[0]
+    return one.name, one.distribution, f"{text}{_outgoing(one)}"
+
+
+def _outgoing(one: Registration) -> str:
+    """What is said of a type whose servers open connections; nothing of one that does not import."""
+    try:
+        return "  [opens connections: not under inbound-only.conf]" if is_outgoing(one.load()) else ""
+    except AppdError:
+        return ""
+
+
+def entries(schema: Any, section_type: Any, depth: int = 0) -> Iterator[Entry]:
+    """The keys and sections of a section type, each section followed by what is in it.
+
+    Args:
+        schema: The schema that has it.
+        section_type: A section type of ZConfig's, or the schema itself.
+        depth: How deep it lies.
+    """
+    for key, info in section_type:
+        if not info.issection():
+            yield Entry(depth, key if key and key != "+" else "NAME", _facts(info), _text(info.description), False)
+            continue
+        kind = info.sectiontype
+        if kind.name == "appd.server":
+            continue
+        for one in [schema.gettype(name) for name in kind.getsubtypenames()] if kind.isabstract() else [kind]:
+            title = f"<{one.name.rpartition('.')[2]}{' NAME' if info.name == '+' else ''}>"
+            facts = ("repeatable",) if info.ismulti() else ()
+            yield Entry(depth, title, facts, _text(one.description), True)
+            yield from entries(schema, one, depth + 1)
+
+
+def _facts(info: Any) -> tuple[str, ...]:
+    facts = [_value(info)]
+    if info.ismulti():
+        facts.append("repeatable")
+    if info.minOccurs:
+        facts.append("required")
+    default = info.getdefault()
+    if default and info.name != "+" and not info.ismulti():
+        facts.append(f"default {default.value}")
+    return tuple(facts)
 
 
 def _section(schema: Any, section_type: Any, depth: int) -> list[str]:
-    indent = "  " * depth
-    lines = _wrapped(_text(section_type.description), indent)
-    for key, info in section_type:
-        if info.issection():
-            lines += _inner(schema, info, depth)
-            continue
-        name = key if key and key != "+" else "NAME"
-        facts = [_value(info)]
-        if info.ismulti():
-            facts.append("repeatable")
-        if info.minOccurs:
-            facts.append("required")
-        default = info.getdefault()
-        if default and info.name != "+" and not info.ismulti():
-            facts.append(f"default {default.value}")
-        lines.append(f"{indent}{name}  ({', '.join(facts)})")
-        lines += _wrapped(_text(info.description), indent + "    ")
-    return lines
-
-
-def _inner(schema: Any, info: Any, depth: int) -> list[str]:
-    kind = info.sectiontype
-    if kind.name == "appd.server":
-        return []
-    inner = [schema.gettype(name) for name in kind.getsubtypenames()] if kind.isabstract() else [kind]
-    lines: list[str] = []
-    for one in inner:
-        name = one.name.rpartition(".")[2]
-        title = f" {'NAME' if info.name == '+' else ''}".rstrip()
-        lines.append(f"{'  ' * depth}<{name}{title}>{'  (repeatable)' if info.ismulti() else ''}")
-        lines += _section(schema, one, depth + 1)
+    lines = _wrapped(_text(section_type.description), "  " * depth)
+    for one in entries(schema, section_type, depth):
+        indent = "  " * one.depth
+        facts = f"  ({', '.join(one.facts)})" if one.facts else ""
+        lines.append(f"{indent}{one.title}{facts}")
+        lines += _wrapped(one.text, indent + ("  " if one.is_section else "    "))
     return lines
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from appd.address import Address
 from appd.errors import ConfigurationError, Problem
 
-__all__ = ["SocketUnit", "find_units", "parse_unit", "read_folder", "read_unit_texts", "sockets_of"]
+__all__ = ["SocketUnit", "find_units", "is_of_others", "parse_unit", "read_folder", "read_unit_texts", "sockets_of"]
 
 # Where systemd looks for system units, the first wins: systemd.unit(5).
 UNIT_PATH = (
@@ -112,6 +112,28 @@ def read_folder(folder: str) -> list[SocketUnit]:
         return [parse_unit(name, _texts(name, (folder,))) for name in names]
     except OSError as error:
         raise ConfigurationError(Problem(f"units in {error.filename}: {error.strerror}")) from None
+
+
+def is_of_others(unit: SocketUnit, folder: str, service: str) -> bool:
+    """Whether a unit of a folder is for another service: one that it names, or that is in the folder, too.
+
+    In a folder of systemd's every unit is that is not for this one; elsewhere somebody may have forgotten Service=.
+
+    Args:
+        unit: The unit.
+        folder: The folder.
+        service: The service that is asked for; of a template any instance counts.
+    """
+    starts = _template_of(unit.service)
+    if starts == _template_of(service):
+        return False
+    systems = os.path.abspath(folder) in UNIT_PATH
+    return systems or "service" in unit.single or os.path.isfile(os.path.join(folder, starts))
+
+
+def _template_of(service: str) -> str:
+    """The service, or the template that it is an instance of."""
+    return re.sub(r"@.*", "@.service", service)
 
 
 def find_units(service: str, path: Iterable[str] = UNIT_PATH) -> list[SocketUnit]:

@@ -18,6 +18,7 @@ from appd.address import Address
 from appd.assembly import Built, build, compose
 from appd.config import Settings, load_kept
 from appd.errors import EX_OK, AppdError
+from appd.messages import CANNOT_START
 from appd.notify import MARK, Notifier
 from appd.signals import Stopped, StopSignals
 from appd.supervisor.spawn import CHANNEL, STACKS
@@ -39,7 +40,8 @@ NO_RELOAD = "SIGHUP: reload needs the supervisor; `systemctl restart` reads the 
 def report(log: Log, error: AppdError) -> None:
     """Logs each problem as one entry, the traceback of hosted code below the line."""
     for problem in error.problems:
-        log.write(f"{problem}\n{problem.traceback.rstrip()}" if problem.traceback else str(problem), _ERROR)
+        text = f"{problem}\n{problem.traceback.rstrip()}" if problem.traceback else str(problem)
+        log.write(text, _ERROR, MESSAGE_ID=CANNOT_START)
 
 
 def leave_forks_alone() -> None:
@@ -163,7 +165,7 @@ class _Run:
         self._log.install_prints()
         self._log.install_stdlib()
         leave_forks_alone()
-        built = build(settings, inheritance, self._binds, reactor, self._log, self._replace_me)
+        built = build(settings, inheritance, self._binds, reactor, self._log, self._shared())
         tell_warnings(self._log, built, self._supervisor is not None)
         self._built = built
         self._lifecycle = compose(
@@ -176,6 +178,13 @@ class _Run:
         )
         self._signals.check()
         return self._serve(reactor)
+
+    def _shared(self) -> dict[str, Any]:
+        """What the servers are lent: see `build`."""
+        lent = {"replace": self._replace_me, "notifier": self._notifier}
+        if self._supervisor is not None:
+            lent["folder"] = os.path.dirname(os.environ["NOTIFY_SOCKET"])
+        return lent
 
     def _serve(self, reactor: Any) -> int:
         self._reactor = reactor
@@ -239,7 +248,19 @@ class _Run:
         except AppdError as error:
             self._failed(error)
             return
-        tell_prepared(self._built.settings, self._built.plan, self._notifier)
+
+        def prepared(_all: Any) -> None:
+            if not getattr(self, "_ending", False):
+                tell_prepared(self._built.settings, self._built.plan, self._notifier)
+
+        from twisted.internet.defer import gatherResults
+
+        preparing = [one.prepare() for one in self._lifecycle.group.servers]
+        gatherResults(preparing, consumeErrors=True).addCallbacks(prepared, self._cannot_prepare)
+
+    def _cannot_prepare(self, failure: Any) -> None:
+        error = failure.value.subFailure.value
+        self._failed(error if isinstance(error, AppdError) else AppdError(str(error)))
 
     def _replace_me(self) -> None:
         """A call has not come back and holds its thread for ever; called in some thread."""

@@ -13,7 +13,18 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-__all__ = ["Appd", "Candidate", "Granian", "Gunicorn", "TwistedWeb", "Uvicorn", "Waitress", "installed"]
+__all__ = [
+    "Appd",
+    "Candidate",
+    "Ceiling",
+    "Granian",
+    "Gunicorn",
+    "GunicornSync",
+    "TwistedWeb",
+    "Uvicorn",
+    "Waitress",
+    "installed",
+]
 
 ROOT = Path(__file__).parents[1]
 PEERS = ROOT / ".venv-bench" / "bin"
@@ -28,6 +39,7 @@ ALL_CORES = os.sched_getaffinity(0)
 
 # The body says who answered and which version of the code; load.BODY_END ends it.
 APPLICATION = '''"""What every candidate serves."""
+import functools
 import os
 
 VERSION = {version}
@@ -52,12 +64,26 @@ def application(environ, start_response):
     return [body]
 
 
+@functools.cache
+def files():
+    from starlette.staticfiles import StaticFiles
+
+    return StaticFiles(directory=".")
+
+
 async def asgi(scope, receive, send):
     if scope["type"] == "http":
+        path, fields = scope["path"], [(b"content-type", b"text/plain")]
         body = b"%d %d\\n" % (os.getpid(), VERSION) + FILLING * 16 + b"end\\n"
-        if scope["path"] == "/hello":
+        if path == "/hello":
             body = b"Hello, world!\\n"
-        headers = [(b"content-type", b"text/plain"), (b"content-length", str(len(body)).encode())]
+        elif path == "/fields":
+            body, fields = b"Hello, world!\\n", fields + [(one.encode(), two.encode()) for one, two in MANY]
+        elif path == "/large":
+            body = LARGE
+        elif path == "/static/file":
+            return await files()(scope, receive, send)
+        headers = [*fields, (b"content-length", str(len(body)).encode())]
         await send({{"type": "http.response.start", "status": 200, "headers": headers}})
         await send({{"type": "http.response.body", "body": body}})
 '''
@@ -86,6 +112,8 @@ class Candidate:
     tells_when_reloaded = False
     # Further environment variables.
     environ: Mapping[str, str] = {}
+    # The kinds of request that it answers.
+    serves: Sequence[str] = ("hello", "fields", "large")
 
     def __init__(self, core: int | None = None, workers: int = 1) -> None:
         self._core = core
@@ -97,6 +125,8 @@ class Candidate:
             self._socket.close()
         self.pid = 0
         self.version = 0
+        (self.folder / "static").mkdir()
+        (self.folder / "static" / "file").write_bytes(b"x" * 102400)
         self.swap()
 
     def __enter__(self) -> Candidate:
@@ -254,6 +284,7 @@ class Appd(Candidate):
 
     name = "appd"
     program = "appd"
+    serves = ("hello", "fields", "large", "static")
     tells_when_reloaded = True
 
     def command(self) -> Sequence[str | Path]:
@@ -261,7 +292,8 @@ class Appd(Candidate):
         file.write_text(
             f"workers {self._workers}\nthreads {THREADS}\npython-path {self.folder}\n"
             "<http bench>\n  address systemd:name=http\n  access-log off\n"
-            "  <wsgi>\n    application application:application\n  </wsgi>\n</http>\n"
+            "  <wsgi>\n    application application:application\n  </wsgi>\n"
+            f"  <static>\n    path /static\n    root {self.folder}/static\n  </static>\n</http>\n"
         )
         return [self._path, "run", file, "--control", self.folder / "control"]
 
@@ -291,17 +323,31 @@ class Gunicorn(Candidate):
         ]  # fmt: skip
 
 
+class GunicornSync(Gunicorn):
+    """gunicorn without threads, which closes each connection."""
+
+    name = "gunicorn sync"
+
+    def command(self) -> Sequence[str | Path]:
+        return [
+            PEERS / self.program, "--worker-class", "sync", "--workers", str(self._workers), "--backlog", str(BACKLOG),
+            "--no-control-socket", "application:application",
+        ]  # fmt: skip
+
+
 class Granian(Candidate):
     """granian's WSGI, in Rust but for the application."""
 
     name = "granian"
     program = "granian"
     inherits = False
+    serves = ("hello", "fields", "large", "static")
 
     def command(self) -> Sequence[str | Path]:
         return [
             PEERS / self.program, "--interface", "wsgi", "--host", "127.0.0.1", "--port", str(self.port),
             "--workers", str(self._workers), "--blocking-threads", str(THREADS), "--backlog", str(BACKLOG),
+            "--static-path-route", "/static", "--static-path-mount", self.folder / "static",
             "--no-access-log", "application:application",
         ]  # fmt: skip
 
@@ -312,6 +358,7 @@ class Uvicorn(Candidate):
     name = "uvicorn"
     program = "uvicorn"
     inherits = False
+    serves = ("hello", "fields", "large", "static")
 
     def command(self) -> Sequence[str | Path]:
         return [
@@ -349,10 +396,28 @@ class TwistedWeb(Candidate):
         ]  # fmt: skip
 
 
+class Ceiling(Candidate):
+    """A loop in C that does nothing but answer: what is left is the kernel's, and wrk's."""
+
+    name = "ceiling"
+    program = "cc"
+    serves = ("hello", "fields", "large", "static")
+
+    def command(self) -> Sequence[str | Path]:
+        program = self.folder / "ceiling"
+        subprocess.run(["cc", "-O2", "-o", program, Path(__file__).with_name("ceiling.c")], check=True)
+        return [program, self.folder / "static" / "file"]
+
+
 def installed(kinds: Sequence[type[Candidate]]) -> list[type[Candidate]]:
     """Those that are there; the others are named."""
-    there = [kind for kind in kinds if kind is Appd or (PEERS / kind.program).exists()]
+    there = [
+        kind
+        for kind in kinds
+        if kind is Appd or (PEERS / kind.program).exists() or (kind is Ceiling and shutil.which(kind.program))
+    ]
     for kind in kinds:
         if kind not in there:
-            print(f"{kind.name} is left out: there is no {PEERS / kind.program}; `make bench` installs it")
+            where = PEERS / kind.program if kind is not Ceiling else kind.program
+            print(f"{kind.name} is left out: there is no {where}; `make bench` installs it")
     return there

@@ -12,6 +12,7 @@ What ZConfig asks for, and where it is met:
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 from typing import Any
 
@@ -20,6 +21,7 @@ from ZConfig.datatypes import Registry as DatatypeRegistry
 from ZConfig.loader import ConfigLoader, SchemaLoader
 
 from appd.config.datatypes import REGISTERED
+from appd.config.former import SECTIONS, modern
 from appd.config.inputs import Inputs
 from appd.config.matcher import Matcher, Nothing
 from appd.config.parser import Parser
@@ -32,7 +34,7 @@ from appd.registry import Registration, Registry
 __all__ = ["Loader", "schema_with", "section_of"]
 
 _HERE = os.path.dirname(__file__)
-_OWN_FILES = ("schema.xml", "datatypes.py", "matcher.py", "parser.py")
+_OWN_FILES = ("schema.xml", "datatypes.py", "former.py", "matcher.py", "parser.py")
 
 # Deeper than anybody nests files, and more than anybody has.
 _DEEPEST = 50
@@ -101,6 +103,7 @@ class Loader(ConfigLoader):  # type: ignore[misc]  # ZConfig has no types
 
     Attributes:
         problems: What is wrong so far.
+        obsolete: What the file says in vain, each with its place.
         undefined: The names whose %define went wrong: that has been said, and is not said again where they are used.
     """
 
@@ -109,6 +112,7 @@ class Loader(ConfigLoader):  # type: ignore[misc]  # ZConfig has no types
         self.registry = registry
         self.problems: list[Problem] = []
         self.undefined: set[str] = set()
+        self.obsolete: list[tuple[str, Place]] = []
         self.place = Place("", 0)
         self._name: str | None = None
         self._first = ""
@@ -131,6 +135,8 @@ class Loader(ConfigLoader):  # type: ignore[misc]  # ZConfig has no types
         top = Matcher(self.schema, self.schema, None, place, self)
         self._parse(path, text, top, {})
         settings = top.finish()
+        if self.obsolete:
+            settings.values = {**settings.values, "obsolete": self.obsolete}
         if self.problems:
             # A file that is included twice says the same twice.
             raise ConfigurationError(*dict.fromkeys(sorted(self.problems, key=self._order)))
@@ -218,6 +224,9 @@ class Loader(ConfigLoader):  # type: ignore[misc]  # ZConfig has no types
         if isinstance(parent, Nothing):
             return parent
         found = self._section_type(parent, type_)
+        if found is None and not parent.type.name and type_ in SECTIONS:
+            self.obsolete.append((f"<{type_}> has no effect: {SECTIONS[type_]}", self.place))
+            return Nothing()
         if found is None:
             raise ZConfig.ConfigurationError(self._unknown_type(parent, type_))
         return parent.createChildMatcher(found, self._name)
@@ -225,7 +234,27 @@ class Loader(ConfigLoader):  # type: ignore[misc]  # ZConfig has no types
     def endSection(self, parent: Any, type_: str, name: str | None, matcher: Any) -> None:
         value = matcher.finish()
         if value is not None and not isinstance(parent, Nothing):
-            parent.addSection(matcher.type.name, name, value)
+            parent.addSection(matcher.type.name, name, modern(value, self))
+
+    def section(
+        self, type_: str, like: Settings, keys: Mapping[str, str], sections: Iterable[Settings] = ()
+    ) -> Settings:
+        """A section made of the keys of another.
+
+        Args:
+            type_: Its type, of those that the schema has by now.
+            like: The other one, whose name and place it has.
+            keys: Key of the other → key of this one; what was not written there is not here.
+            sections: What is in it.
+        """
+        matcher = Matcher(None, self.schema.gettype(type_), like.name, like.place, self)
+        for theirs, ours in keys.items():
+            for number, text in enumerate(like.written.get(theirs, ())):
+                place = like.where(theirs, number)
+                matcher.addValue(ours, text, (place.line, None, place.file))
+        for one in sections:
+            matcher.addSection(one.section_type, None, one)
+        return matcher.finish()
 
     def _section_type(self, parent: Matcher, type_: str) -> Any:
         known = set(self.schema.gettypenames())
@@ -283,7 +312,7 @@ class Loader(ConfigLoader):  # type: ignore[misc]  # ZConfig has no types
             allowed = ", ".join(f"<{one}>" for one in parent._section_names()) or "no section"
             listed = f"`appd types {parent.type.name.split('.')[0]}` lists what there is"
             return f"<{shown(type_)}> is unknown in <{outer}>, which takes {allowed}; {listed}"
-        ours = ("socket", "environment", "log")
+        ours = ("socket", "environment", "log", "auth")
         near = self.registry.nearest(type_, ours)
         hint = f"did you mean {' or '.join(f'<{one}>' for one in near)}? " if near else ""
         return f"no server type or section is called <{shown(type_)}>: {hint}`appd types` lists what there is"

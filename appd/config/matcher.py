@@ -13,6 +13,7 @@ import ZConfig
 from ZConfig.info import ValueInfo
 from ZConfig.matcher import BaseMatcher
 
+from appd.config.former import KEYS
 from appd.config.settings import Settings
 from appd.config.wording import quoted
 from appd.errors import Place
@@ -98,6 +99,9 @@ class Matcher(BaseMatcher):  # type: ignore[misc]  # ZConfig has no types
 
     def addValue(self, key: str, value: str, position: tuple[int, int | None, str]) -> None:
         place = Place(position[2], position[0])
+        if not self.type.name and key.lower() in KEYS and not self.has_key(key):
+            self.context.obsolete.append((f"{key.lower()} has no effect: {KEYS[key.lower()]}", place))
+            return
         info, attribute, realkey = self._key_info(key)
         if info.name == "+":
             self._add_free_value(info, attribute, realkey, value, position, place)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from appd.http.connection import CLOSED, END, NEED_DATA
 from appd.http.entrylog import tell_failure
 from appd.http.errors import Refused
+from appd.http.handover import Handed
 from appd.http.leaving import Leaver, Phase
 from appd.http.proxyprotocol import read_proxy_header
 from appd.http.request import Request
@@ -21,7 +22,8 @@ from appd.http.upload import Upload
 
 if TYPE_CHECKING:
     from appd.http.crew import Worker
-    from appd.http.server import Door
+    from appd.http.door import Door
+    from appd.http.proxyprotocol import Proxied
 
 __all__ = ["DRAIN_LINGER", "Client"]
 
@@ -50,6 +52,22 @@ class Client(Leaver):
         if door.server.proxy_protocol:
             self._phase = Phase.PREFACE
 
+    def settle(self, wait: float) -> None:
+        """Begins to wait for the first byte.
+
+        Args:
+            wait: How long, in seconds.
+        """
+        lane = self.server.lane
+        lane.deadlines.put(self, time.monotonic() + wait)
+        lane.admit(self)
+
+    @property
+    def patience(self) -> float:
+        """How long the first step may take, in seconds."""
+        limits = self.server.limits
+        return limits.header_timeout if self._phase == Phase.PREFACE else limits.idle_timeout
+
     # What comes in.
 
     def handle(self, worker: Worker) -> None:
@@ -57,14 +75,17 @@ class Client(Leaver):
         if self._out is not None:
             self._flush(worker)
             return
+        size = _HEAD if self._phase != Phase.BODY else _BODY
         try:
-            data = self.sock.recv(_HEAD if self._phase != Phase.BODY else _BODY)
+            data = self.sock.recv(size)
         except BlockingIOError:
             self._wait()
             return
         except OSError:
             self.gone()
             return
+        if len(data) == size:
+            self.server.lane.read_more(self.fd)
         if self._phase == Phase.LINGERING:
             self._linger(data)
             return
@@ -92,20 +113,28 @@ class Client(Leaver):
                 self.close()
             return False
         rest, self._preface = self._preface[proxied.used :], b""
-        if proxied.source is not None:
-            self.host, self.port = proxied.source
-            # Who comes by the proxy's UNIX socket is not by ours.
-            self.is_beyond = not self.host
-        if not self.server.count(self):
+        if not self._introduce(proxied):
             self.refuse(Refused(503, "too many connections"))
             return False
-        self.secure = bool(proxied.tls)
         self._phase = Phase.IDLE
         if rest:
             self.connection.receive(rest)
             return True
         self._wait()
         return False
+
+    def _introduce(self, proxied: Proxied) -> bool:
+        """Takes the client for whom the proxy says it is.
+
+        Returns:
+            Whether it is not one too many of its peer's.
+        """
+        if proxied.source is not None:
+            self.host, self.port = proxied.source
+            # Who comes by the proxy's UNIX socket is not by ours.
+            self.is_beyond = not self.host
+        self.secure = bool(proxied.tls)
+        return self.server.count(self)
 
     def advance(self, worker: Worker) -> None:
         """Goes on with what was received."""
@@ -119,6 +148,8 @@ class Client(Leaver):
             if type(event) is Request:
                 self._began = time.monotonic()
                 self._request = event
+                if self.server.elsewhere and self._hand_over(event):
+                    return
                 if event.length == 0:
                     self._phase = Phase.ANSWERING
                     if not self.server.answer(self, event, None, worker):
@@ -146,6 +177,22 @@ class Client(Leaver):
                     return
             elif not self._keep(event):  # type: ignore[arg-type]  # a part of the body
                 return
+
+    def _hand_over(self, request: Request) -> bool:
+        """Gives the connection to another driver, if the request is for one of its mounts."""
+        server = self.server
+        try:
+            found = server.find_for(self, request)
+        except Refused as refused:
+            self.refuse(refused)
+            return True
+        if found is None or found.mounted.driver is None:
+            return False
+        self._phase = Phase.CLOSED
+        server.lane.forget(self)
+        peer = (self.host, self.port, self.secure, self.is_beyond, self.counted)
+        server.replace(self, found.mounted.driver.take(Handed(self.door, self.sock, self.connection, request, *peer)))
+        return True
 
     def _begin_body(self, request: Request, worker: Worker) -> bool:
         """Lets the body come, unless the answer is there without it."""

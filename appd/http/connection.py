@@ -28,6 +28,8 @@ from appd.http.states import CLOSED, END, NEED_DATA, PAUSED, READING, WRITING, E
 __all__ = ["CLOSED", "END", "NEED_DATA", "PAUSED", "Connection", "Event"]
 
 
+# Statuses whose responses never have a body.
+_BODILESS = frozenset({*BARE, 304})
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -57,6 +59,22 @@ class Connection(Receiver):
         assert self.request is not None
         self.request.expects_continue = False
         return _CONTINUE
+
+    def early(self, fields: Fields) -> bytes:
+        """Fields before the response: 103 Early Hints (RFC 8297).
+
+        Args:
+            fields: The fields; HTTP/1.0 knows no interim responses, and gets nothing.
+
+        Raises:
+            Misuse: They cannot be sent.
+        """
+        if "interim" not in WRITING[self._writing]:
+            raise WrongState(f"an interim response while {self._writing}")
+        text = prepare(fields).text
+        if self.request is None or not self.request.minor:
+            return b""
+        return f"HTTP/1.1 103 Early Hints\r\n{text}\r\n".encode("latin-1")
 
     def head(self, status: int | str, fields: Fields | Prepared = (), length: int | None = None) -> bytes:
         """Begins a response. With a connection on which no request has come it is the last.
@@ -192,11 +210,29 @@ class Connection(Receiver):
             Incomplete: As `end`.
         """
         request = self.request
+        if request is not None and type(fields) is Prepared and self._is_plain(request, fields, len(body)):
+            number, line = status_line(status)
+            if number not in _BODILESS:
+                # Nearly always: what `head`, `body` and `end` do together, by the tables of `states` too.
+                self._writing, self._reading, self.request, self.overrun = "idle", "head", None, 0
+                return f"{line}{self._origin.fields()}{fields.text}\r\n".encode("latin-1") + body
         bare = not body and request is not None and request.method == "HEAD"
         head = self.head(status, fields, None if bare else len(body))
         sent = self.body(body)
         self.end()
         return head + sent
+
+    def _is_plain(self, request: Request, fields: Prepared, size: int) -> bool:
+        """Whether a response needs nothing but its own fields, ours, and the body as it is."""
+        return (
+            fields.length == size
+            and self._reading == "ended"
+            and self._writing == "due"
+            and request.minor == 1
+            and not (fields.date or fields.server or self.closing)
+            and request.method != "HEAD"
+            and not self._is_last(request)
+        )
 
     def refusal(self, refused: Refused) -> bytes:
         """The answer to what was refused, and the end; nothing when a response is being sent already."""

@@ -20,6 +20,8 @@ from typing import Any, Protocol
 
 __all__ = ["Crew", "Handler", "Worker"]
 
+# All that epoll says of most descriptors.
+_COMES = select.EPOLLIN
 # Events for one epoll_wait(2).
 _BATCH = 64
 # How long a leader may be at one thing before the watch has the next one lead, in seconds.
@@ -68,6 +70,9 @@ class Handler(Protocol):
 
     def take(self, item: Any, worker: Worker) -> None:
         """Does what has come: a descriptor that is ready, or what was posted."""
+
+    def read_more(self, fd: int) -> None:
+        """What is told of a descriptor is more than that something has come: its end, perhaps behind what it sent."""
 
     def slow(self, worker: Worker) -> None:
         """The lead was taken from a worker, since it took long."""
@@ -197,16 +202,19 @@ class Crew:
     def _turn(self, me: Worker) -> None:
         """Leads, until the lead is lost."""
         ready, poll, term, take, bell = self._ready, self.epoll.poll, me.term, self.handler.take, self._bell
+        read_more = self.handler.read_more
         while True:
             while not ready:
-                for fd, _mask in poll(-1, _BATCH):
+                for fd, mask in poll(-1, _BATCH):
                     if fd == bell:
                         self._heard = self._rung
                         if self._stopping:
                             term.append(None)
                             return
-                    else:
-                        ready.append(fd)
+                        continue
+                    if mask != _COMES:
+                        read_more(fd)
+                    ready.append(fd)
             item = ready.popleft()
             term.append(None)
             self.turns += 1

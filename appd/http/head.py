@@ -2,6 +2,7 @@
 
 Most heads are made of lines that were seen before: a client says in every request what it accepts and who it is. A line
 that was found good is kept with what it means, and looked up as a whole the next time. Lines with secrets are not kept.
+A head of nothing but such lines is kept as a whole, too: who asks again and again mostly asks for the same.
 
 The common case is quick: split, look up, a few questions. Whatever is wrong with a head makes the slow way be taken,
 `scan`, which goes through the lines in order and names the first fault. `scan` is also what looks at a head that is not
@@ -22,12 +23,16 @@ from appd.http.limits import Limits
 from appd.http.request import Request
 from appd.http.target import known_host, read_target
 
-__all__ = ["check_field", "read_fields", "read_head", "scan"]
+__all__ = ["check_field", "keep_head", "read_fields", "read_head", "scan", "seen_head"]
 
 # Field lines that were read. Any thread may write; whoever finds it full empties it.
 _LINES: dict[str, tuple[str, str]] = {}
 _MOST_LINES = 2048
 _LONGEST_LINE = 256
+# Whole heads that were read, without bodies, and for which limits. As above.
+_HEADS: dict[bytes, tuple[Limits, Request]] = {}
+_MOST_HEADS = 512
+_LONGEST_HEAD = 1024
 # What is never the same twice. Nor are secrets kept.
 _NOT_KEPT = frozenset({"content-length", "x-forwarded-for", "x-request-id", "traceparent"})
 # Fields that exist once: a second one is a second opinion on where a body ends or whose request it is.
@@ -78,6 +83,37 @@ def read_head(lines: list[str], size: int, limits: Limits) -> Request:
     if not _OF_THE_MESSAGE.isdisjoint(named):
         _frame(request, limits)
     return request
+
+
+def seen_head(data: bytes, limits: Limits) -> Request | None:
+    """What a whole head was found to be before.
+
+    Args:
+        data: The head, with its line ends.
+        limits: What it may take.
+
+    Returns:
+        The request, which is shared and stays as it is; None for a head that is not known.
+    """
+    found = _HEADS.get(data)
+    return found[1] if found is not None and found[0] is limits else None
+
+
+def keep_head(data: bytes, limits: Limits, lines: list[str], request: Request) -> None:
+    """Keeps what a whole head means, if it has no body, and every line of it is kept.
+
+    Args:
+        data: The head, with its line ends.
+        limits: What it was judged by.
+        lines: Its lines, as `read_head` took them.
+        request: What it was found to be.
+    """
+    if len(data) > _LONGEST_HEAD or request.length != 0 or request.expects_continue or "cookie" in request.named:
+        return
+    if all(map(_LINES.__contains__, islice(lines, 1, None))):
+        if len(_HEADS) >= _MOST_HEADS:
+            _HEADS.clear()
+        _HEADS[data] = (limits, request)
 
 
 def read_fields(lines: list[str]) -> list[tuple[str, str]]:

@@ -1,5 +1,9 @@
 """All connections of a process, and the threads that read and answer them.
 
+Connections are polled edge-triggered: epoll tells once of what has come, and a client that is armed again after its
+answer costs no system call. So whoever arms one must have read all that was there, or have it looked at anew
+(`rearm`, `read_more`). What is told of a client while some thread has it is noted and looked at anew when it is armed.
+
 At most `threads` calls of applications run at a time; one more thread is always free to poll, so that connections are
 accepted, deadlines kept, files served, calls queued and refused whatever the applications do.
 """
@@ -18,19 +22,19 @@ from appd.http.admission import Admission
 from appd.http.crew import Crew, Worker
 from appd.http.deadlines import Deadlines
 from appd.http.entrylog import EntryLog, tell_failure
+from appd.http.guest import Guest
 from appd.http.sending import Gone
 from appd.journal import ERROR
 
 if TYPE_CHECKING:
-    from appd.http.client import Client
+    from appd.http.door import Door
     from appd.http.gateway import Call
     from appd.http.sending import Sender
-    from appd.http.server import Door
 
 __all__ = ["Lane"]
 
-_READ = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLONESHOT
-_SEND = select.EPOLLOUT | select.EPOLLONESHOT
+_READ = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
+_SEND = select.EPOLLOUT | select.EPOLLET
 # How long nothing is accepted when the process or the system has no descriptors, in seconds.
 _PAUSE = 0.5
 # So long the same answer is given to the question whether anybody polls, in seconds.
@@ -59,6 +63,8 @@ class Lane:
         self._crew = Crew(threads + 1, self)
         self.deadlines = Deadlines(self._crew.sooner)
         self._armed: dict[int, Any] = {}
+        # Descriptors of which epoll may not tell again what is there.
+        self._unsure: set[int] = set()
         self._doors: dict[int, Door] = {}
         self._replace = replace
         self._started = False
@@ -85,15 +91,36 @@ class Lane:
 
     # Connections.
 
-    def admit(self, client: Client) -> None:
+    def admit(self, client: Sender) -> None:
         """Begins to poll for a new connection."""
+        self._unsure.discard(client.fd)
         self._armed[client.fd] = client
         self._crew.epoll.register(client.fd, _READ)
 
-    def arm(self, client: Sender, *, to_send: bool = False) -> None:
-        """Gives a client to the poller: it is handled when it has sent something, or takes more."""
+    def arm(self, client: Sender) -> None:
+        """Gives a client to the poller, which has read all that was there: it is handled when it sends something."""
+        fd = client.fd
+        self._armed[fd] = client
+        # In this order: `_missed` notes first, and looks for the client afterwards.
+        if fd in self._unsure:
+            self._unsure.discard(fd)
+            self._modify(fd, _READ)
+
+    def rearm(self, client: Sender) -> None:
+        """As `arm`, for a client of which something may be there that was not read."""
         self._armed[client.fd] = client
-        self._modify(client.fd, _SEND if to_send else _READ)
+        self._unsure.discard(client.fd)
+        self._modify(client.fd, _READ)
+
+    def arm_to_send(self, client: Sender) -> None:
+        """Gives a client to the poller: it is handled when it takes more."""
+        self._unsure.add(client.fd)
+        self._armed[client.fd] = client
+        self._modify(client.fd, _SEND)
+
+    def read_more(self, fd: int) -> None:
+        """Has a client looked at anew when it is armed: not all that was there was read, or its end has come."""
+        self._unsure.add(fd)
 
     def disarm(self, client: Sender) -> bool:
         """Takes a client from the poller.
@@ -106,13 +133,13 @@ class Lane:
             return True
         if found is not None:
             # Another connection has the descriptor now; what was reported of it meanwhile is reported again.
-            self._armed[client.fd] = found
-            self.arm(found)
+            self.rearm(found)
         return False
 
     def forget(self, client: Sender) -> None:
         """Stops polling for a client that ends."""
         self.deadlines.drop(client)
+        self._unsure.discard(client.fd)
         if self._armed.get(client.fd) is client:
             del self._armed[client.fd]
         with suppress(OSError, ValueError):
@@ -142,7 +169,7 @@ class Lane:
     def take(self, item: Any, worker: Worker) -> None:
         """Does what has come; see `Handler`."""
         if type(item) is int:
-            client = self._armed.pop(item, None)
+            client = self._armed.pop(item, None) or self._missed(item)
             if client is not None:
                 try:
                     client.handle(worker)
@@ -151,12 +178,25 @@ class Lane:
                 except BaseException:
                     client.close()
                     raise
-                return
-            door = self._doors.get(item)
-            if door is not None:
-                door.accept()
             return
-        self._resume(item, worker)
+        if type(item) is Guest:
+            item.visit(worker)
+        else:
+            self._resume(item, worker)
+
+    def post(self, guest: Guest) -> None:
+        """Has a thread answer a request that came on a connection of another driver. Any thread may ask."""
+        self._crew.post(guest)
+
+    def _missed(self, fd: int) -> Any:
+        """Something has come for a door, or for a client that some thread has."""
+        door = self._doors.get(fd)
+        if door is not None:
+            door.accept()
+            return None
+        self._unsure.add(fd)
+        # It may have been armed in between.
+        return self._armed.pop(fd, None)
 
     def _resume(self, call: Call, worker: Worker) -> None:
         """Makes a call that has waited."""

@@ -16,13 +16,13 @@ from appd.http.target import host_name
 from appd.journal import DEBUG, WARNING
 
 if TYPE_CHECKING:
+    from appd.http.door import Door
     from appd.http.forwarded import Claims
     from appd.http.mounted import Mounted
     from appd.http.request import Request
-    from appd.http.server import Door
     from appd.journal.entry import Value
 
-__all__ = ["Leaver", "Phase"]
+__all__ = ["Leaver", "Phase", "describe"]
 
 # How long the end of a connection may take, once all is sent: between two reads and as a whole, in seconds. Apache has
 # 2 and 30; a process that stops waits for it.
@@ -37,7 +37,7 @@ _READ = 16384
 class Phase:
     """What a connection is at."""
 
-    IDLE, HEAD, BODY, ANSWERING, LINGERING, CLOSED, PREFACE = range(7)
+    IDLE, HEAD, BODY, ANSWERING, LINGERING, CLOSED, PREFACE, HANDSHAKE = range(8)
 
 
 class Leaver(Sender):
@@ -54,7 +54,7 @@ class Leaver(Sender):
         claims: What trusted proxies say of the request.
         counted: The address that the connection is counted for; "" for none.
         is_beyond: Whether the client is one of a proxy's UNIX socket.
-        secure: Whether the client speaks TLS, as a proxy in front says.
+        secure: Whether the client speaks TLS, with us or as a proxy in front says.
 
     Resource handling: owns the socket until `close`.
     """
@@ -139,9 +139,13 @@ class Leaver(Sender):
         Raises:
             Gone: The client gets nothing more.
         """
+        self.plain_page(status, *fields)
+        return self.complete()
+
+    def plain_page(self, status: int, *fields: tuple[str, str]) -> None:
+        """As `plain`, without the end of the response."""
         text = status_line(status)[1].removeprefix("HTTP/1.1 ").replace("\r", "")
         self.send_whole(status, (_PLAIN, *fields), text.encode())
-        return self.complete()
 
     def refuse(self, refused: Refused) -> None:
         """Answers what the client must not do, and ends the connection."""
@@ -216,7 +220,7 @@ class Leaver(Sender):
         now = time.monotonic()
         self._lingers = now + _LINGER
         self.server.lane.deadlines.put(self, now + _LINGER_READ)
-        self.server.lane.arm(self)
+        self.server.lane.rearm(self)
 
     def _linger(self, data: bytes) -> None:
         now = time.monotonic()
@@ -224,7 +228,7 @@ class Leaver(Sender):
             self.close()
             return
         self.deadline = now + _LINGER_READ
-        self.server.lane.arm(self)
+        self.server.lane.rearm(self)
 
     def expired(self) -> None:
         """The deadline has passed. Called by whoever keeps the deadlines, not by who has the client."""
@@ -242,7 +246,7 @@ class Leaver(Sender):
                 self.gone()
         elif self._phase == Phase.IDLE:
             self._end_idle()
-        elif self._phase in (Phase.LINGERING, Phase.PREFACE):
+        elif self._phase in (Phase.LINGERING, Phase.PREFACE, Phase.HANDSHAKE):
             self.close()
         else:
             self.refuse(Refused(408, "too slow"))
@@ -255,7 +259,7 @@ class Leaver(Sender):
         else:
             # Something has just come; it is read, and answered.
             self.server.lane.deadlines.put(self, time.monotonic() + 1.0)
-            self.server.lane.arm(self)
+            self.server.lane.rearm(self)
 
     def drain(self, ends: float) -> None:
         """Has an idle connection end at a time. A busy one ends with its response."""
@@ -271,14 +275,17 @@ class Leaver(Sender):
             except OSError:
                 data = b""
             if data:
+                self.server.lane.read_more(self.fd)
                 connection.receive(data)
             else:
-                # Its end, which may have come, is read again.
+                # Its end, which may have come, is read again when the connection is finished.
                 connection.closing = True
 
     def turn_away(self) -> None:
         """Ends a connection that is one too many."""
-        if self.server.lane.disarm(self):
+        lane = self.server.lane
+        lane.admit(self)
+        if lane.disarm(self):
             self.refuse(Refused(503, "too many connections"))
 
     def abort(self) -> None:
@@ -308,18 +315,7 @@ class Leaver(Sender):
 
     def describe_peer(self, environ: dict[str, Any]) -> None:
         """Adds the address, or who is at the other end of a UNIX socket."""
-        claims, secure, host, port = self.claims, self.secure, self.host, self.port
-        if claims is not None:
-            secure = claims.scheme == "https" if claims.scheme else secure
-            _describe_claims(claims, environ, secure=secure)
-            host, port = self.far
-        environ["REMOTE_ADDR"] = host
-        if port:
-            environ["REMOTE_PORT"] = str(port)
-        if secure:
-            environ["wsgi.url_scheme"] = "https"
-        if self.door.is_local:
-            environ.update(credentials(self.sock))
+        describe(self, environ, self.sock)
 
     @property
     def far(self) -> tuple[str, int]:
@@ -336,6 +332,28 @@ class Leaver(Sender):
             duration = time.monotonic() - self._began
             answer = answer_of(self._request, status, self.sent, duration, *self.far)
             self.server.access.write(answer, (self.mounted or self.server).access_log, time.time())
+
+
+def describe(client: Any, environ: dict[str, Any], sock: socket.socket) -> None:
+    """Adds who a client is to an environment.
+
+    Args:
+        client: A `Leaver`, or what stands for one: `claims`, `secure`, `far`, `host`, `port`, `door`.
+        environ: The environment.
+        sock: Its socket.
+    """
+    claims, secure, host, port = client.claims, client.secure, client.host, client.port
+    if claims is not None:
+        secure = claims.scheme == "https" if claims.scheme else secure
+        _describe_claims(claims, environ, secure=secure)
+        host, port = client.far
+    environ["REMOTE_ADDR"] = host
+    if port:
+        environ["REMOTE_PORT"] = str(port)
+    if secure:
+        environ["wsgi.url_scheme"] = "https"
+    if client.door.is_local:
+        environ.update(credentials(sock))
 
 
 def _describe_claims(claims: Claims, environ: dict[str, Any], *, secure: bool) -> None:

@@ -22,6 +22,7 @@ class Limits(NamedTuple):
         header_timeout: From the first byte of a head to its last (408), however busily it trickles.
         idle_timeout: Without a byte between two requests; the connection is closed without a word.
         body_rate: A body must arrive at this many bytes a second at least (408); 0 is no limit.
+        handshake_timeout: For the handshake of TLS; then the connection is closed.
         write_timeout: Without the client taking a byte of the response.
         request_timeout: From head to end of the response; past it the stacks are logged and the worker is replaced;
             0 is no limit.
@@ -40,6 +41,7 @@ class Limits(NamedTuple):
     header_timeout: float = 20.0  # Apache mod_reqtimeout header=20
     idle_timeout: float = 75.0  # nginx keepalive_timeout 75s
     body_rate: int = 240  # Kestrel MinRequestBodyDataRate 240 bytes/s, after a grace of 5 s
+    handshake_timeout: float = 10.0  # nginx gives 60 s, HAProxy and Go's servers are told 10
     write_timeout: float = 60.0  # nginx send_timeout 60s
     request_timeout: float = 0.0  # nobody's default but gunicorn's 30 s, which kills the worker under long downloads
     connections: int = 10000  # Caddy and Go have none; what a worker's descriptors must suffice for

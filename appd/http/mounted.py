@@ -48,12 +48,14 @@ class Mounted:
         mount: What the file says of it.
 
     Attributes:
+        driver: Who serves it; None for the lane. See `handover`.
         access_log: `off`, `journal` or `combined`.
         depth: How many segments its path has.
         wants_body: Whether it looks at bodies of requests.
         script_name: Its path, decoded, a character a byte.
     """
 
+    driver: Any = None
     wants_body = False
 
     def __init__(self, mount: Mount) -> None:
@@ -62,6 +64,10 @@ class Mounted:
         self.script_name = "".join("/" + one.decode("latin-1") for one in mount.route.path)
         self._headers = list(mount.headers)
         self._replaced = frozenset(name.lower() for name, _value in mount.headers)
+
+    def takes_body(self, request: Request) -> bool:
+        """Whether the body of a request is kept for it."""
+        return self.wants_body
 
     def with_headers(self, fields: Any) -> Any:
         """Fields of a response with those of the mount in place of its own."""
@@ -101,6 +107,11 @@ class Whole(Mounted):
         self._respond = respond
 
     def answer(self, client: Client, request: Request, found: Found, body: IO[bytes] | None, worker: Worker) -> bool:
+        self.deliver(client, request, found, body)
+        return client.complete()
+
+    def deliver(self, client: Client, request: Request, found: Found, body: IO[bytes] | None) -> None:
+        """As `answer`, without its end."""
         if body is not None:
             body.close()
         response = self._respond(request, found.rest)
@@ -117,7 +128,6 @@ class Whole(Mounted):
             head = client.connection.head(response.status, fields, length)
             client.send(head + client.connection.end())
             client.status = response.status
-        return client.complete()
 
 
 def _send_parts(client: Client, status: int, fields: Fields, body: Parts) -> None:
@@ -185,9 +195,16 @@ class Application(Mounted):
 def serve(mount: Mount, lane: Lane) -> Mounted:
     """Makes what answers for a mount."""
     serves = mount.serves
+    made: Application | Whole
     if isinstance(serves, Wsgi):
-        return Application(mount, serves, lane)
-    if isinstance(serves, Static):
-        return Whole(mount, Folder(serves).respond)
-    assert isinstance(serves, Redirect)
-    return Whole(mount, Redirection(serves, len(mount.route.path)).respond)
+        made = Application(mount, serves, lane)
+    elif isinstance(serves, Static):
+        made = Whole(mount, Folder(serves).respond)
+    else:
+        assert isinstance(serves, Redirect)
+        made = Whole(mount, Redirection(serves, len(mount.route.path)).respond)
+    if mount.guard is None:
+        return made
+    from appd.http.guarded import Guarded
+
+    return Guarded(mount, made, mount.guard, lane)

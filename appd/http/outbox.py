@@ -48,7 +48,10 @@ class Stretch:
             OSError: The connection is broken.
             EOFError: The file has become shorter.
         """
-        sent = os.sendfile(to.fileno(), self.fd, self.offset, min(self.left, _AT_ONCE))
+        if type(to) is socket.socket:
+            sent = os.sendfile(to.fileno(), self.fd, self.offset, min(self.left, _AT_ONCE))
+        else:  # TLS, which has to see every byte
+            sent = to.send_file(self.fd, self.offset, self.left)  # type: ignore[attr-defined]  # see `TlsSocket`
         if not sent:
             raise EOFError(f"{self.left} bytes of the file are missing")
         self.offset += sent

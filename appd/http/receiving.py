@@ -5,7 +5,7 @@ from __future__ import annotations
 from appd.http.date import Origin
 from appd.http.errors import Refused
 from appd.http.framing import Chunked
-from appd.http.head import read_head, scan
+from appd.http.head import keep_head, read_head, scan, seen_head
 from appd.http.limits import Limits
 from appd.http.request import Request
 from appd.http.states import CLOSED, END, NEED_DATA, PAUSED, READING, WRITING, Event
@@ -114,10 +114,15 @@ class Receiver:
         try:
             if not self._at and not self._checked and buffer.endswith(b"\r\n\r\n"):
                 # Nearly always all that has come is one whole head.
+                known = seen_head(buffer, self._limits)
+                if known is not None:
+                    self._buffer = b""
+                    return self._begin(known)
                 lines = str(buffer, "latin-1").split("\r\n")
                 if lines.index("") == len(lines) - 2:
                     del lines[-2:]
                     request = read_head(lines, len(buffer) - 2, self._limits)
+                    keep_head(buffer, self._limits, lines, request)
                     self._buffer = b""
                     return self._begin(request)
             return self._search_head()

@@ -10,6 +10,9 @@ __all__ = ["Request"]
 class Request:
     """A request, once its head is complete. Text is latin-1, a character a byte.
 
+    One without a body may stand for several requests, also of other clients, that came with the same head: nobody
+    changes it.
+
     Attributes:
         method: The method.
         target: The request target as it was sent; ASCII.

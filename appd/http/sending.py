@@ -201,4 +201,4 @@ class Sender:
         out.armed = True
         lane = self.server.lane
         lane.deadlines.put(self, time.monotonic() + self.server.limits.write_timeout)
-        lane.arm(self, to_send=True)
+        lane.arm_to_send(self)

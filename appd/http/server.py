@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import sys
 import time
 from collections.abc import Callable
 from threading import Lock
@@ -14,14 +13,15 @@ from typing import TYPE_CHECKING, Any
 from appd.http.accesslog import AccessLog
 from appd.http.client import DRAIN_LINGER, Client
 from appd.http.date import Origin
+from appd.http.door import Door
 from appd.http.entrylog import EntryLog, tell_failure
-from appd.http.environ import base_environ
 from appd.http.errors import Incomplete, Refused
 from appd.http.forwarded import Trusted, read_claims
 from appd.http.leaving import Leaver
 from appd.http.mounted import Found, serve
 from appd.http.routing import Router, segments_of
 from appd.http.sending import Gone
+from appd.http.site import Asgi
 from appd.http.target import host_name
 from appd.journal import WARNING
 
@@ -32,99 +32,14 @@ if TYPE_CHECKING:
     from appd.http.lane import Lane
     from appd.http.request import Request
     from appd.http.site import Site
+    from appd.http.tlsclient import Security
 
-__all__ = ["Door", "Server"]
+__all__ = ["Server"]
 
 # The same trouble is told again after so many seconds.
 _TELL_AGAIN = 60.0
-_MAPPED = "::ffff:"
 # Paths whose mount is remembered, and how long they may be.
 _MOST_FOUND, _LONGEST_FOUND = 1024, 256
-
-
-class Door:
-    """A listening socket of a server.
-
-    Args:
-        server: The server.
-        sock: The socket, listening and non-blocking.
-        many_processes: Whether other processes serve the same.
-
-    Attributes:
-        environ: What every WSGI call over it has.
-        is_local: Whether it is a UNIX socket.
-
-    Resource handling: owns the socket until `close`; nothing is done to what it listens on.
-    """
-
-    def __init__(self, server: Server, sock: socket.socket, *, many_processes: bool) -> None:
-        self.server = server
-        self.sock = sock
-        self.fd = sock.fileno()
-        self.deadline = 0.0
-        self.tick = 0
-        self.open = False
-        self._accepting = Lock()
-        self.is_local = sock.family == socket.AF_UNIX
-        name, port = ("localhost", "80") if self.is_local else _name_of(sock)
-        self.environ = base_environ(name, port, many_processes=many_processes)
-
-    def accept(self) -> None:
-        """Accepts one connection, if there is one."""
-        # Whoever pauses the door may count on it: what is not among the clients by then waits in the queue.
-        with self._accepting:
-            if self.open:
-                self._accept()
-
-    def _accept(self) -> None:
-        server = self.server
-        try:
-            sock, address = self.sock.accept()
-        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-            return
-        except OSError as error:
-            server.cannot_accept(self, error)
-            return
-        sock.setblocking(False)
-        if self.is_local:
-            client = Client(self, sock, "", 0)
-        else:
-            host = address[0]
-            if host.startswith(_MAPPED) and "." in host:
-                host = host[len(_MAPPED) :]
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            # Many connections are of few peers, and each would keep a text of its own.
-            client = Client(self, sock, sys.intern(host), address[1])
-        server.welcome(client)
-
-    def expired(self) -> None:
-        """The pause is over."""
-        if self.open:
-            self.server.lane.open(self)
-
-    def resume(self) -> None:
-        """Accepts connections."""
-        self.open = True
-        self.server.lane.open(self)
-
-    def pause(self) -> None:
-        """Accepts no further connection. The socket stays open: who connects now waits in its queue."""
-        with self._accepting:
-            self.open = False
-        self.server.lane.deadlines.drop(self)
-        self.server.lane.shut(self)
-
-    def close(self) -> None:
-        """Closes the descriptor."""
-        self.pause()
-        if self in self.server.doors:
-            self.server.doors.remove(self)
-        self.sock.close()
-
-
-def _name_of(sock: socket.socket) -> tuple[str, str]:
-    host, port, *_rest = sock.getsockname()
-    return host, str(port)
 
 
 class Server:
@@ -137,12 +52,14 @@ class Server:
         log: The log.
         changed: Called, in some thread, when a connection has begun or ended.
         report: What keeps a report of an error and says where; None to keep none.
+        driver: What serves the mounts that are not the lane's; None where there are none.
 
     Attributes:
         clients: The open connections.
         total: How many there have been.
         requests: How many requests.
         draining: Whether connections are to end.
+        elsewhere: Whether there are mounts that the lane does not serve.
     """
 
     def __init__(
@@ -153,6 +70,7 @@ class Server:
         log: EntryLog,
         changed: Callable[[], None] = lambda: None,
         report: Callable[[str, BaseException, Any], str] | None = None,
+        driver: Any = None,
     ) -> None:
         self.name = name
         self.lane = lane
@@ -169,7 +87,8 @@ class Server:
         self.draining = False
         self.doors: list[Door] = []
         self._changed = changed
-        self._mounted = [serve(one, lane) for one in site.mounts]
+        self._mounted = [driver.mount(one) if isinstance(one.serves, Asgi) else serve(one, lane) for one in site.mounts]
+        self.elsewhere = any(one.driver is not None for one in self._mounted)
         self._router = Router([one.route for one in site.mounts])
         self._found: dict[tuple[str, str], Found | None] = {}
         self._peers: dict[str, int] = {}
@@ -180,65 +99,63 @@ class Server:
 
     # Sockets.
 
-    def listen(self, sock: socket.socket, *, many_processes: bool = False) -> Door:
+    def listen(self, sock: socket.socket, *, many_processes: bool = False, security: Security | None = None) -> Door:
         """Begins to accept connections on a socket.
 
         Args:
             sock: The socket, listening and non-blocking; it belongs to the server from now on.
             many_processes: Whether other processes serve the same.
+            security: What makes it speak TLS; None when it is plain.
         """
-        door = Door(self, sock, many_processes=many_processes)
+        door = Door(self, sock, many_processes=many_processes, security=security)
         self.doors.append(door)
         door.resume()
         return door
 
-    def adopt(self, sock: socket.socket, *, many_processes: bool = False) -> None:
+    def adopt(self, sock: socket.socket, *, many_processes: bool = False, security: Security | None = None) -> None:
         """Serves one connection that somebody else has accepted.
 
         Args:
             sock: The socket, connected and non-blocking; it belongs to the server from now on.
             many_processes: Whether other processes serve the same.
+            security: What makes it speak TLS; None when it is plain.
         """
-        door = Door(self, sock, many_processes=many_processes)
+        door = Door(self, sock, many_processes=many_processes, security=security)
         try:
             peer = sock.getpeername()
         except OSError:  # gone already; reading will tell
             peer = ""
         local = sock.family == socket.AF_UNIX or not peer
-        self.welcome(Client(door, sock, "" if local else peer[0], 0 if local else peer[1]))
+        self.welcome(door.make(door, sock, "" if local else peer[0], 0 if local else peer[1]))
 
     def cannot_accept(self, door: Door, error: OSError) -> None:
         """The system gives no connection. Nothing is accepted for a moment, lest we spin."""
-        self.lane.pause(door)
+        door.rest()
         limit = " (LimitNOFILE= of the unit)" if error.errno == errno.EMFILE else ""
         self._tell("accept", f"cannot accept connections: {os.strerror(error.errno or 0)}{limit}; they wait")
 
     # Connections.
 
-    def welcome(self, client: Client) -> None:
-        """A connection has begun."""
+    def welcome(self, client: Any) -> None:
+        """A connection has begun: a `Client`, or one of another driver."""
         limits = self.limits
         self.clients.add(client)
         self.total += 1
         if not self.proxy_protocol and not self.count(client):
-            self.lane.admit(client)
             client.turn_away()
             return
         if self.proxy_protocol and not self.trusted.holds(client.host):
             self._tell("untrusted", f"{client.host or 'a UNIX peer'} is not trusted to say who it speaks for")
             client.close()
             return
-        wait = limits.header_timeout if self.proxy_protocol else limits.idle_timeout
-        self.lane.deadlines.put(client, time.monotonic() + wait)
-        self.lane.admit(client)
+        wait = client.patience
+        client.settle(min(wait, DRAIN_LINGER) if self.draining else wait)
         if limits.connections and len(self.clients) >= limits.connections:
             self._tell("full", f"{limits.connections} connections are open (connections); more wait")
             for door in self.doors:
-                self.lane.shut(door)
+                door.shut()
             self._full = True
             self._reopen()
-        if self.draining:
-            self.lane.deadlines.put(client, time.monotonic() + DRAIN_LINGER)
         self._changed()
 
     def count(self, client: Leaver) -> bool:
@@ -257,6 +174,12 @@ class Server:
             self._tell("peer", f"more than {most} connections (connections-per-peer) from {client.host}")
         return count <= most
 
+    def replace(self, client: Leaver, successor: Any) -> None:
+        """A connection has another driver now."""
+        self.clients.discard(client)
+        if self.draining:
+            successor.drain(time.monotonic() + DRAIN_LINGER)
+
     def lost(self, client: Leaver) -> None:
         """A connection has ended."""
         self.clients.discard(client)
@@ -273,8 +196,7 @@ class Server:
         if len(self.clients) < self.limits.connections:
             self._full = False
             for door in self.doors:
-                if door.open:
-                    self.lane.open(door)
+                door.poll()
 
     def drain(self) -> None:
         """Ends each connection when what it has begun is answered; an idle one in a moment."""
@@ -313,7 +235,7 @@ class Server:
         """
         self.requests += 1
         try:
-            found = self._find_for(client, request)
+            found = self.find_for(client, request)
             if found is not None:
                 client.mounted = found.mounted
                 return found.mounted.answer(client, request, found, body, worker)
@@ -343,12 +265,24 @@ class Server:
     def wants_body(self, client: Client, request: Request) -> bool:
         """Whether what answers a request looks at its body."""
         try:
-            found = self._find_for(client, request)
+            found = self.find_for(client, request)
         except Refused:
             return False
-        return found is not None and found.mounted.wants_body
+        return found is not None and found.mounted.takes_body(request)
 
-    def _find_for(self, client: Client, request: Request) -> Found | None:
+    def find_for(self, client: Any, request: Request) -> Found | None:
+        """Finds what answers a request, and notes what trusted proxies say of its client.
+
+        Args:
+            client: Who asks: a `Client`, or a connection of another driver.
+            request: What for.
+
+        Returns:
+            None when nothing does.
+
+        Raises:
+            Refused: What the proxies say cannot be understood.
+        """
         key = (request.host, request.path)
         if self.trusted and not client.is_beyond:
             claims = client.claims = read_claims(request.named, client.host, self.trusted)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from appd.http.basic import Guard
 from appd.http.limits import Limits
 from appd.http.routing import Route
 
-__all__ = ["Mount", "Redirect", "Site", "Static", "Wsgi", "of_application"]
+__all__ = ["Asgi", "Mount", "Redirect", "Site", "Static", "Wsgi", "of_application"]
 
 
 class Wsgi(NamedTuple):
@@ -28,6 +29,25 @@ class Wsgi(NamedTuple):
     def text(self) -> str:
         """For `appd explain`."""
         return f"wsgi {self.dotted}"
+
+
+class Asgi(NamedTuple):
+    """An ASGI application.
+
+    Attributes:
+        dotted: What people call it.
+        application: The callable.
+        lifespan: `auto`, `on` or `off`: whether it is told when it begins and ends.
+    """
+
+    dotted: str
+    application: Callable[..., Any]
+    lifespan: str = "auto"
+
+    @property
+    def text(self) -> str:
+        """For `appd explain`."""
+        return f"asgi {self.dotted}"
 
 
 class Static(NamedTuple):
@@ -88,12 +108,14 @@ class Mount(NamedTuple):
         serves: What answers.
         headers: Fields of every response, in place of what the mount itself says.
         access_log: `off`, `journal` or `combined`.
+        guard: What asks who it is; None lets everybody in.
     """
 
     route: Route
-    serves: Wsgi | Static | Redirect
+    serves: Wsgi | Asgi | Static | Redirect
     headers: tuple[tuple[str, str], ...] = ()
     access_log: str = "off"
+    guard: Guard | None = None
 
     @property
     def text(self) -> str:

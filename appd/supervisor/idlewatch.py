@@ -6,6 +6,7 @@ import select
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from appd.messages import IDLE
 from appd.supervisor.generation import SERVING, Generation, Worker
 from appd.supervisor.idle import LEAVE, LOOK, NOTHING, REST, WAKE, IdleExit
 from appd.supervisor.mailbox import number_of
@@ -89,7 +90,7 @@ class IdleWatch:
             waits = not self._is_quiet() or anybody_waits([fd for _name, fd in self._supervisor.inherited])
             action = self._exit.looked(waits, self._supervisor.poller.clock())
         if action == LEAVE:
-            self._supervisor.log.write("nothing to do: the service ends until somebody connects", 6)
+            self._supervisor.log.write("nothing to do: the service ends until somebody connects", 6, MESSAGE_ID=IDLE)
             self._exit = None
             rollout.stop()
             return

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from appd.errors import EX_OK
+from appd.messages import RELOAD_FAILED
 
 if TYPE_CHECKING:
     from appd.supervisor.directlog import DirectLog
@@ -48,7 +49,7 @@ class Outcome:
         self._awaited = False
         self.last = (time.time(), code, reason)
         if code != EX_OK:
-            self._log.write(f"reload failed, the generation before goes on: {reason}", 3)
+            self._log.write(f"reload failed, the generation before goes on: {reason}", 3, MESSAGE_ID=RELOAD_FAILED)
         verdict, self._verdict = self._verdict, None
         if verdict is not None:
             verdict(code, reason)

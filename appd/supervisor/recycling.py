@@ -12,6 +12,7 @@ from __future__ import annotations
 import signal
 from typing import TYPE_CHECKING
 
+from appd.messages import RECYCLED
 from appd.supervisor.generation import LOADING, PREPARED, SERVING, STARTING, send_signal
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ class Recycling:
             f"worker {old.number} is recycled, as {old.recycle}: PID {old.pid} drains, PID {fresh.pid} serves",
             APPD_GENERATION=str(generation.number),
             APPD_WORKER=str(old.number),
+            MESSAGE_ID=RECYCLED,
         )
 
     def inherit(self, generation: Generation, old: Worker) -> bool:

@@ -19,6 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from appd.errors import EX_CONFIG, EX_OK, EX_SOFTWARE, EX_SUPERSEDED, EX_UNAVAILABLE
+from appd.messages import WORKER_REPLACED
 from appd.supervisor.generation import PREPARED, SERVING, Generation, Worker, send_signal
 from appd.supervisor.mailbox import number_of
 from appd.supervisor.outcome import Outcome, Verdict
@@ -379,7 +380,12 @@ class Rollout:
         self.restarts += 1
         generation.restarts[worker.number] = generation.restarts.get(worker.number, 0) + 1
         soon = f" in {pause:.0f} s" if pause else ""
-        self._log.write(f"worker {worker.number} {how}; it is replaced{soon}", 3, APPD_WORKER=str(worker.number))
+        self._log.write(
+            f"worker {worker.number} {how}; it is replaced{soon}",
+            3,
+            APPD_WORKER=str(worker.number),
+            MESSAGE_ID=WORKER_REPLACED,
+        )
         if inherited:
             return
         if worker.state != SERVING and code > 0 and not generation.workers and self.coming is None:

@@ -12,6 +12,7 @@ from appd.activation import Inheritance, inherit
 from appd.control import control_path
 from appd.ending import leave
 from appd.errors import EX_SOFTWARE, AppdError, HostError
+from appd.messages import CANNOT_START, SUPERVISOR_RENEWED
 from appd.notify import Notifier
 from appd.signals import Stopped, StopSignals
 from appd.supervisor.directlog import DirectLog
@@ -65,7 +66,7 @@ def supervise(
         return 0
     except AppdError as error:
         for problem in error.problems:
-            log.write(str(problem), 3)
+            log.write(str(problem), 3, MESSAGE_ID=CANNOT_START)
         notifier.tell(status=f"cannot start: {error.problems[0]}", errno=error.errno)
         return error.exit_code
     finally:
@@ -97,7 +98,8 @@ def resume(descriptor: int, environ: Mapping[str, str] = os.environ) -> int:
     def begin() -> None:
         supervisor.rollout.go_on(state["rollout"], _channel)
         supervisor.rollout.tell_workers(WAKE)
-        log.write(f"the supervisor goes on as appd {__version__}, with its {len(supervisor.rollout.workers())} workers")
+        text = f"the supervisor goes on as appd {__version__}, with its {len(supervisor.rollout.workers())} workers"
+        log.write(text, MESSAGE_ID=SUPERVISOR_RENEWED)
         notifier.go_on(state["notifier"])
         supervisor.rollout.confirm()
         operator.go_on(control)

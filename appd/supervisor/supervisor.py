@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from appd.messages import WORKER_HUNG
 from appd.notify import Notifier
 from appd.store import PREFIX, Store
 from appd.supervisor.generation import Generation, Worker, send_signal
@@ -186,7 +187,8 @@ class Supervisor:
         for worker in self.rollout.workers():
             if worker.watchdog and now - worker.alive > worker.watchdog and not worker.killed:
                 worker.killed = True
-                self.log.write(f"worker {worker.number} has not answered for {worker.watchdog:.0f} s: it is killed", 3)
+                text = f"worker {worker.number} has not answered for {worker.watchdog:.0f} s: it is killed"
+                self.log.write(text, 3, APPD_WORKER=str(worker.number), MESSAGE_ID=WORKER_HUNG)
                 send_signal([worker], signal.SIGABRT)
                 self.poller.call_later(2.0, partial(send_signal, [worker], signal.SIGKILL))
         self.rollout.recycle()

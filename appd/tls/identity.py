@@ -1,17 +1,18 @@
-"""A client's certificate → whether it is let in, and what an application is told of it. Pure.
+"""A certificate of the other end → whether it is let in or believed, and what an application is told of it. Pure.
 
 The variables are those of Apache's mod_ssl, which applications know; its documentation is the reference for each.
 """
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-__all__ = ["is_admitted", "names_of", "variables"]
+__all__ = ["der_of", "is_admitted", "is_called", "names_of", "variables"]
 
 _ATTRIBUTES: Mapping[x509.ObjectIdentifier, str] = {
     x509.NameOID.COUNTRY_NAME: "C",
@@ -66,6 +67,41 @@ def is_admitted(der: bytes, patterns: Iterable[tuple[str, str]]) -> bool:
         return False
     match = {"dns": _dns_matches, "uri": _uri_matches, "email": _email_matches}
     return any(match[kind](pattern, name) for kind, pattern in patterns for name in names[kind])
+
+
+def is_called(der: bytes, name: str) -> bool:
+    """Whether a server's certificate is one for a name, as service_identity says: RFC 9525.
+
+    Args:
+        der: The certificate. Its signature has been verified.
+        name: A host name, or an IP address as text.
+    """
+    from service_identity import CertificateError, VerificationError
+    from service_identity.cryptography import verify_certificate_hostname, verify_certificate_ip_address
+
+    try:
+        address = str(ipaddress.ip_address(name))
+    except ValueError:
+        address = ""
+    try:
+        certificate = x509.load_der_x509_certificate(der)
+        # Older releases would take the common name where there is no other.
+        certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+        if address:
+            verify_certificate_ip_address(certificate, address)
+        else:
+            verify_certificate_hostname(certificate, name.removesuffix("."))
+    except (x509.ExtensionNotFound, ValueError, VerificationError, CertificateError):
+        return False
+    return True
+
+
+def der_of(certificate: Any) -> bytes | None:
+    """The bytes of a certificate of pyOpenSSL's; None for none."""
+    if certificate is None:
+        return None
+    der: bytes = certificate.to_cryptography().public_bytes(Encoding.DER)
+    return der
 
 
 def _dns_matches(pattern: str, name: str) -> bool:

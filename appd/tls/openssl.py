@@ -13,7 +13,7 @@ from OpenSSL import SSL
 from twisted.logger import Logger
 
 from appd.tls.certificates import Pair
-from appd.tls.identity import is_admitted
+from appd.tls.identity import der_of, is_admitted
 from appd.tls.material import Material
 from appd.tls.policy import Policy, cipher_words
 from appd.tls.secretfile import as_file
@@ -130,9 +130,7 @@ class Contexts:
         """Has the last word on a client's certificate; OpenSSL calls it for each certificate of the chain."""
         if not verified or depth or not self._policy.client_names:
             return bool(verified)
-        from cryptography.hazmat.primitives.serialization import Encoding
-
-        return is_admitted(certificate.to_cryptography().public_bytes(Encoding.DER), self._policy.client_names)
+        return is_admitted(der_of(certificate) or b"", self._policy.client_names)
 
     def _agree(self, _connection: SSL.Connection, offered: list[bytes]) -> Any:
         return next((one for one in self._alpn if one in offered), SSL.NO_OVERLAPPING_PROTOCOLS)

@@ -13,7 +13,7 @@ from appd.config.settings import Settings
 from appd.errors import ConfigurationError, Place, Problem
 from appd.tls.values import CREDENTIAL
 
-__all__ = ["CIPHERS", "Policy", "Source", "cipher_words", "read_policy"]
+__all__ = ["CIPHERS", "Policy", "Source", "cipher_words", "nothing_uses_tls", "read_policy", "read_source"]
 
 # Mozilla's guideline 5.7, "intermediate", for TLS 1.2: https://wiki.mozilla.org/Security/Server_Side_TLS. Without its
 # DHE suites: they need parameters of their own, and whoever can use them can use ECDHE, Internet Explorer 11 on Windows
@@ -101,12 +101,7 @@ def read_policy(settings: Settings, environ: Mapping[str, str] = os.environ) -> 
     """
 
     def sources(key: str) -> tuple[Source, ...]:
-        attribute = key.replace("-", "_")
-        value = settings.values[attribute]
-        values = value if isinstance(value, list) else [value]
-        return tuple(
-            _source(key, one, settings.where(attribute, number), environ) for number, one in enumerate(values) if one
-        )
+        return read_source(settings, key, environ)
 
     def single(key: str) -> Source | None:
         return next(iter(sources(key)), None)
@@ -133,6 +128,22 @@ def read_policy(settings: Settings, environ: Mapping[str, str] = os.environ) -> 
     if problems:
         raise ConfigurationError(*problems)
     return policy
+
+
+def read_source(settings: Settings, key: str, environ: Mapping[str, str]) -> tuple[Source, ...]:
+    """What a key of a section names: one thing, several, or nothing.
+
+    Args:
+        settings: The section.
+        key: The key.
+        environ: Says where the credentials lie.
+    """
+    attribute = key.replace("-", "_")
+    value = settings.values[attribute]
+    values = value if isinstance(value, list) else [value]
+    return tuple(
+        _source(key, one, settings.where(attribute, number), environ) for number, one in enumerate(values) if one
+    )
 
 
 def _source(key: str, value: str, place: Place, environ: Mapping[str, str]) -> Source:
@@ -167,6 +178,11 @@ def _contradictions(policy: Policy, settings: Settings) -> list[Problem]:
     elif not policy.authorities:
         wrong.append(("client-verify", f"client-verify {policy.client_verify} needs client-ca: who signs for clients"))
     return [settings.problem(f"<tls>: {message}", key.replace("-", "_")) for key, message in wrong]
+
+
+def nothing_uses_tls(server: str) -> str:
+    """What is said of a `<tls>` of a server that has no `tls-address` and whose protocol does not start TLS itself."""
+    return f"server {server!r}: nothing uses <tls>: write tls-address in place of address where it is meant"
 
 
 def cipher_words(ciphers: str) -> list[str]:

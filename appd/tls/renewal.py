@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.application.service import Service
 from twisted.logger import Logger
 
+from appd import messages
 from appd.errors import ConfigurationError
 from appd.tls.credentials import outdated, own_unit, unit_origins
 from appd.tls.expiry import Warnings, listed, sentence
@@ -106,6 +107,7 @@ class Renewal(Service):
                 "`systemctl restart` takes it into use",
                 name=name,
                 path=found[name],
+                message_id=messages.CREDENTIAL_OUTDATED,
             )
         return bool(fresh)
 
@@ -128,6 +130,7 @@ class Renewal(Service):
                     title=one.title,
                     where=one.where,
                     words=words,
+                    message_id=messages.CERTIFICATE_DUE,
                 )
 
 
@@ -171,6 +174,7 @@ class _Watched:
                     "{appd_server}: the new certificates are refused and the old ones stay: {reason}",
                     appd_server=self.termination.server,
                     reason=f"{reasons[0]}{more}",
+                    message_id=messages.CERTIFICATE_REFUSED,
                 )
             return False
         fresh = [one for one in material.pairs if one.serial not in before]

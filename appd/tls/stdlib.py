@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import ssl
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from appd.tls.certificates import Pair
-from appd.tls.identity import is_admitted
+from appd.tls.identity import is_admitted, variables
 from appd.tls.material import Material
 from appd.tls.policy import Policy, cipher_words
 from appd.tls.secretfile import as_file
 
-__all__ = ["Contexts", "refusals"]
+__all__ = ["Contexts", "OnSockets", "refusals"]
 
 _VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 _VERIFY = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
@@ -61,8 +62,8 @@ class Contexts:
         except ssl.SSLError as error:
             raise ValueError(f"{ssl.OPENSSL_VERSION} does not take it: {error.reason or error}") from None
         self._made[material.index.default] = self.default
-        if len(material.pairs) > 1 or policy.unknown_name == "refuse":
-            self.default.sni_callback = self._choose
+        self.default.sni_callback = self._choose
+        self._is_one = len(material.pairs) == 1 and policy.unknown_name != "refuse"
 
     def admits(self, der: bytes | None) -> bool:
         """Whether a client may go on after the handshake.
@@ -91,7 +92,11 @@ class Contexts:
                 context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN
         return context
 
-    def _choose(self, connection: ssl.SSLObject, name: str | None, _context: ssl.SSLContext) -> int | None:
+    def _choose(self, connection: Any, name: str | None, _context: ssl.SSLContext) -> int | None:
+        if name:
+            connection.asked_name = name
+        if self._is_one:
+            return None
         numbers = self._material.index.find(name) if name else ()
         if not numbers:
             return ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME if self._policy.unknown_name == "refuse" else None
@@ -102,3 +107,42 @@ class Contexts:
                 self._made[numbers] = context
         connection.context = context
         return None
+
+
+class OnSockets:
+    """TLS for an engine that has sockets of its own: `appd.http.tlsclient.Security`.
+
+    Args:
+        policy: The policy.
+        contexts: Called for the contexts as they are now.
+    """
+
+    def __init__(self, policy: Policy, contexts: Callable[[], Contexts]) -> None:
+        self._policy = policy
+        self.contexts = contexts
+        self._asks = policy.client_verify != "none"
+
+    def wrap(self, sock: Any) -> Any:
+        """Gives a socket to OpenSSL; the handshake is to be made.
+
+        Raises:
+            OSError: The connection is gone already.
+        """
+        return self.contexts().default.wrap_socket(
+            sock, server_side=True, do_handshake_on_connect=False, suppress_ragged_eofs=False
+        )
+
+    def admits(self, sock: Any) -> bool:
+        """Whether a client may go on after the handshake."""
+        return not self._asks or self.contexts().admits(sock.getpeercert(binary_form=True))
+
+    def variables(self, sock: Any) -> dict[str, str]:
+        """What an application is told of a connection."""
+        cipher = sock.cipher()
+        return variables(
+            sock.getpeercert(binary_form=True) if self._asks else None,
+            protocol=sock.version() or "",
+            cipher=cipher[0] if cipher else "",
+            name=sock.asked_name,
+            remote_user=self._policy.remote_user,
+        )

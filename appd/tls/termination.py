@@ -9,9 +9,12 @@ from appd.errors import ConfigurationError, Problem
 from appd.tls.policy import Policy, read_policy
 
 if TYPE_CHECKING:
+    import ssl
+
     from appd.config.settings import Settings
     from appd.tls import openssl, stdlib
     from appd.tls.material import Material
+    from appd.tls.starting import StartTls
 
 __all__ = ["Termination", "make_termination"]
 
@@ -54,37 +57,58 @@ class Termination:
         Raises:
             ConfigurationError: The library refuses the certificates.
         """
-        from appd.tls.openssl import Contexts
         from appd.tls.transport import TlsFactory
 
-        if self._openssl is None:
-            self._openssl = self._kept(Contexts)
-        return TlsFactory(self.server, self.policy, self._openssl, factory, reactor, self.handshake)
+        self._on_transports()
+        return TlsFactory(self.server, self.policy, self._on_transports, factory, reactor, self.handshake)
 
-    def require_stdlib(self) -> None:
-        """For an engine on Python's ssl, when it is made: whether that can do what is asked for.
+    def starter(self, reactor: Any) -> StartTls:
+        """For a protocol that begins TLS in the middle of a connection (STARTTLS), when its server is made.
 
-        Raises:
-            ConfigurationError: It cannot; a problem for each reason.
+        Args:
+            reactor: The reactor, for deadlines.
         """
+        from appd.tls.starting import StartTls
+
+        return StartTls(
+            self._on_transports, reactor, lambda: self.handshake, lambda factory: self.wrap(factory, reactor)
+        )
+
+    def _on_transports(self) -> openssl.Contexts:
+        """The contexts for Twisted's transports as they are now; made when first asked for."""
+        if self._openssl is None:
+            from appd.tls.openssl import Contexts
+
+            self._openssl = self._kept(Contexts)
+        return self._openssl()
+
+    def stdlib_refusals(self) -> list[Problem]:
+        """For an engine on Python's ssl, when it is made: what that cannot do of what is asked for."""
         from appd.tls import stdlib
 
-        reasons = stdlib.refusals(self.policy)
-        if reasons:
-            raise ConfigurationError(*(Problem(one, self.policy.ciphers_place) for one in reasons))
+        return [Problem(one, self.policy.ciphers_place) for one in stdlib.refusals(self.policy)]
 
-    def on_sockets(self) -> Callable[[], stdlib.Contexts]:
+    def on_sockets(self, socket_class: type[ssl.SSLSocket] | None = None) -> stdlib.OnSockets:
         """For an engine that has sockets of its own, when it begins to listen.
 
+        Args:
+            socket_class: What becomes of the sockets; Python's own without one.
+
         Returns:
-            What gives the contexts as they are now; to be asked for each connection, by any thread.
+            What makes connections by the certificates as they are now; any thread may ask it.
 
         Raises:
             ConfigurationError: The library refuses the certificates.
         """
-        from appd.tls.stdlib import Contexts
+        from appd.tls.stdlib import Contexts, OnSockets
 
-        return self._kept(Contexts)
+        def make(policy: Policy, material: Material) -> Contexts:
+            made = Contexts(policy, material)
+            if socket_class is not None:
+                made.default.sslsocket_class = socket_class
+            return made
+
+        return OnSockets(self.policy, self._kept(make))
 
     def _kept(self, make: Callable[[Policy, Material], _Contexts]) -> Callable[[], _Contexts]:
         """Contexts that follow the certificates."""

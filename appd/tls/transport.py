@@ -25,7 +25,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from appd.tls.identity import variables
+from appd.tls.identity import der_of, variables
 from appd.tls.openssl import Contexts
 from appd.tls.policy import Policy
 
@@ -147,7 +147,7 @@ class _TlsTransport(_Base):  # type: ignore[misc]  # one of two classes
             if connection is None:
                 return {}
             self._variables = variables(
-                _der(connection.get_peer_certificate()),
+                der_of(connection.get_peer_certificate()),
                 protocol=connection.get_protocol_version_name(),
                 cipher=connection.get_cipher_name() or "",
                 name=(connection.get_servername() or b"").decode("ascii", "replace"),
@@ -159,15 +159,6 @@ class _TlsTransport(_Base):  # type: ignore[misc]  # one of two classes
 def _cancel(call: Any) -> None:
     if call is not None and call.active():
         call.cancel()
-
-
-def _der(certificate: Any) -> bytes | None:
-    if certificate is None:
-        return None
-    from cryptography.hazmat.primitives.serialization import Encoding
-
-    der: bytes = certificate.to_cryptography().public_bytes(Encoding.DER)
-    return der
 
 
 def _why(protocol: Any, reason: Any) -> str:

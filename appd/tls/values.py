@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 
 from appd.config.datatypes import one_of, path, placed
 
-__all__ = ["CREDENTIAL", "client_name", "passphrase", "source", "version"]
+__all__ = ["CREDENTIAL", "client_name", "passphrase", "server_name", "source", "version"]
 
 CREDENTIAL = "credential:"
 # systemd.exec(5): a credential's name is a file name.
@@ -38,6 +39,17 @@ def passphrase(text: str, file: str) -> str:
     if text.startswith(("/", "./", "../")):
         return os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(file)), text))
     raise ValueError("it is the passphrase's file, a path with a / in front or ./, or credential:NAME; never the text")
+
+
+def server_name(text: str) -> str:
+    """The name of a server: a host name or an IP address."""
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        pass
+    if "*" in text or not _is_dns_pattern(text):
+        raise ValueError(f"{text!r} is neither a host name nor an IP address")
+    return text.lower()
 
 
 def version(text: str) -> str:

@@ -25,9 +25,10 @@ BENCH = Path(__file__).parents[2] / "bench"
                 twisted.version.major < 23, reason="this Twisted knows no named sockets of systemd's"
             ),
         ),
+        (["echo.py"], "UDP 64 B: "),
         (["memory.py", "--alone"], "KB a connection"),
         pytest.param(
-            ["throughput.py", "--alone"],
+            ["http_rates.py", "--alone"],
             "hello/s",
             marks=pytest.mark.skipif(shutil.which("wrk") is None, reason="it asks with wrk: apt-get install wrk"),
         ),

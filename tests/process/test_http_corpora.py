@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 from collections.abc import Iterator
@@ -27,7 +28,10 @@ _STATUS = re.compile(rb"HTTP/1\.1 ([0-9]{3}) [^\r]*\r\nServer: appd\r\n")
 
 @pytest.fixture(scope="module")
 def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """The port of one appd for all tests of this file."""
+    """The port of one appd for all tests of this file; $APPD_CORPORA_PORT is that of one that runs already, with the same file."""
+    if "APPD_CORPORA_PORT" in os.environ:
+        yield int(os.environ["APPD_CORPORA_PORT"])
+        return
     folder = tmp_path_factory.mktemp("corpora")
     (folder / "appd.conf").write_text(CONFIGURATION)
     with socket.create_server(("127.0.0.1", 0)) as sock:

@@ -1,4 +1,8 @@
-"""The lane over real sockets: what waits does not hold up what does not, and every limit has its answer."""
+"""The drivers over real sockets: what waits does not hold up what does not, and every limit has its answer.
+
+Each test runs on the lane, and, where it says so, on the loop: with connections that begin there, with some that the
+lane has handed over, and with requests for the lane on such ones.
+"""
 
 from __future__ import annotations
 
@@ -47,6 +51,56 @@ def application(environ, start_response):
     return [name.encode(), b" %d" % len(body)]
 """
 
+ASGI_APPLICATION = """
+import asyncio, os
+
+async def wait_for_it(name):
+    open(name + ".here", "w").close()
+    while not os.path.exists(name + ".go"):
+        await asyncio.sleep(0.01)
+
+async def asgi(scope, receive, send):
+    if scope["type"] != "http":
+        raise ValueError(scope["type"])
+    name, query = scope["path"].strip("/"), scope["query_string"].decode()
+    size, more = 0, name != "warm"
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return
+        size += len(message["body"])
+        more = message["more_body"]
+    if name.startswith("wait"):
+        await wait_for_it(name)
+    if name == "busy":
+        await asyncio.sleep(float(query))
+    headers, parts = [(b"content-type", b"text/plain")], [name.encode() + b" %d" % size]
+    if name == "large":
+        headers, parts = [(b"content-length", query.encode())], [b"x" * int(query)]
+    if name == "pieces":
+        headers = []
+        parts = (b"x" * 65536 for _ in range(int(query)))
+    if name == "peer":
+        host = dict(scope["headers"])[b"host"].decode()
+        client = scope["client"] or ("", None)
+        parts = [repr({
+            "REMOTE_ADDR": client[0], "REMOTE_PORT": str(client[1]), "wsgi.url_scheme": scope["scheme"],
+            "HTTP_HOST": host, "SERVER_PORT": "443" if scope["scheme"] == "https" else "",
+            "appd.peer_uid": None,
+        }).encode()]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    if name == "pieces":
+        for one in parts:
+            await send({"type": "http.response.body", "body": one, "more_body": True})
+        await send({"type": "http.response.body"})
+    else:
+        await send({"type": "http.response.body", "body": parts[0]})
+"""
+
+ALL = ("lane", "loop", "handed", "guest")
+FRESH = ALL[:-1]
+"""How a request may get to its application: see `Site`."""
+
 CONFIGURATION = """
 python-path ..
 threads 2
@@ -76,22 +130,54 @@ threads 2
 GET = "GET {} HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
-class Site:
-    """A running server, and connections to it."""
+LOOP = """
+python-path ..
+threads 2
+<log>
+  format json
+</log>
+<http web>
+  address {address}
+  <limits>
+    {limits}
+  </limits>
+  <asgi>
+    application hosted:asgi
+  </asgi>
+</http>
+"""
 
-    def __init__(self, running: Running, folder: Path, family: int, address: Any) -> None:
+# Connections begin in the lane, as there is a mount for it.
+HANDED = LOOP.replace("</http>", "  <static>\n    path /static\n    root ..\n  </static>\n</http>")
+# A mount of the loop beside those of the lane; a connection is handed over with its first request.
+GUEST = CONFIGURATION.replace("</http>", "  <asgi>\n    path /warm\n    application hosted:asgi\n  </asgi>\n</http>")
+DRIVERS = {"lane": CONFIGURATION, "loop": LOOP, "handed": HANDED, "guest": GUEST}
+
+
+class Site:
+    """A running server, and connections to it.
+
+    Its `driver` is `lane`; `loop`, where connections begin; `handed`: over by the lane, for an application of the loop;
+    `guest`: a WSGI application, asked on connections that the loop has.
+    """
+
+    def __init__(self, running: Running, folder: Path, family: int, address: Any, driver: str) -> None:
+        self.driver = driver
         self.running = running
         self.folder = folder
         self._family = family
         self._address = address
         self.open: list[socket.socket] = []
 
-    def connect(self, path: str = "") -> socket.socket:
+    def connect(self, path: str = "", warm: bool = True) -> socket.socket:
         """A connection, on which perhaps something is asked."""
         client = socket.socket(self._family, socket.SOCK_STREAM)
         self.open.append(client)
         client.settimeout(10)
         client.connect(self._address)
+        if self.driver == "guest" and warm:
+            client.sendall(GET.format("/warm").encode())
+            assert read_answer(client).endswith(b"warm 0")
         if path:
             client.sendall(GET.format(path).encode())
         return client
@@ -140,8 +226,8 @@ def site(start: Callable[..., Running], tmp_path: Path) -> Any:
     """Makes a site: on an inherited TCP socket unless it is said otherwise."""
     made: list[Site] = []
 
-    def make(limits: str = "", kind: str = "inherited", extra: str = "") -> Site:
-        (tmp_path / "hosted.py").write_text(APPLICATION)
+    def make(limits: str = "", kind: str = "inherited", extra: str = "", driver: str = "lane") -> Site:
+        (tmp_path / "hosted.py").write_text(APPLICATION + ASGI_APPLICATION)
         (tmp_path / "a.txt").write_text("a file")
         family, address, passed = socket.AF_INET, "systemd:name=web", ()
         where: Any = None
@@ -158,11 +244,11 @@ def site(start: Callable[..., Running], tmp_path: Path) -> Any:
         else:
             family, where = socket.AF_UNIX, str(tmp_path / "bound")
             address = where
-        text = CONFIGURATION.format(address=address, limits=limits).replace("<http web>", f"<http web>\n{extra}")
+        text = DRIVERS[driver].format(address=address, limits=limits).replace("<http web>", f"<http web>\n{extra}")
         running = start(
             text, *passed, arguments=("--single",), environ={"STATE_DIRECTORY": str(tmp_path / "run0" / "state")}
         ).wait_ready()
-        made.append(Site(running, tmp_path / "run0", family, where))
+        made.append(Site(running, tmp_path / "run0", family, where, driver))
         return made[-1]
 
     yield make
@@ -228,9 +314,10 @@ def test_what_was_quick_may_become_slow(site: Any) -> None:
     assert read_answer(slow).endswith(b"busy 0")
 
 
-def test_a_slow_head(site: Any) -> None:
+@pytest.mark.parametrize("driver", ALL)
+def test_a_slow_head(site: Any, driver: str) -> None:
     """408 at an absolute time, however busily it trickles."""
-    client = site("header-timeout 1s").connect()
+    client = site("header-timeout 1s", driver=driver).connect()
     began = time.monotonic()
     client.settimeout(0.1)
     answer = b""
@@ -246,26 +333,29 @@ def test_a_slow_head(site: Any) -> None:
     assert b"\r\nConnection: close\r\n" in answer
 
 
-def test_a_slow_body(site: Any) -> None:
+@pytest.mark.parametrize("driver", ALL)
+def test_a_slow_body(site: Any, driver: str) -> None:
     """408 when it comes slower than body-rate, after the grace."""
-    client = site("body-rate 1000000").connect()
+    client = site("body-rate 1000000", driver=driver).connect()
     client.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc")
     began = time.monotonic()
     assert read_all(client).startswith(b"HTTP/1.1 408 ")
     assert 4 < time.monotonic() - began < 9
 
 
-def test_an_idle_connection(site: Any) -> None:
+@pytest.mark.parametrize("driver", ALL)
+def test_an_idle_connection(site: Any, driver: str) -> None:
     """It ends without a word."""
-    served = site("idle-timeout 1s")
+    served = site("idle-timeout 1s", driver=driver)
     fresh, kept = served.connect(), served.connect("/x")
     read_answer(kept)
     assert (fresh.recv(1), kept.recv(1)) == (b"", b"")
 
 
-def test_a_client_that_takes_nothing(site: Any) -> None:
+@pytest.mark.parametrize("driver", ALL)
+def test_a_client_that_takes_nothing(site: Any, driver: str) -> None:
     """Its thread is free at once, and after the write time-out it is cut off."""
-    served = site("write-timeout 1s\nresponse-spool 100MB")
+    served = site("write-timeout 1s\nresponse-spool 100MB", driver=driver)
     clients = []
     for _ in range(4):
         client = served.connect()
@@ -280,9 +370,10 @@ def test_a_client_that_takes_nothing(site: Any) -> None:
                 break
 
 
-def test_a_slow_reader_gets_all(site: Any) -> None:
+@pytest.mark.parametrize("driver", ALL)
+def test_a_slow_reader_gets_all(site: Any, driver: str) -> None:
     """From memory, from the spool's file, and from a thread that waits beyond it."""
-    served = site("response-spool 1MB")
+    served = site("response-spool 1MB", driver=driver)
     for path, size in (("/large?20000000", 20_000_000), ("/pieces?300", 300 * 65536)):
         client = served.connect()
         client.sendall(GET.format(path).replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n").encode())
@@ -317,9 +408,10 @@ def test_a_large_file(site: Any, tmp_path: Path) -> None:
     assert read_answer(client).endswith(b"next 0")
 
 
-def test_a_large_upload(site: Any) -> None:
+@pytest.mark.parametrize("driver", ALL)
+def test_a_large_upload(site: Any, driver: str) -> None:
     """It goes through a file; too large is 413, and the answer arrives though the client goes on sending."""
-    served = site("upload-memory 1KB\nbody-size 1MB")
+    served = site("upload-memory 1KB\nbody-size 1MB", driver=driver)
     client = served.connect()
     client.sendall(b"POST /up HTTP/1.1\r\nHost: x\r\nContent-Length: 900000\r\n\r\n" + b"u" * 900_000)
     assert read_answer(client).endswith(b"up 900000")
@@ -328,9 +420,10 @@ def test_a_large_upload(site: Any) -> None:
     assert read_all(client).startswith(b"HTTP/1.1 413 ")
 
 
-def test_slow_uploads_hold_no_thread(site: Any) -> None:
+@pytest.mark.parametrize("driver", ALL)
+def test_slow_uploads_hold_no_thread(site: Any, driver: str) -> None:
     """More of them than threads."""
-    served = site()
+    served = site(driver=driver)
     slow = [served.connect() for _ in range(5)]
     for client in slow:
         client.sendall(b"POST /up HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nab")
@@ -340,13 +433,14 @@ def test_slow_uploads_hold_no_thread(site: Any) -> None:
         assert read_answer(client).endswith(b"up 5")
 
 
-def test_connections(site: Any) -> None:
+@pytest.mark.parametrize("driver", ALL)
+def test_connections(site: Any, driver: str) -> None:
     """More than `connections` wait in the queue of the socket until one ends."""
-    served = site("connections 2")
+    served = site("connections 2", driver=driver)
     first, second = served.connect("/x"), served.connect("/x")
     read_answer(first)
     read_answer(second)
-    third = served.connect("/third")
+    third = served.connect("/third", warm=False)
     third.settimeout(0.3)
     with pytest.raises(TimeoutError):
         third.recv(1)
@@ -356,19 +450,21 @@ def test_connections(site: Any) -> None:
     assert len(served.entries(LOGGER="appd.http")) == 1
 
 
-def test_connections_per_peer(site: Any) -> None:
+@pytest.mark.parametrize("driver", FRESH)
+def test_connections_per_peer(site: Any, driver: str) -> None:
     """503 for one too many."""
-    served = site("connections-per-peer 1")
+    served = site("connections-per-peer 1", driver=driver)
     first = served.connect("/x")
     read_answer(first)
-    assert read_all(served.connect()).startswith(b"HTTP/1.1 503 ")
+    assert read_all(served.connect(warm=False)).startswith(b"HTTP/1.1 503 ")
     first.close()
     wait_until(lambda: served.ask("/again").endswith(b"again 0"))
 
 
-def test_no_descriptors(site: Any) -> None:
+@pytest.mark.parametrize("driver", FRESH)
+def test_no_descriptors(site: Any, driver: str) -> None:
     """Nothing is accepted for a moment, which the journal hears of once; nothing spins; later all are answered."""
-    served = site()
+    served = site(driver=driver)
     assert served.ask("/before").endswith(b"before 0")
     pid = served.running.process.pid
     used = len(os.listdir(f"/proc/{pid}/fd"))
@@ -391,18 +487,20 @@ def test_no_descriptors(site: Any) -> None:
         assert read_answer(client).endswith(b"x 0")
 
 
-def test_requests_per_connection(site: Any) -> None:
+@pytest.mark.parametrize("driver", FRESH)
+def test_requests_per_connection(site: Any, driver: str) -> None:
     """The last one says so."""
-    client = site("requests-per-connection 2").connect("/x")
+    client = site("requests-per-connection 2", driver=driver).connect("/x")
     assert b"Connection: close" not in read_answer(client)
     client.sendall(GET.format("/y").encode())
     assert b"\r\nConnection: close\r\n" in read_answer(client)
     assert client.recv(1) == b""
 
 
-def test_a_call_that_takes_too_long(site: Any) -> None:
+@pytest.mark.parametrize("driver", ALL)
+def test_a_call_that_takes_too_long(site: Any, driver: str) -> None:
     """504 to the client, the stacks of all threads in one entry, and the lane goes on."""
-    served = site("request-timeout 1s")
+    served = site("request-timeout 1s", driver=driver)
     client = served.connect("/wait-for-ever")
     answer = read_all(client)
     assert answer.startswith(b"HTTP/1.1 504 ")
@@ -414,9 +512,10 @@ def test_a_call_that_takes_too_long(site: Any) -> None:
     assert served.running.stop() == 0
 
 
-def test_who_is_at_the_other_end(site: Any) -> None:
+@pytest.mark.parametrize("driver", ALL)
+def test_who_is_at_the_other_end(site: Any, driver: str) -> None:
     """The address and port, or the credentials of a UNIX peer."""
-    tcp = eval(site().ask("/peer").partition(b"\r\n\r\n")[2])
+    tcp = eval(site(driver=driver).ask("/peer").partition(b"\r\n\r\n")[2])
     assert (tcp["REMOTE_ADDR"], tcp["REMOTE_PORT"].isdecimal(), tcp["appd.peer_uid"]) == ("127.0.0.1", True, None)
 
 
@@ -427,9 +526,10 @@ def test_who_is_at_the_other_end_of_a_unix_socket(site: Any) -> None:
     assert (unix["appd.peer_uid"], unix["appd.peer_pid"]) == (os.geteuid(), os.getpid())
 
 
-def test_behind_a_proxy(site: Any) -> None:
+@pytest.mark.parametrize("driver", ALL)
+def test_behind_a_proxy(site: Any, driver: str) -> None:
     """The fields of a trusted one count; the scheme and the host are those that the client saw."""
-    served = site(extra="trusted 127.0.0.0/8")
+    served = site(extra="trusted 127.0.0.0/8", driver=driver)
     client = served.connect()
     client.sendall(
         b"GET /peer HTTP/1.1\r\nHost: inside\r\nX-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: https\r\n"
@@ -444,9 +544,10 @@ def test_behind_a_proxy(site: Any) -> None:
     assert (found["REMOTE_ADDR"], found["wsgi.url_scheme"]) == ("127.0.0.1", "http")
 
 
-def test_the_proxy_protocol(site: Any) -> None:
+@pytest.mark.parametrize("driver", FRESH)
+def test_the_proxy_protocol(site: Any, driver: str) -> None:
     """In one packet with the request, and byte by byte; without it the connection ends."""
-    served = site(extra="trusted 127.0.0.1\nproxy-protocol on")
+    served = site(extra="trusted 127.0.0.1\nproxy-protocol on", driver=driver)
     data = b"PROXY TCP4 192.0.2.9 198.51.100.1 4711 80\r\n" + GET.format("/peer").encode()
     whole, bytewise, without = served.connect(), served.connect(), served.connect("/peer")
     whole.sendall(data)
@@ -460,9 +561,10 @@ def test_the_proxy_protocol(site: Any) -> None:
         raise ConnectionResetError
 
 
-def test_clients_that_leave(site: Any) -> None:
+@pytest.mark.parametrize("driver", ALL)
+def test_clients_that_leave(site: Any, driver: str) -> None:
     """In every state; nothing is left of them."""
-    served = site()
+    served = site(driver=driver)
     for path in ("", "/x", "/large?5000000", "/pieces?100"):
         for reset in (False, True):
             client = served.connect(path)
@@ -488,14 +590,16 @@ def _link(path: Path) -> str:
         return ""
 
 
-def test_debug(site: Any) -> None:
+@pytest.mark.parametrize("driver", ALL)
+def test_debug(site: Any, driver: str) -> None:
     """An error of the application is kept as a report; the log says which, the client nothing."""
-    served = site(extra="debug on")
+    served = site(extra="debug on", driver=driver)
     assert served.ask("/busy?none").startswith(b"HTTP/1.1 500 ")
-    (entry,) = wait_until(lambda: served.entries(LOGGER="appd.wsgi"))
+    asynchronous = driver in ("loop", "handed")
+    (entry,) = wait_until(lambda: served.entries(LOGGER="appd.asgi" if asynchronous else "appd.wsgi"))
     name = entry["MESSAGE"].partition("(report ")[2].partition(")")[0]
     text = (served.folder / "state" / "errors" / f"{name}.txt").read_text()
-    assert "'PATH_INFO': '/busy'" in text
+    assert ("'path': '/busy'" if asynchronous else "'PATH_INFO': '/busy'") in text
     assert "could not convert string to float" in text
 
 
@@ -503,3 +607,32 @@ def test_half_closed(site: Any) -> None:
     """A client that has closed its side is answered, after a call too."""
     served = site()
     assert ask(served.connect().getpeername(), GET.format("/busy?0.2").encode()).endswith(b"busy 0")
+
+
+@pytest.mark.parametrize("end", [False, True])
+def test_what_comes_while_a_call_runs(site: Any, end: bool) -> None:
+    """The poller tells once of what has come, whoever has the client then: it is answered, and its end is seen."""
+    here = site()
+    client = here.connect("/wait-0")
+    here.here("wait-0")
+    client.sendall(GET.format("/second").encode())
+    if end:
+        client.shutdown(socket.SHUT_WR)
+    # Another connection's turn shows that the poller has been there.
+    assert here.ask("/other").startswith(b"HTTP/1.1 200")
+    here.go("wait-0")
+    if not end:
+        wait_until(lambda: b"second 0" in client.recv(65536, socket.MSG_PEEK))
+        client.sendall(GET.format("/third").replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n").encode())
+    answers = read_all(client)
+    assert answers.count(b"HTTP/1.1 200") == (2 if end else 3)
+
+
+def test_more_than_one_read_takes(site: Any) -> None:
+    """What is left in the socket behind a read is not told of again: it is read all the same."""
+    here = site()
+    client = here.connect()
+    requests = 2000
+    client.sendall(GET.format("/x").encode() * requests)
+    client.shutdown(socket.SHUT_WR)
+    assert read_all(client).count(b"HTTP/1.1 200 OK") == requests

@@ -146,3 +146,38 @@ def test_broken_packages(start, tmp_path, wrong):
     assert running.wait_exit() == 78
     assert reason in running.errors and "server type 'apple' of apple" in running.errors
     assert len(running.err) == 1
+
+
+def test_a_type_that_opens_connections(tmp_path):
+    """`types` says so, and `check --units` finds the drop-in that would keep it from that."""
+    package(tmp_path / "site", "dialler", nested("dialler", "red"))
+    module = tmp_path / "site" / "dialler" / "__init__.py"
+    module.write_text(module.read_text().replace("ServerType(make, 9)", "ServerType(make, 9, outgoing=True)"))
+    file = tmp_path / "appd.conf"
+    file.write_text("<dialler far>\n address systemd:name=http\n</dialler>\n")
+    units = tmp_path / "units"
+    (units / "appd.service.d").mkdir(parents=True)
+    for name in ("appd.socket", "appd.service"):
+        (units / name).write_text((ROOT / "units" / name).read_text())
+    environ = {"PYTHONPATH": str(tmp_path / "site")}
+
+    def appd(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [APPD, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, env=environ, timeout=30, check=False)
+
+    assert "opens connections" in appd("types", "dialler").stdout.splitlines()[0]
+    assert "opens connections" not in appd("types", "http").stdout.splitlines()[0]
+    by_name = tmp_path / "by-name" / "appd.conf"
+    by_name.parent.mkdir()
+    by_name.write_text("<server far>\n type dialler\n address systemd:name=http\n</server>\n")
+    checking = ("check", str(file), "--units", str(units))
+    assert appd(*checking).returncode == 0
+    (units / "appd.service.d" / "inbound-only.conf").write_text((ROOT / "units/inbound-only.conf").read_text())
+    done = appd(*checking)
+    assert done.returncode == 78
+    assert done.stderr == (
+        f"{file}:1: server 'far': it opens connections of its own: remove inbound-only.conf from appd.service, "
+        "or allow AF_INET and AF_INET6\n"
+    )
+    done = appd("check", str(by_name), "--units", str(units))
+    assert done.stderr.startswith(f"{by_name}:1: server 'far': it opens connections of its own")

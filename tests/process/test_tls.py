@@ -187,7 +187,7 @@ def test_certificate_by_name(start, pems):
     assert curl("https://a.wild.example/", pems, port=port).stdout == "https"
     refused = curl("https://unknown.example/", pems, port=port)
     assert refused.returncode == 35
-    assert "alert" in refused.stderr
+    assert "unrecognized name" in refused.stderr
 
 
 def test_client_certificates(start, pems):
@@ -211,6 +211,9 @@ def test_client_certificates(start, pems):
     for bad in ("stranger", "expired", "revoked", "other-name"):
         for version in ("1.2", "1.3"):
             done = curl(url, pems, "--cert", str(pems / f"{bad}.pem"), f"--tlsv{version}", "--tls-max", version)
+            if bad == "other-name":  # Python's ssl cannot let the handshake fail for it
+                assert done.stdout == "403 Forbidden\n", done.stderr
+                continue
             assert done.returncode in (35, 52, 55, 56, 60), bad  # what curl makes of the alert
             assert "alert" in done.stderr or "SSL certificate" in done.stderr, bad
     assert curl(url, pems).returncode in (35, 56)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from system.disposable_host import Host, boot, unavailable
+from system.disposable_host import SANDBOX, Host, boot, unavailable
 
 _HERE = Path(__file__).parent
 
@@ -87,5 +87,7 @@ def host(_hosts: list[Host], request: pytest.FixtureRequest) -> Iterator[Host]:
     _hosts[:] = [mine, boot()]
     assert mine.init
     node.hosts = [mine]
+    if SANDBOX and request.node.get_closest_marker("outgoing") is not None:
+        mine.allow_outgoing()
     yield mine
     mine.begin_to_close()

@@ -29,6 +29,9 @@ ROOT = Path(os.environ.get("APPD_SYSTEM_ROOT", "/"))
 # Its Python has appd: what runs the tests, or the virtual environment that was made for it, `.venv-NAME`.
 _BIN = Path(sys.executable).parent if Path("/") == ROOT else _CHECKOUT / f".venv-{ROOT.name.partition('.')[0]}" / "bin"
 
+SANDBOX = os.environ.get("APPD_SYSTEM_SANDBOX", "")
+"""`inbound-only` gives the services of the hosts that drop-in; without it they have the shipped unit."""
+
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "HOME": "/root", "SYSTEMD_PAGER": ""}
 _T = TypeVar("_T")
 
@@ -40,16 +43,21 @@ class Answer(NamedTuple):
     body: str
 
 
-def unavailable() -> str | None:
-    """Why no host can be booted on this machine; None when one can."""
+def unavailable(root: Path = ROOT, bare: bool = False) -> str | None:
+    """Why no host can be booted on this machine; None when one can.
+
+    Args:
+        root: Its root file system.
+        bare: Whether it is one without appd.
+    """
     if os.geteuid() != 0:
         return "booting a disposable host needs root"
-    if not (ROOT / "lib/systemd/systemd").exists():
-        return f"there is no systemd in {ROOT}"
-    if not (_BIN / "appd").exists():
+    if not (root / "lib/systemd/systemd").exists():
+        return f"there is no systemd in {root}"
+    if not bare and not (_BIN / "appd").exists():
         return f"there is no appd in {_BIN}"
     missing = [one for one in ("nsenter", "unshare") if shutil.which(one) is None]
-    inside = ":".join(str(ROOT / one) for one in ("usr/bin", "usr/sbin", "bin"))
+    inside = ":".join(str(root / one) for one in ("usr/bin", "usr/sbin", "bin"))
     missing += [one for one in ("systemctl", "curl", "socat", "ss") if shutil.which(one, path=inside) is None]
     if missing:
         return f"not installed: {', '.join(missing)} (packaging/test-needs installs them)"
@@ -88,19 +96,32 @@ def wait_until(predicate: Callable[[], _T], timeout: float = 10.0, interval: flo
         time.sleep(interval)
 
 
-def boot(enable: Sequence[str] = (), target: str = "basic.target") -> Host:
+def boot(
+    enable: Sequence[str] = (),
+    target: str = "basic.target",
+    root: Path = ROOT,
+    bare: Path | None = None,
+    install_rpm: Path | None = None,
+) -> Host:
     """Begins to boot a host with appd installed; whoever asks something of it waits until it is there.
 
     Args:
         enable: The units to enable before the boot.
         target: The target to boot.
+        root: The root file system.
+        bare: Nothing is installed in it; this folder is shown in it.
+        install_rpm: An rpm in that folder, installed before the boot.
 
     Returns:
         The host. The caller closes it.
     """
-    keep = [option for folder in _folders() for option in ("--keep", str(folder))]
+    folders = _folders() if bare is None else [bare, _HERE]
+    keep = [option for folder in folders for option in ("--keep", str(folder))]
+    prepare = [] if bare is not None else ["--prepare", str(_HERE / "install.sh")]
+    if install_rpm is not None:
+        prepare = ["--prepare", str(_HERE / "install_rpm.sh")]
     process = subprocess.Popen(
-        [str(_HERE / "host.sh"), "--prepare", str(_HERE / "install.sh"), *keep, str(ROOT)],
+        [str(_HERE / "host.sh"), *prepare, *keep, str(root)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -110,11 +131,14 @@ def boot(enable: Sequence[str] = (), target: str = "basic.target") -> Host:
             "APPD_BIN": str(_BIN),
             "ENABLE": " ".join(enable),
             "BOOT_UNIT": target,
+            "KEPT": " ".join(map(str, _folders())),
+            "SANDBOX": SANDBOX,
+            "RPM": str(install_rpm or ""),
         },
         # Ctrl-C ends the test, which closes the host in its own way.
         start_new_session=True,
     )
-    return Host(process)
+    return Host(process, "/usr/bin/python3" if bare is not None else str(_BIN / "python"))
 
 
 def _folders() -> list[Path]:
@@ -128,10 +152,12 @@ class Host:
 
     Args:
         process: The `host.sh` that holds it.
+        python: The Python that runs clients in it.
     """
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(self, process: subprocess.Popen[str], python: str) -> None:
         self._process = process
+        self._python = python
         self._started: list[subprocess.Popen[str]] = []
 
     @cached_property
@@ -211,7 +237,7 @@ class Host:
 
     def client(self, name: str, *arguments: str) -> Sequence[str]:
         """The command of a Python program in `clients/`."""
-        return [str(_BIN / "python"), str(CLIENTS / name), *arguments]
+        return [self._python, str(CLIENTS / name), *arguments]
 
     def path(self, path: str) -> Path:
         """A file of the host as it is reached from outside."""
@@ -236,6 +262,12 @@ class Host:
     def drop_in(self, unit: str, text: str) -> None:
         """Writes what `systemctl edit` would and has systemd read it."""
         self.unit(f"{unit}.d/override.conf", text)
+
+    def allow_outgoing(self) -> None:
+        """The service is one that opens connections, or binds addresses, of its own: it has the shipped unit as it is."""
+        for one in ("appd", "appd@"):
+            self.path(f"/usr/lib/systemd/system/{one}.service.d/20-inbound-only.conf").unlink(missing_ok=True)
+        self.systemctl("daemon-reload")
 
     def systemctl(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Runs systemctl."""

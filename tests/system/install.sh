@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs appd into ROOT, the root of a host that is about to boot: where a package puts things.
-# APPD_BIN= is the folder of the appd and twistd to be installed, ENABLE= the units to start at boot.
+# APPD_BIN= is the folder of the appd and twistd to be installed, ENABLE= the units to start at boot, KEPT= the folders that
+# these and their Python lie in, SANDBOX=inbound-only takes the network from the services.
 set -eu
 root=$1
 source=$(dirname "$(dirname "$(dirname "$(readlink -f "$0")")")")
@@ -16,6 +17,17 @@ mkdir -p "$root/usr/lib/systemd/system" "$root/usr/lib/sysusers.d" "$root/etc/ap
 cp "$source"/units/*.service "$source"/units/*.socket "$root/usr/lib/systemd/system/"
 cp "$source/units/appd.sysusers" "$root/usr/lib/sysusers.d/appd.conf"
 cp "$source/etc/appd.conf" "$root/etc/appd/appd.conf"
+for service in appd appd@; do
+    mkdir -p "$root/usr/lib/systemd/system/$service.service.d"
+    # Where a package would put appd ProtectHome= and PrivateTmp= hide nothing of it; a checkout may lie anywhere.
+    for folder in ${KEPT:-}; do
+        case $folder in
+            /home/* | /root/* | /run/user/*) printf '[Service]\nProtectHome=tmpfs\nBindReadOnlyPaths=%s\n' "$folder" ;;
+            /tmp/* | /var/tmp/*) printf '[Service]\nBindReadOnlyPaths=%s\n' "$folder" ;;
+        esac
+    done >"$root/usr/lib/systemd/system/$service.service.d/10-checkout.conf"
+    [ -z "${SANDBOX:-}" ] || cp "$source/units/$SANDBOX.conf" "$root/usr/lib/systemd/system/$service.service.d/20-$SANDBOX.conf"
+done
 systemd-sysusers --root="$root" appd.conf 2>/dev/null
 
 # journald's own limit would hide what appd does when very much is logged.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from system.disposable_host import Host, wait_until
 
 _FILE = "%2Fetc%2Fappd%2Fappd.conf.json"
@@ -12,6 +13,7 @@ def _servers(host: Host) -> str:
     return host.run("appd", "status").stdout
 
 
+@pytest.mark.outgoing
 def test_the_next_start_takes_the_kept_file(host: Host) -> None:
     """Seen by what stands in it: a name that the configuration file never had."""
     host.configure("<echo first>\n  address 127.0.0.1:7007\n</echo>\n")

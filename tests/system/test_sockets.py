@@ -72,7 +72,7 @@ def test_datagram_sockets_start_and_serve(host: Host) -> None:
     assert host.datagram("127.0.0.1", 7007, "first") == "first"
     assert host.state("appd.service") == "active"
     assert host.datagram("::1", 7007, "second") == "second"
-    assert host.datagram(path, 0, "third", "/tmp/client.sock") == "third"
+    assert host.datagram(path, 0, "third", "/run/client.sock") == "third"
     assert host.datagram(path, 0, "nobody can answer this", wait=0.1) == ""
     host.systemctl("stop", "appd.service")
     assert host.run("stat", "--format=%i %a", path).stdout == made
@@ -85,9 +85,9 @@ def test_datagram_peer_that_cannot_be_answered_is_no_error(host: Host) -> None:
     path = "/run/appd-sockets/datagrams.sock"
     host.drop_in("appd.socket", f"[Socket]\nListenStream=\nListenDatagram={path}\nSocketMode=0666\n")
     host.systemctl("start", "appd.socket", "appd.service")
-    assert host.datagram(path, 0, "one", "/tmp/forbidden.sock", "600", wait=0.2) == ""
-    assert host.datagram(path, 0, "two", "/tmp/gone.sock", wait=0.001) in ("", "two")
-    assert host.datagram(path, 0, "three", "/tmp/client.sock") == "three"
+    assert host.datagram(path, 0, "one", "/run/forbidden.sock", "600", wait=0.2) == ""
+    assert host.datagram(path, 0, "two", "/run/gone.sock", wait=0.001) in ("", "two")
+    assert host.datagram(path, 0, "three", "/run/client.sock") == "three"
     assert [one["MESSAGE"] for one in host.journal("-u", "appd.service", "-p", "err")] == []
 
 
@@ -270,6 +270,7 @@ def test_new_socket_needs_the_three_steps(host: Host) -> None:
     assert host.exchange("TCP:127.0.0.1:7001", "more") == "more"
 
 
+@pytest.mark.outgoing
 def test_address_in_use_is_told(host: Host) -> None:
     """An address that appd binds itself and somebody has: 69, with the line of the file."""
     host.configure(f"{_ECHO}<echo taken>\n  address 127.0.0.1:7001\n</echo>\n")

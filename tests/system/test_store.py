@@ -25,6 +25,7 @@ def _listener(host: Host) -> str:
     return said.partition("ino:")[2].partition(" ")[0]
 
 
+@pytest.mark.outgoing
 def test_bound_sockets_survive_a_restart(host: Host) -> None:
     """A port that no .socket unit has: systemd's store keeps it over `systemctl restart`, and nobody is refused."""
     host.configure(_SHOP)
@@ -41,6 +42,7 @@ def test_bound_sockets_survive_a_restart(host: Host) -> None:
     assert made and _listener(host) == made
 
 
+@pytest.mark.outgoing
 def test_bound_sockets_survive_a_crash(host: Host) -> None:
     """kill -9 of the supervisor: the store has the socket, and who connects meanwhile is answered."""
     host.configure(_SHOP)
@@ -52,6 +54,7 @@ def test_bound_sockets_survive_a_crash(host: Host) -> None:
     assert _listener(host) == made
 
 
+@pytest.mark.outgoing
 def test_stop_lets_bound_sockets_go(host: Host) -> None:
     """`systemctl stop` empties the store: the port is free, and the next start binds it."""
     host.configure(_SHOP)

@@ -14,9 +14,9 @@ PACKAGE = Path(__file__).parents[2] / "appd"
 
 # From what everybody may import to what nobody may. A module imports from earlier layers only, or from its own package.
 LAYERS = [
-    {"errors", "signals"},
+    {"errors", "messages", "signals", "vendored"},
     {"address"},
-    {"control", "ending", "journal", "notify", "order", "store", "units", "wear"},
+    {"confinement", "control", "ending", "journal", "notify", "order", "rooted", "store", "turn", "units", "wear"},
     {"activation", "binding"},
     {"supervisor"},
     {"http"},
@@ -26,10 +26,12 @@ LAYERS = [
     {"tls"},
     {"limits"},
     {"connections"},
-    {"counted", "ports"},
-    {"listeners"},
+    {"counted", "datagrams", "transports"},
+    {"ports"},
+    {"listeners", "lull"},
     {"endpoints"},
     {"hosting"},
+    {"auth"},
     {"service"},
     {"servers"},
     {"servers.*", "page"},
@@ -58,6 +60,10 @@ BEFORE_TWISTED = [
     "signals",
     "worker",
 ]
+
+# conch and twisted.protocols.ftp import the reactor by themselves: what is built on them is imported when a server is
+# made, in a process that has one.
+ON_A_REACTOR = [f"appd.servers.{name}" for name in ("ssh.session", "ssh.sftp", "ssh.shell", "ssh.transport")]
 
 
 def modules() -> list[Path]:
@@ -183,7 +189,7 @@ def test_what_runs_before_the_first_worker_is_forked_is_little():
     }
     code = (
         "import sys\nimport appd.__main__, appd.cli, appd.supervisor.root, systemd.daemon\n"
-        "appd.cli._parser().parse_args(['run', 'x'])\n"
+        "appd.cli.parser().parse_args(['run', 'x'])\n"
         f"print(sorted(sys.modules.keys() & {needless!r}))\n"
     )
     done = subprocess.run(
@@ -204,11 +210,12 @@ def test_importing_has_no_effect():
     code = (
         "import importlib, os, signal, sys, threading\n"
         "before = dict(os.environ), [signal.getsignal(n) for n in range(1, 32)]\n"
-        f"for name in {names!r}:\n    importlib.import_module(name)\n"
+        f"for name in {names!r}:\n    if name not in {ON_A_REACTOR!r}:\n        importlib.import_module(name)\n"
+        "assert 'twisted.internet.reactor' not in sys.modules, 'a reactor was chosen by an import'\n"
+        f"for name in {ON_A_REACTOR!r}:\n    importlib.import_module(name)\n"
         "after = dict(os.environ), [signal.getsignal(n) for n in range(1, 32)]\n"
         "before[0].pop('LISTEN_PID'); before[0].pop('LISTEN_FDS'); after[0].pop('LISTEN_PID', 0); after[0].pop('LISTEN_FDS', 0)\n"
         "assert before == after and threading.active_count() == 1\n"
-        "assert 'twisted.internet.reactor' not in sys.modules, 'a reactor was chosen by an import'\n"
     )
     environ = {"LISTEN_PID": "1", "LISTEN_FDS": "1", "PATH": "/usr/bin:/bin"}
     subprocess.run([sys.executable, "-c", code], timeout=60, check=True, env=environ)
@@ -226,8 +233,9 @@ def test_public_names(path):
         ),
         None,
     )
-    kinds = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
-    defined = {node.name for node in tree.body if isinstance(node, kinds)}
+    defined = {
+        node.name for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+    }
     if exported is None:
         assert not {name for name in defined if not name.startswith("_")}, "public names without __all__"
         return
@@ -239,7 +247,7 @@ def test_public_names(path):
     }
     assert set(exported) <= defined | names
     for node in tree.body:
-        if isinstance(node, kinds) and node.name in exported:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and node.name in exported:
             assert ast.get_docstring(node), f"{node.name} is public and says nothing of itself"
 
 

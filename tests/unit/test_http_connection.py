@@ -469,3 +469,24 @@ def test_the_tables_are_closed(table):
 def test_the_origin_says_the_date_once_a_second():
     """And a new one when the second is another."""
     assert ORIGIN.fields() is ORIGIN.fields()
+
+
+def test_a_head_that_is_kept_is_the_same_request():
+    """Heads are kept as a whole where nothing in them is a secret, and for the limits that they were judged by."""
+    plain = b"GET /kept HTTP/1.1\r\nHost: kept.example\r\nAccept: */*\r\n\r\n"
+    secret = plain.replace(b"\r\n\r\n", b"\r\nX-Api-Key: 1\r\n\r\n")
+    first = asked(plain).request
+    assert asked(plain).request is first
+    assert asked(secret).request is not asked(secret).request
+    strict = connection(LIMITS._replace(request_line=5))
+    strict.receive(plain)
+    with pytest.raises(Refused):
+        strict.next()
+
+
+@pytest.mark.parametrize("status", [204, 205, 304])
+def test_a_status_without_a_body_has_none_however_it_is_said(status):
+    """A length that the application gives does not make one."""
+    head_, _, body = asked().whole(status, prepare([("Content-Length", "2")]), b"xx").partition(b"\r\n\r\n")
+    assert not body
+    assert (b"Content-Length: 2" in head_) is (status == 304)

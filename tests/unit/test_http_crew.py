@@ -42,6 +42,9 @@ class Handler:
     def overdue(self, worker: Worker) -> None:
         """Nothing."""
 
+    def read_more(self, fd: int) -> None:
+        """Nothing: level-triggered descriptors are told of again."""
+
     def look(self, now: float) -> float | None:
         return None
 

@@ -104,7 +104,7 @@ def test_the_defaults_of_limits() -> None:
     section = schema_with().gettype("appd.limits")
     shown = {info.attribute: info.datatype(info.getdefault().value) for key, info in section if key in LIMITS}
     assert shown == Limits()._asdict()
-    assert {key for key, _info in section} - LIMITS == {"login-timeout", "handshake-timeout"}
+    assert {key for key, _info in section} - LIMITS == {"login-timeout"}
     assert read_limits(None) == Limits()
 
 
@@ -134,8 +134,8 @@ def test_what_twisted_does_not_do(tmp_path: Path) -> None:
     file.write_text("\n".join(lines))
     (settings,) = load(str(file)).servers
     assert [str(one).removeprefix(f"{file}:") for one in not_by_twisted(settings)] == [
-        "3: trusted is not available on an address that Twisted binds, nor over TLS",
-        "4: debug is not available on an address that Twisted binds, nor over TLS",
-        "6: <limits> is not available on an address that Twisted binds, nor over TLS",
-        "12: threads is not available on an address that Twisted binds, nor over TLS",
+        "3: trusted is not available on an address that Twisted binds",
+        "4: debug is not available on an address that Twisted binds",
+        "6: <limits> is not available on an address that Twisted binds",
+        "12: threads is not available on an address that Twisted binds",
     ]

@@ -12,7 +12,7 @@ from support.authority import Authority, write_secret
 from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 
-from appd.errors import ConfigurationError, Place
+from appd.errors import Place
 from appd.tls.expiry import Warnings, listed, sentence
 from appd.tls.material import read_material
 from appd.tls.policy import Policy, Source
@@ -297,8 +297,8 @@ def test_both_adapters_follow(tmp_path, watch):
 
     path = ROOT.issue("a.example").write(tmp_path / "a.pem")
     termination = termination_of(policy_of(path))
-    termination.require_stdlib()
-    contexts = termination.on_sockets()
+    assert termination.stdlib_refusals() == []
+    contexts = termination.on_sockets().contexts
     factory = termination.wrap(object(), Clock())
     turns, _told, _clock = watch(termination)
     before = contexts().default, factory._contexts().default
@@ -316,5 +316,5 @@ def test_what_the_library_cannot_do_is_told(tmp_path):
     """With the line of the key, when the engine is made."""
     path = ROOT.issue("a.example").write(tmp_path / "a.pem")
     policy = policy_of(path)._replace(ciphers="NOSUCH", ciphers_place=Place("appd.conf", 7))
-    with pytest.raises(ConfigurationError, match=r"appd\.conf:7: ciphers: 'NOSUCH' is no cipher suite"):
-        termination_of(policy).require_stdlib()
+    (problem,) = termination_of(policy).stdlib_refusals()
+    assert str(problem).startswith("appd.conf:7: ciphers: 'NOSUCH' is no cipher suite")

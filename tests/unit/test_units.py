@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from appd.address import parse
-from appd.units import find_units, parse_unit, read_folder, sockets_of
+from appd.units import find_units, is_of_others, parse_unit, read_folder, sockets_of
 
 SHIPPED = Path(__file__).parents[2] / "units"
 
@@ -26,6 +26,21 @@ def test_defaults():
     assert parse_unit("x.socket", ["[Socket]\nListenStream=1\n"]).fd_name == "x.socket"
     unit = parse_unit("x.socket", ["[Socket]\nListenStream=1\nAccept=yes\nService=y@.service\n"])
     assert (unit.fd_name, unit.service, unit.accept) == ("connection", "y@.service", True)
+
+
+def test_units_of_others(tmp_path):
+    """Whose service is named or in the folder, and is not the one that is asked for; instances count as their template."""
+    for name in ("dbus.socket", "appd.socket", "appd@.socket", "spare.socket"):
+        (tmp_path / name).write_text("[Socket]\nListenStream=1\n")
+    (tmp_path / "syslog.socket").write_text("[Socket]\nListenDatagram=1\nService=syslog.service\n")
+    for name in ("dbus.service", "appd.service", "appd@.service"):
+        (tmp_path / name).write_text("[Service]\n")
+
+    def others(service: str) -> list[str]:
+        return [one.name for one in read_folder(str(tmp_path)) if is_of_others(one, str(tmp_path), service)]
+
+    assert others("appd.service") == ["appd@.socket", "dbus.socket", "syslog.socket"]
+    assert others("appd@shop.service") == ["appd.socket", "dbus.socket", "syslog.socket"]
 
 
 def test_drop_ins(tmp_path):

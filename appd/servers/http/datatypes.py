@@ -16,6 +16,7 @@ __all__ = [
     "file_name",
     "header",
     "host",
+    "lifespan",
     "location",
     "mount_path",
     "network",
@@ -23,6 +24,7 @@ __all__ = [
 ]
 
 access_log = one_of("off", "journal", "combined")
+lifespan = one_of("auto", "on", "off")
 
 # RFC 9110, 15.4: those that say where to, and to all clients.
 redirect_status = one_of("301", "302", "303", "307", "308")

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from zope.interface import implementer
 
 from appd.address import Address
+from appd.config.settings import Settings
 from appd.errors import ConfigurationError
+from appd.http.basic import Guard
 from appd.http.site import Site, of_application
 from appd.interfaces import Host, IServerType, Section
-from appd.servers import ServerType
+from appd.servers import ServerType, SSLServerType
 from appd.servers.http.mounts import LIMITS, not_by_twisted, read_limits, read_site
 from appd.servers.http.service import HttpService
 from appd.service import ServerService
 
-__all__ = ["serve_application", "server_type"]
+__all__ = ["https_type", "serve_application", "server_type"]
 
 # What RFC 9110 gives http needs a privilege; this is the port that everybody takes instead.
 _PORT = 8080
@@ -28,6 +31,8 @@ class _HttpServerType:
 
     kinds = frozenset({"stream"})
     limits = LIMITS
+    starts_tls = False
+    outgoing = False
 
     def create(
         self,
@@ -41,11 +46,27 @@ class _HttpServerType:
     ) -> ServerService:
         """Makes a server; see `appd.interfaces.IServerType.create`. Without a section `db` is a WSGI application."""
         if section is not None:
-            return _service(name, lambda: read_site(section.settings), section)
+            return _service(name, lambda: read_site(section.settings, partial(_guard, name, section.host)), section)
         if not callable(db):
             raise TypeError(f"without a section, http serves a WSGI application, and {db!r} is not callable")
         plain = ServerType(lambda application: _over(name, application), _PORT, name="http")
         return plain.create(name, db, ip, port, backlog, address)
+
+
+def _guard(name: str, host: Host, settings: Settings) -> Guard:
+    """What stands before a mount with a key `auth`.
+
+    Raises:
+        ConfigurationError: No `<auth>` of that name is in the file.
+    """
+    from appd.auth.gate import Gate
+    from appd.auth.sections import auth_of
+
+    auth = auth_of(settings, host)
+    if auth.passwords is None and not auth.checkers:
+        message = f"auth {settings.auth} has SSH keys only, and HTTP asks for a password"
+        raise ConfigurationError(settings.problem(message, "auth"))
+    return Guard(auth.name, Gate(auth, name, host.reactor))
 
 
 def serve_application(name: str, db: Any, section: Section) -> ServerService:
@@ -73,8 +94,10 @@ def serve_application(name: str, db: Any, section: Section) -> ServerService:
 
 
 def _service(name: str, read: Callable[[], Site], section: Section) -> ServerService:
-    by_twisted = any(not hasattr(one, "duplicate") or one.tls is not None for one in section.listeners)
+    by_twisted = any(not hasattr(one, "duplicate") for one in section.listeners)
     problems = not_by_twisted(section.settings) if by_twisted else []
+    if section.tls is not None and any(hasattr(one, "duplicate") for one in section.listeners):
+        problems += section.tls.stdlib_refusals()
     try:
         site = read()
     except ConfigurationError as error:
@@ -98,3 +121,6 @@ def _over(name: str, application: Any) -> Any:
 
 
 server_type = _HttpServerType()
+
+# HTTPS of zope.app.twisted, for programs; a file has tls-address. The port is that of its own.
+https_type = SSLServerType(lambda application: _over("https", application), 8443, name="https")

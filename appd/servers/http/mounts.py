@@ -9,9 +9,10 @@ from typing import Any
 from appd import hosting
 from appd.config.settings import Settings
 from appd.errors import ConfigurationError, Problem
+from appd.http.basic import Guard
 from appd.http.limits import Limits
 from appd.http.routing import Route, Router, segments_of
-from appd.http.site import Mount, Redirect, Site, Static, Wsgi
+from appd.http.site import Asgi, Mount, Redirect, Site, Static, Wsgi
 
 __all__ = ["LIMITS", "not_by_twisted", "read_limits", "read_site"]
 
@@ -26,18 +27,19 @@ _LANE_ONLY = {
 }
 
 
-def read_site(settings: Settings) -> Site:
+def read_site(settings: Settings, guard_of: Callable[[Settings], Guard] | None = None) -> Site:
     """Checks a section and imports its applications.
 
     Args:
         settings: The section `<http>`.
+        guard_of: Makes the guard of a mount that has a key `auth`; raises ConfigurationError.
 
     Raises:
         ConfigurationError: Every problem of the section.
     """
     problems: list[Problem] = []
     if not settings.mounts:
-        problems.append(settings.problem("<http> serves nothing: add a <wsgi>, a <static> or a <redirect>"))
+        problems.append(settings.problem("<http> serves nothing: add a <wsgi>, an <asgi>, a <static> or a <redirect>"))
     if settings.proxy_protocol and not settings.trusted:
         problems.append(
             settings.problem(
@@ -50,7 +52,7 @@ def read_site(settings: Settings) -> Site:
     mounts: list[Mount] = []
     for one, route in zip(settings.mounts, routes, strict=True):
         try:
-            mounts.append(_mount(one, route, settings.access_log))
+            mounts.append(_mount(one, route, settings.access_log, guard_of))
         except ConfigurationError as error:
             problems += error.problems
     if problems:
@@ -83,7 +85,7 @@ def not_by_twisted(settings: Settings) -> list[Problem]:
             if attribute in section.places:
                 key = attribute.replace("_", "-")
                 shown = f"<{key}>" if attribute == "limits" else key
-                message = f"{shown} is not available on an address that Twisted binds, nor over TLS"
+                message = f"{shown} is not available on an address that Twisted binds"
                 problems.append(section.problem(message, attribute))
     return problems
 
@@ -120,12 +122,39 @@ def _circles(mounts: Sequence[Settings], routes: Sequence[Route]) -> list[Proble
     return problems
 
 
-def _mount(settings: Settings, route: Route, access_log: str) -> Mount:
-    serves = _READERS[settings.section_type](settings)
-    return Mount(route, serves, tuple(settings.header), settings.access_log or access_log)
+def _mount(settings: Settings, route: Route, access_log: str, guard_of: Callable[[Settings], Guard] | None) -> Mount:
+    problems: list[Problem] = []
+    guard: Guard | None = None
+    serves: Any = None
+    if settings.auth is not None:
+        if guard_of is None or settings.section_type not in _GUARDED:
+            # Whoever adds a kind of mount and forgets the guard opens nothing.
+            kind = settings.section_type.rpartition(".")[2]
+            problems.append(settings.problem(f"auth is not available on <{kind}>", "auth"))
+        else:
+            try:
+                guard = guard_of(settings)
+            except ConfigurationError as error:
+                problems += error.problems
+    try:
+        serves = _READERS[settings.section_type](settings)
+    except ConfigurationError as error:
+        problems += error.problems
+    if problems:
+        raise ConfigurationError(*problems)
+    return Mount(route, serves, tuple(settings.header), settings.access_log or access_log, guard)
 
 
 def _wsgi(settings: Settings) -> Wsgi:
+    return Wsgi(settings.application, _application(settings), settings.threads)
+
+
+def _asgi(settings: Settings) -> Asgi:
+    return Asgi(settings.application, _application(settings), settings.lifespan)
+
+
+def _application(settings: Settings) -> Callable[..., Any]:
+    """Imports an application, and makes it where the file says that a factory does."""
     dotted = settings.application
     application = hosting.load(dotted, settings, "application")
     if callable(application) and settings.factory:
@@ -139,7 +168,7 @@ def _wsgi(settings: Settings) -> Wsgi:
         raise ConfigurationError(
             settings.problem(f"application {dotted} is not callable: it is {application!r}", "application")
         )
-    return Wsgi(dotted, application, settings.threads)
+    return application  # type: ignore[no-any-return]  # looked at above
 
 
 def _static(settings: Settings) -> Static:
@@ -177,7 +206,10 @@ def _redirect(settings: Settings) -> Redirect:
     return Redirect(settings.to, int(settings.status), settings.exact)
 
 
+# The kinds of mount that a guard stands before, in every engine that serves them.
+_GUARDED = frozenset({"http.redirect", "http.static", "http.wsgi"})
 _READERS: dict[str, Callable[[Settings], Any]] = {
+    "http.asgi": _asgi,
     "http.redirect": _redirect,
     "http.static": _static,
     "http.wsgi": _wsgi,

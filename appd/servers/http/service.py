@@ -9,17 +9,22 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet import defer
 
 from appd.connections import Connections
+from appd.http.door import Door
 from appd.http.entrylog import EntryLog
 from appd.http.lane import Lane
 from appd.http.report import Reports
-from appd.http.server import Door, Server
-from appd.http.site import Site
+from appd.http.server import Server
+from appd.http.site import Asgi, Site
 from appd.interfaces import Section
 from appd.servers.http.web_log import EventLog
 from appd.service import ServerService
 
 if TYPE_CHECKING:
+    from appd.http.loop.driver import Driver
+    from appd.http.tlsclient import Security
     from appd.interfaces import Host
+    from appd.listeners import Listener
+    from appd.servers.http.loop import Loop
 
 __all__ = ["HttpService"]
 
@@ -29,7 +34,7 @@ _TELL = 1.0
 
 
 class HttpService(ServerService):
-    """An HTTP server. Sockets are the lane's; twisted.web serves what only Twisted can bind, and TLS.
+    """An HTTP server. Sockets are the lane's; twisted.web serves what only Twisted can bind.
 
     Args:
         name: What it is called.
@@ -51,8 +56,16 @@ class HttpService(ServerService):
         )
         log: EntryLog = host.log or EventLog()
         self._lane = _lane_of(host, log)
+        self._loop: Loop | None = None
+        on_loop = [isinstance(one.serves, Asgi) for one in site.mounts]
+        self._accepts_on_loop = all(on_loop)
+        if any(on_loop):
+            # Late: asyncio takes longer to import than the lane does to answer.
+            from appd.servers.http.loop import Loop
+
+            self._loop = Loop(section, log)
         reports = Reports(os.environ.get("STATE_DIRECTORY", "").partition(":")[0]) if site.debug else None
-        self.engine = Server(name, site, self._lane, log, self._changed_somewhere, reports)
+        self.engine = Server(name, site, self._lane, log, self._changed_somewhere, reports, self._loop)
         self._all = _AllConnections(self.engine, lambda: self.changed())
         self.connections = self._all
         self._many = processes == "all" and getattr(host.settings, "workers", 1) > 1
@@ -68,32 +81,63 @@ class HttpService(ServerService):
         return self.engine.requests + (self.counted or 0)
 
     def alive(self) -> bool:
-        """Whether the lane turns."""
-        return self._lane.alive()
+        """Whether the lane turns, and the loop."""
+        return self._lane.alive() and (self._loop is None or self._loop.driver.alive())
+
+    def prepare(self) -> defer.Deferred[None]:
+        """Has the applications of the loop begin; see `ServerService.prepare`."""
+        return defer.succeed(None) if self._loop is None else self._loop.start_up()
 
     def startService(self) -> None:
-        """Listens on every address; see `ServerService.startService`."""
-        self._lane.start()
-        super().startService()
+        """Listens on every address, once the applications have begun; see `ServerService.startService`."""
+        if self._loop is None:
+            self._lane.start()
+            super().startService()
+            return
+        if not self._accepts_on_loop:
+            self._lane.start()
+        self.running = 1
+        self.listening = self._loop.start_up().addCallback(lambda _none: self._listen_if_running())
+
+    def _listen_if_running(self) -> None:
+        if self.running:
+            super().startService()
 
     def _listen(self, listener: Any) -> Any:
-        if not hasattr(listener, "duplicate") or listener.tls is not None:
+        if not hasattr(listener, "duplicate"):
             if isinstance(self.factory, _Unused):
                 self.factory = self._make_factory()
                 self.factory.count_request = self.count_request
             return super()._listen(listener)
+        if self._loop is not None and (self._accepts_on_loop or listener.tls is not None):
+            return self._listen_on_loop(self._loop.driver, listener)
+        security = _security(listener)
         sock = listener.duplicate()
         if listener.kind == "connection":
-            self.engine.adopt(sock, many_processes=self._many)
+            self.engine.adopt(sock, many_processes=self._many, security=security)
             return None
-        return _DoorPort(self.engine.listen(sock, many_processes=self._many))
+        return _DoorPort(self.engine.listen(sock, many_processes=self._many, security=security))
+
+    def _listen_on_loop(self, driver: Driver, listener: Any) -> Any:
+        """Has the loop accept. Connections over TLS cannot be handed over, so that they begin there."""
+        security = listener.tls.on_sockets() if listener.tls is not None else None
+        sock = listener.duplicate()
+        if listener.kind == "connection":
+            driver.adopt(self.engine, sock, many_processes=self._many, security=security)
+            return None
+        return _DoorPort(driver.listen(self.engine, sock, many_processes=self._many, security=security))
 
     def drain(self) -> defer.Deferred[None]:
         """Finishes what is in flight; see `ServerService.drain`."""
         self.engine.drain()
         if self._later is not None and self._later.active():
             self._later.cancel()
-        return super().drain()
+        drained = super().drain()
+        return drained if self._loop is None else drained.addCallback(lambda _none: self._end_applications())
+
+    def _end_applications(self) -> defer.Deferred[None]:
+        assert self._loop is not None
+        return self._loop.shut_down()
 
     # Called in threads of the lane.
 
@@ -118,6 +162,15 @@ class HttpService(ServerService):
         self._told = False
         if len(self.connections) != before:
             self.changed()
+
+
+def _security(listener: Listener) -> Security | None:
+    """What makes a listener speak TLS; None when it is plain."""
+    if listener.tls is None:
+        return None
+    from appd.http.tlssocket import TlsSocket
+
+    return listener.tls.on_sockets(TlsSocket)
 
 
 class _Unused:

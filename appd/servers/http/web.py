@@ -16,10 +16,11 @@ from appd.http.accesslog import AccessLog
 from appd.http.entrylog import EntryLog
 from appd.http.redirect import Redirection
 from appd.http.routing import Router
-from appd.http.site import Mount, Site, Static, Wsgi
+from appd.http.site import Mount, Redirect, Site, Static, Wsgi
 from appd.http.static import Folder
 from appd.interfaces import Host, IDrainable
 from appd.servers.http.web_channel import Channel
+from appd.servers.http.web_guarded import ServeGuarded
 from appd.servers.http.web_log import EventLog
 from appd.servers.http.web_static import ServeResponses
 from appd.servers.http.web_wsgi import ServeApplication
@@ -84,8 +85,14 @@ class SiteFactory(http.HTTPFactory):
 
 
 def _serving(mount: Mount, host: Host, log: EntryLog) -> Callable[[Any, tuple[bytes, ...]], None]:
+    serving = _unguarded(mount, host, log)
+    return serving if mount.guard is None else ServeGuarded(mount.guard, serving, host.reactor, host.threads)
+
+
+def _unguarded(mount: Mount, host: Host, log: EntryLog) -> Callable[[Any, tuple[bytes, ...]], None]:
     if isinstance(mount.serves, Wsgi):
         return ServeApplication(mount.serves.application, host.reactor, host.threads, log)
     if isinstance(mount.serves, Static):
         return ServeResponses(Folder(mount.serves).respond)
+    assert isinstance(mount.serves, Redirect), "an application of the loop was refused"
     return ServeResponses(Redirection(mount.serves, len(mount.route.path)).respond)

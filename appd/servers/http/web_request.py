@@ -38,6 +38,7 @@ class Request(http.Request):
         segments: The segments of its path, decoded.
         route_path: Those of them that are the path of its mount.
         body_length: The length of its body in bytes.
+        remote_user: Who it is, where a guard has asked.
     """
 
     channel: Any
@@ -48,6 +49,7 @@ class Request(http.Request):
         self.segments: tuple[bytes, ...] = ()
         self.route_path: tuple[bytes, ...] = ()
         self.body_length = 0
+        self.remote_user: str | None = None
         self._site = channel.factory
         self._began = self._site.clock()
         self._mount: Mount | None = None
@@ -73,14 +75,18 @@ class Request(http.Request):
         try:
             self._route()
         except Exception as error:
-            fields = self.log_fields
-            what = f"cannot answer {fields['HTTP_METHOD']!s} {fields['HTTP_PATH']!s}"
-            tell_failure(self._site.entries, what, error, LOGGER="appd.http", **fields)
-            if self.startedWriting:
-                self.cut()
-                self.finish()
-            else:
-                self.answer(http.INTERNAL_SERVER_ERROR)
+            self.tell_failure(error)
+
+    def tell_failure(self, error: BaseException) -> None:
+        """Answers 500, or cuts what was begun, and logs why."""
+        fields = self.log_fields
+        what = f"cannot answer {fields['HTTP_METHOD']!s} {fields['HTTP_PATH']!s}"
+        tell_failure(self._site.entries, what, error, LOGGER="appd.http", **fields)
+        if self.startedWriting:
+            self.cut()
+            self.finish()
+        else:
+            self.answer(http.INTERNAL_SERVER_ERROR)
 
     def _route(self) -> None:
         try:

@@ -55,6 +55,10 @@ class ServeApplication:
         def corrected(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
             _correct(environ, length)
             environ.update(of_connection)
+            if request.remote_user is not None:
+                environ["REMOTE_USER"] = request.remote_user.encode("utf-8", "surrogateescape").decode("latin-1")
+                environ["AUTH_TYPE"] = "Basic"
+                environ.pop("HTTP_AUTHORIZATION", None)
             return call(environ, start_response)
 
         request.registerProducer(client, True)

@@ -13,23 +13,28 @@ from zope.interface import implementer
 from appd import hosting
 from appd.config.loader import section_of
 from appd.config.settings import Settings
+from appd.confinement import is_outgoing
 from appd.errors import ConfigurationError
 from appd.interfaces import IServerType, Section
 from appd.limits import StreamLimits, read_stream_limits, unused_limits
 from appd.registry import Registry
 from appd.servers.http.mounts import LIMITS
 from appd.service import ServerService
+from appd.tls.policy import nothing_uses_tls
 
 __all__ = ["server_type"]
 
 # zope.app.twisted's names that appd has no server type for yet, and why.
 _NOT_YET = {
-    "https": "write type HTTP, with tls-address and <tls>",
     "ftp": "appd has no FTP yet",
     "sftp": "appd has no SSH yet",
     "postmortemdebugginghttp": "appd has no debugger yet; use HTTP",
 }
 
+# What appd calls them.
+_CALLED = {"sftp": "ssh"}
+# These name a type themselves.
+_OURS = frozenset({"server", "sshserver", "sslserver"})
 
 # Of a factory that we know nothing of.
 _USUAL = StreamLimits()
@@ -43,6 +48,9 @@ class _NamedServerType:
     kinds = frozenset({"stream", "datagram"})
     # What the type it names has no use for is refused when it is known who is meant.
     limits = LIMITS | StreamLimits(login_timeout=1).keys
+    starts_tls = True
+    # As the type that it names has it; nobody can tell of a factory.
+    outgoing = False
 
     def create(
         self,
@@ -59,18 +67,26 @@ class _NamedServerType:
             raise TypeError("<server> names its type in a section of the file; create the type itself instead")
         settings = section.settings
         wanted = settings.type.lower()
-        if wanted in _NOT_YET:
-            raise ConfigurationError(settings.problem(f"type {settings.type}: {_NOT_YET[wanted]}", "type"))
-        if wanted == "http":
+        if wanted == "https" and any(one.tls is None for one in section.listeners):
+            raise ConfigurationError(settings.problem("type HTTPS needs tls-address and <tls>, not address", "type"))
+        if wanted in ("http", "https"):
             _check_limits(name, settings, LIMITS)
+            _check_tls(name, section, None)
             return _http_over_application(name, db, section)
         registry = Registry()
-        registration = registry.find(wanted) if wanted != "server" and ":" not in wanted else None
+        called = _CALLED.get(wanted, wanted)
+        registration = registry.find(called) if called not in _OURS and ":" not in called else None
         if registration is not None:
             inner = section_of(registration, registry, settings, settings.options)
             server_type = registration.load()
             _check_limits(name, settings, getattr(server_type, "limits", frozenset()))
-            return server_type.create(name, db, section=section._replace(settings=inner))
+            _check_tls(name, section, server_type)
+            made = server_type.create(name, db, section=section._replace(settings=inner))
+            if isinstance(made, ServerService):
+                made.outgoing = is_outgoing(server_type, made)
+            return made
+        if wanted in _NOT_YET:
+            raise ConfigurationError(settings.problem(f"type {settings.type}: {_NOT_YET[wanted]}", "type"))
         if ":" not in settings.type:
             near = registry.nearest(settings.type, ("http",))
             hint = f"did you mean {' or '.join(near)}? " if near else ""
@@ -82,6 +98,7 @@ class _NamedServerType:
                 )
             )
         _check_limits(name, settings, _USUAL.keys)
+        _check_tls(name, section, None)
         return _from_factory(name, section)
 
 
@@ -89,6 +106,13 @@ def _check_limits(name: str, settings: Settings, used: frozenset[str]) -> None:
     problems = unused_limits(settings, name, f"type {settings.type}", used)
     if problems:
         raise ConfigurationError(*problems)
+
+
+def _check_tls(name: str, section: Section, server_type: Any) -> None:
+    """As `appd.plan` asks of a section of a type's own: a `<tls>` has a use."""
+    over_tls = any(one.tls is not None for one in section.listeners)
+    if section.tls is not None and not over_tls and not getattr(server_type, "starts_tls", False):
+        raise ConfigurationError(section.settings.tls.problem(nothing_uses_tls(name)))
 
 
 def _http_over_application(name: str, db: Any, section: Section) -> Any:

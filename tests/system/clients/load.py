@@ -1,6 +1,7 @@
 """Requests over and over, a new connection for each, until standard input ends; then prints what became of them.
 
-usage: load.py THREADS HOST PORT
+usage: load.py THREADS HOST PORT [COUNT]
+       COUNT: it ends by itself after so many.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import time
 from collections import Counter
 
 _threads, _host, _port = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+_count = int(sys.argv[4]) if sys.argv[4:] else 0
 _REQUEST = f"GET / HTTP/1.1\r\nHost: {_host}\r\nConnection: close\r\n\r\n".encode()
 
 
@@ -51,7 +53,11 @@ def _main() -> None:
     ]
     for thread in threads:
         thread.start()
-    sys.stdin.read()
+    if _count:
+        while sum(sum(one.values()) for one in counters) < _count:
+            time.sleep(0.1)
+    else:
+        sys.stdin.read()
     end.set()
     for thread in threads:
         thread.join(30)

@@ -1,15 +1,17 @@
-"""How much work an HTTP request is, beside other servers.
+"""How much work an HTTP request is, beside other servers. (A bench/http.py would stand in for the library's `http`.)
 
-usage: python bench/throughput.py [--seconds S] [--rounds N] [--alone] [--quick]
+usage: python bench/http_rates.py [--seconds S] [--rounds N] [--alone] [--quick]
 
 One worker each, with 8 threads where it has threads, bound to one processor; wrk on the other asks on 64 keep-alive
 connections. Each round runs every candidate for every kind of request, one after the other. Printed are medians over
 the rounds: requests a second, and the processor time of all processes of the server for a request, which other load on
-the machine disturbs less. uvicorn answers through ASGI and only the first kind.
+the machine disturbs less. Where a server has no way of its own to serve files, that column is empty. The ceiling is a
+loop in C that does nothing else (bench/ceiling.c, compiled with cc).
 
-    hello    13 bytes
+    hello    14 bytes
     fields   the same with 10 header fields
     large    100 KB
+    static   100 KB of a file
 """
 
 from __future__ import annotations
@@ -21,23 +23,45 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from candidates import Appd, Candidate, Granian, Gunicorn, TwistedWeb, Uvicorn, Waitress, installed
-from figures import judged, median, surroundings, table
+from candidates import (
+    Appd,
+    Candidate,
+    Ceiling,
+    Granian,
+    Gunicorn,
+    GunicornSync,
+    TwistedWeb,
+    Uvicorn,
+    Waitress,
+    installed,
+)
+from figures import median, surroundings, table
 
-KINDS = ("hello", "fields", "large")
+KINDS = ("hello", "fields", "large", "static")
 CONNECTIONS = 64
-# Of gunicorn's rate, granian's, waitress', twisted.web's: to reach, for hello.
-TARGETS = {"gunicorn": 8.0, "granian": 1.0, "waitress": 5.0, "twisted.web": 10.0}
-_TICKS = os.sysconf("SC_CLK_TCK")
+# Times the rate of another: kind, whose, to reach, no less than.
+TARGETS = [
+    ("hello", "gunicorn", 8.0, 5.0),
+    ("hello", "granian", 1.0, 0.75),
+    ("hello", "waitress", 5.0, 3.5),
+    ("hello", "twisted.web", 10.0, 6.0),
+    ("static", "uvicorn", 1.0, 1.0),
+    ("static", "granian", 1.0, 1.0),
+    ("static", "ceiling", 1.0, 0.0),
+]
 
 
 def processor_seconds(pids: list[int]) -> float:
-    """The time that processes have spent computing: utime and stime of proc_pid_stat(5)."""
+    """The time that processes have spent computing, in all of their threads.
+
+    Of the scheduler's own count, in nanoseconds: utime and stime of proc_pid_stat(5) are samples, and of a server that
+    sleeps between two requests they may be wrong by half.
+    """
     spent = 0
     for pid in pids:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        spent += int(fields[11]) + int(fields[12])
-    return spent / _TICKS
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            spent += int((thread / "schedstat").read_text().split()[0])
+    return spent / 1e9
 
 
 def ask(port: int, path: str, seconds: float, core: int) -> tuple[int, float]:
@@ -49,7 +73,7 @@ def ask(port: int, path: str, seconds: float, core: int) -> tuple[int, float]:
     Raises:
         ValueError: Some were not answered as they should be.
     """
-    url = f"http://127.0.0.1:{port}/{path}"
+    url = f"http://127.0.0.1:{port}/{'static/file' if path == 'static' else path}"
     command = ["taskset", "-c", str(core), "wrk", "-t1", f"-c{CONNECTIONS}", f"-d{max(1, round(seconds))}s", url]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     if "Non-2xx" in said or "Socket errors" in said:
@@ -64,7 +88,7 @@ def measure(kind: type[Candidate], seconds: float, cores: tuple[int, int]) -> di
     """Starts a server and asks it for each kind. Returns requests a second and processor microseconds for each."""
     found = {}
     with kind(core=cores[0]) as server:
-        for path in KINDS if kind is not Uvicorn else KINDS[:1]:
+        for path in kind.serves:
             ask(server.port, path, seconds / 4, cores[1])
             before = processor_seconds(server.processes())
             count, rate = ask(server.port, path, seconds, cores[1])
@@ -81,12 +105,13 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="see that it runs; the figures mean nothing")
     options = parser.parse_args()
     if shutil.which("wrk") is None:
-        parser.exit(0, "bench/throughput.py is left out: there is no wrk (apt-get install wrk)\n")
+        parser.exit(0, "bench/http_rates.py is left out: there is no wrk (apt-get install wrk)\n")
     rounds, seconds = (1, 1.0) if options.quick else (options.rounds, options.seconds)
     available = sorted(os.sched_getaffinity(0))
     cores = (available[0], available[-1])
     print(f"{surroundings()}; {CONNECTIONS} connections, {rounds} rounds of {seconds:.0f} s")
-    kinds = [Appd] if options.alone else installed([Appd, Gunicorn, Granian, Waitress, Uvicorn, TwistedWeb])
+    others = [Ceiling, Gunicorn, GunicornSync, Granian, Waitress, Uvicorn, TwistedWeb]
+    kinds = [Appd] if options.alone else installed([Appd, *others])
     taken: dict[str, list[dict[str, tuple[float, float]]]] = {kind.name: [] for kind in kinds}
     for _ in range(rounds):
         for kind in kinds:
@@ -103,11 +128,25 @@ def main() -> None:
         for name in rates
     ]
     print(f"\n{table(heads, rows)}\n")
-    for name, target in TARGETS.items():
-        if name in rates:
-            # The verdict wants what is to be small.
-            ratio = rates[name]["hello"] / rates["appd"]["hello"]
-            print(judged(f"hello: {name}'s rate against appd's ({1 / ratio:.2f} x)", ratio, 1 / target, " x"))
+    for path, name, target, least in TARGETS:
+        if path in rates.get(name, {}):
+            print(
+                compared(
+                    path,
+                    name,
+                    rates["appd"][path] / rates[name][path],
+                    costs[name][path] / costs["appd"][path],
+                    target,
+                    least,
+                )
+            )
+
+
+def compared(path: str, name: str, rate: float, work: float, target: float, least: float) -> str:
+    """One line: how many times another's rate, and how many times less work, what is to be reached, the verdict."""
+    verdict = "" if rate >= target else "  BELOW THE AMBITION" if rate >= least else "  MISSED"
+    floor = f", no less than {least:g}" if least and least != target else ""
+    return f"{path}: {rate:.2f} x the rate of {name}, {work:.2f} x by work  (to reach: {target:g}{floor}){verdict}"
 
 
 if __name__ == "__main__":

@@ -1,0 +1,238 @@
+"""A request for a mount of the lane that came on a connection which another driver has.
+
+The threads of the lane answer it as any other, under the same admission; what they have to say goes to the driver's
+`line`. A guest is what they have in place of a `Client`.
+
+    driver: Request, body ─▶ lane.post ─▶ thread: mount ─▶ transcript ─▶ driver: line.begin, data, end
+
+A thread does not wait for a slow client until `response_spool` bytes are on their way; files are the driver's to read.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from threading import Condition
+from typing import TYPE_CHECKING, Any
+
+from appd.http.errors import Refused
+from appd.http.leaving import describe
+from appd.http.outbox import Stretch
+from appd.http.response import Fields, Prepared, prepare, status_line
+from appd.http.sending import Gone
+from appd.http.transcript import Transcript
+
+if TYPE_CHECKING:
+    from typing import IO
+
+    from appd.http.crew import Worker
+    from appd.http.forwarded import Claims
+    from appd.http.mounted import Mounted
+    from appd.http.request import Request
+    from appd.journal.entry import Value
+
+__all__ = ["Guest"]
+
+_PLAIN = ("Content-Type", "text/plain; charset=utf-8")
+
+
+class Guest:
+    """One request.
+
+    Args:
+        line: What the request came on: `door`, `server`, `host`, `port`, `secure`, `is_beyond`, `far`, `log_fields`.
+        request: The request.
+        body: The body, from its beginning; None without one.
+        body_length: Its length.
+        said: Called, in some thread, when there is something in `words`.
+
+    Attributes:
+        words: What the driver has to send: the name of what is to be done, and with what. It takes them in order, in
+            its own thread: `begin`, `data`, `file`, `end`, `whole`, `refuse`, `cut`, `done`.
+    """
+
+    def __init__(
+        self,
+        line: Any,
+        request: Request,
+        body: IO[bytes] | None,
+        body_length: int,
+        said: Callable[[], None],
+    ) -> None:
+        self.line = line
+        self.request = request
+        self.door = line.door
+        self.server = line.server
+        self.host, self.port = line.host, line.port
+        self.secure, self.is_beyond = line.secure, line.is_beyond
+        self.body_length = body_length
+        self.mounted: Mounted | None = None
+        self.claims: Claims | None = None
+        self.connection = Transcript(request)
+        self.status = self.sent = 0
+        self.unanswered: list[None] | None = None
+        self.words: deque[tuple[str, Any]] = deque()
+        self._body = body
+        self._said = said
+        self._room = Condition()
+        self._held = 0
+        self._broken = False
+
+    # In a thread of the lane.
+
+    def visit(self, worker: Worker) -> None:
+        """Has the mount answer."""
+        try:
+            self.server.answer(self, self.request, self._body, worker)
+        except Gone:
+            self.gone()
+        except BaseException:
+            self.close()
+            raise
+
+    def go_on(self, worker: Worker) -> None:
+        """What comes next on the connection is the driver's."""
+
+    def claim(self) -> None:
+        """Before the first byte of a response; see `Sender.claim`.
+
+        Raises:
+            Gone: It took too long, and the client was told so.
+        """
+        if self.unanswered is not None:
+            try:
+                self.unanswered.pop()
+            except IndexError:
+                raise Gone from None
+
+    def send(self, data: bytes) -> None:
+        """Sends what the transcript has, and these bytes of the body; see `Sender.send`.
+
+        Raises:
+            Gone: The client gets nothing more.
+        """
+        self._say_begin()
+        if data:
+            self._say("data", data, len(data))
+        if self.connection.ended:
+            self._say_end()
+        self._hold()
+
+    def send_whole(self, status: int | str, fields: Fields | Prepared, body: bytes) -> None:
+        """Sends a complete response; see `Sender.send_whole`."""
+        self.connection.head(status, fields, len(body))
+        prepared = fields if isinstance(fields, Prepared) else prepare(fields)
+        self.status, self.sent = status_line(status)[0], len(body)
+        self.connection.ended = True
+        self.words.append(("whole", (self.status, prepared, body)))
+        self.connection.said = True
+
+    def send_file(self, stretch: Stretch) -> None:
+        """Sends a part of a file."""
+        self._say_begin()
+        self._say("file", stretch, 0)
+
+    def _say_begin(self) -> None:
+        begins = self.connection.take_head()
+        if begins is not None:
+            self._say("begin", begins, 0)
+
+    def _say_end(self) -> None:
+        if not self.connection.said:
+            self.connection.said = True
+            self._say("end", None, 0)
+
+    def _say(self, word: str, what: Any, size: int) -> None:
+        if self._broken:
+            if isinstance(what, Stretch):
+                what.close()
+            raise Gone
+        if size:
+            with self._room:
+                self._held += size
+        self.words.append((word, what))
+        self._said()
+
+    def _hold(self) -> None:
+        most = self.server.limits.response_spool
+        if self._held <= most:
+            return
+        with self._room:
+            while self._held > most and not self._broken:
+                self._room.wait()
+        if self._broken:
+            raise Gone
+
+    def complete(self) -> bool:
+        """Ends the response."""
+        self._say_begin()
+        if self.connection.ended:
+            self._say_end()
+        self._say("done", None, 0)
+        return True
+
+    def plain(self, status: int, *fields: tuple[str, str]) -> bool:
+        """Answers with a small page that names the status; see `Leaver.plain`."""
+        text = status_line(status)[1].removeprefix("HTTP/1.1 ").replace("\r", "")
+        self.send_whole(status, (_PLAIN, *fields), text.encode())
+        return self.complete()
+
+    def refuse(self, refused: Refused) -> None:
+        """Answers what the client must not do, and ends the connection."""
+        self._say("refuse", refused, 0)
+
+    def cut(self) -> None:
+        """Ends a response where it is."""
+        self._say("cut", None, 0)
+        raise Gone
+
+    def give_up(self) -> None:
+        """Tells the client that a call takes too long, unless its response has begun; see `Leaver.give_up`."""
+        try:
+            if self.unanswered:
+                self.unanswered.pop()
+                self._say("late", None, 0)
+        except (IndexError, Gone):
+            return
+
+    def gone(self) -> None:
+        """The client has left, or was told something else."""
+
+    def close(self) -> None:
+        """Something of ours has failed."""
+        if not self._broken:
+            self._say("cut", None, 0)
+
+    def describe_peer(self, environ: dict[str, Any]) -> None:
+        """Adds the address, or who is at the other end of a UNIX socket."""
+        describe(self, environ, self.line.sock)
+        environ.update(self.line.variables)
+
+    @property
+    def far(self) -> tuple[str, int]:
+        """The address of the client, as far as whom is trusted says it; ("", 0) for none."""
+        claims = self.claims
+        return (claims.host, claims.port) if claims is not None and claims.host else (self.host, self.port)
+
+    def log_fields(self, request: Request) -> dict[str, Value]:
+        """The fields of log entries about the request."""
+        fields: dict[str, Value] = self.line.log_fields(request)
+        return fields
+
+    # In the thread of the driver.
+
+    def taken(self, size: int) -> None:
+        """The client has taken so many bytes."""
+        with self._room:
+            self._held -= size
+            self._room.notify_all()
+
+    def lost(self) -> None:
+        """The client has left."""
+        self._broken = True
+        with self._room:
+            self._room.notify_all()
+        while self.words:
+            what = self.words.popleft()[1]
+            if isinstance(what, Stretch):
+                what.close()

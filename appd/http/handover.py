@@ -1,0 +1,60 @@
+"""The hand-over of a connection from the lane to another driver: one way, between two requests.
+
+A mount says by its `driver` who serves it; None is the lane. When the first request for such a mount has come, and all
+that was asked before has been answered, the lane stops to poll the socket and gives it away, with the core and all it
+has received: the request that is due, and whatever came behind its head. The driver keeps the connection to its end;
+later requests for mounts of the lane it has the lane's threads answer (`guest`).
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from appd.http.connection import Connection
+from appd.http.request import Request
+
+if TYPE_CHECKING:
+    from appd.http.site import Mount
+
+__all__ = ["Driver", "Handed"]
+
+
+class Handed(NamedTuple):
+    """A connection that changes hands.
+
+    Attributes:
+        door: Where it came in; `door.server` is whose it is.
+        sock: The socket, non-blocking; it belongs to the driver from now on.
+        connection: The core. Its request is due: the head has been read, nothing of the body.
+        request: The request.
+        host: The address of the peer, "" when it has none.
+        port: Its port.
+        secure: Whether the client speaks TLS with a proxy in front.
+        is_beyond: Whether the client is one of a proxy's UNIX socket.
+        counted: The address that the connection is counted for; "" for none. Whoever ends it tells `Server.lost`.
+    """
+
+    door: Any
+    sock: socket.socket
+    connection: Connection
+    request: Request
+    host: str
+    port: int
+    secure: bool
+    is_beyond: bool
+    counted: str
+
+
+class Driver(Protocol):
+    """What serves mounts that are not the lane's. Any thread may call."""
+
+    def mount(self, mount: Mount) -> Any:
+        """Makes what answers for a mount: a `Mounted` that has this as its `driver`."""
+
+    def take(self, handed: Handed) -> Any:
+        """Takes a connection over, and puts what stands for it among `Server.clients`.
+
+        Returns:
+            That: it has `drain`, `abort`, `host` and `counted`, and tells `Server.lost` of its end.
+        """

@@ -1,0 +1,371 @@
+"""A connection of HTTP/1.1 on the loop: what comes in becomes exchanges, what goes out is given to the transport.
+
+    bytes ─▶ preface? ─▶ core ─▶ Request ─▶ mount ─▶ exchange ─▶ core ─▶ bytes
+
+Everything here runs in the thread of the loop, but `drain` and `abort`. The deadlines are those of the lane: an
+absolute one for a head, a rate for a body, idleness, and a client that takes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+from appd.http.client import DRAIN_LINGER
+from appd.http.connection import CLOSED, END, NEED_DATA, PAUSED
+from appd.http.errors import Refused
+from appd.http.leaving import Phase
+from appd.http.loop.leaver import LoopLeaver
+from appd.http.loop.scope import tls_extension
+from appd.http.loop.visit import Visit
+from appd.http.proxyprotocol import read_proxy_header
+from appd.http.request import Request
+
+if TYPE_CHECKING:
+    from appd.http.handover import Handed
+    from appd.http.limits import Limits
+    from appd.http.loop.driver import Driver
+    from appd.http.mounted import Mounted
+
+__all__ = ["LoopClient"]
+
+# Kestrel's MinRequestBodyDataRate comes with 5 seconds of grace.
+_GRACE = 5.0
+# So much is read ahead of the response that is being made.
+_AHEAD = 65536
+
+
+class LoopClient(LoopLeaver):
+    """A connection; see `Caller`.
+
+    Args:
+        driver: What has it.
+        door: Where it came in.
+        host: The address of the peer, "" when it has none.
+        port: Its port.
+        handed: What the driver had of it that had it before; None for a new one.
+    """
+
+    __slots__ = ("_advancing", "_began_body", "_handed", "_took", "preface")
+
+    def __init__(self, driver: Driver, door: Any, host: str, port: int, handed: Handed | None = None) -> None:
+        super().__init__(driver, door, host, port, handed.connection if handed is not None else None)
+        self._handed = handed
+        self.preface = b""
+        self._began_body = 0.0
+        self._took = 0
+        self._advancing = False
+        if handed is not None:
+            self.secure, self.is_beyond, self.counted = handed.secure, handed.is_beyond, handed.counted
+        elif self.server.proxy_protocol:
+            self.phase = Phase.PREFACE
+
+    # What the transport calls.
+
+    def connection_made(self, transport: Any) -> None:
+        """The transport is there."""
+        super().connection_made(transport)
+        handed, self._handed = self._handed, None
+        if handed is None:
+            self._introduce_tls()
+            self.server.welcome(self)
+            return
+        self.begin_request(handed.request)
+        self.advance()
+
+    def _introduce_tls(self) -> None:
+        """Notes what is known of a client after its handshake."""
+        found = self.transport.get_extra_info("ssl_object")
+        if found is None:
+            return
+        self.secure = True
+        self.tls = tls_extension(found)
+        if not hasattr(found, "asked_name"):
+            found.asked_name = ""
+        security = self.door.security
+        self.variables = security.variables(found)
+        if not security.admits(found):
+            # Python has no call to let the handshake fail for it.
+            self.forbidden = True
+
+    @property
+    def patience(self) -> float:
+        """How long the first step may take, in seconds."""
+        limits: Limits = self.server.limits
+        return limits.header_timeout if self.phase == Phase.PREFACE else limits.idle_timeout
+
+    @property
+    def handed(self) -> bool:
+        """Whether it is another driver's still."""
+        return self._handed is not None
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes have come."""
+        driver = self.driver
+        if driver.sleeps:
+            driver.wake()
+        phase = self.phase
+        if phase == Phase.LINGERING or phase == Phase.CLOSED:
+            self.linger()
+            return
+        if phase == Phase.PREFACE:
+            data = self._read_preface(data)
+            if not data:
+                return
+        connection = self.connection
+        connection.receive(data)
+        if self.exchange is not None and not self._body_comes:
+            # The next request waits for the end of this one.
+            if connection.buffered > _AHEAD:
+                self.pause()
+            return
+        self.advance()
+
+    def eof_received(self) -> bool:
+        """The client has ended its side. What it has asked for it still gets, who listens for its end hears of it."""
+        self.ended = True
+        if self.phase == Phase.LINGERING or self.phase == Phase.CLOSED or self.phase == Phase.PREFACE:
+            self.close()
+            return False
+        self.connection.receive(b"")
+        exchange = self.exchange
+        if exchange is not None and not self._body_comes:
+            exchange.lost()
+        else:
+            self.advance()
+        return self.tls is None
+
+    def _read_preface(self, data: bytes) -> bytes:
+        """Takes what the proxy in front says of the connection, before the client's first byte."""
+        self.preface += data
+        try:
+            proxied = read_proxy_header(self.preface)
+        except Refused:
+            self.close()
+            return b""
+        if proxied is None:
+            return b""
+        rest, self.preface = self.preface[proxied.used :], b""
+        if proxied.source is not None:
+            self.host, self.port = proxied.source
+            # Who comes by the proxy's UNIX socket is not by ours.
+            self.is_beyond = not self.host
+        self.phase = Phase.IDLE
+        if not self.server.count(self):
+            self.refuse(Refused(503, "too many connections"))
+            return b""
+        self.secure = self.secure or bool(proxied.tls)
+        self._wait()
+        return rest
+
+    # What has come.
+
+    def advance(self) -> None:
+        """Goes on with what was received."""
+        # A response that is there at once ends within this, and the connection goes on here.
+        if not self._advancing:
+            self._advancing = True
+            try:
+                self._advance()
+            finally:
+                self._advancing = False
+
+    def _advance(self) -> None:
+        connection = self.connection
+        while True:
+            try:
+                event = connection.next()
+            except Refused as refused:
+                self._refused(refused)
+                return
+            if type(event) is Request:
+                if self.blocked is not None:
+                    # Nothing more is begun for a client that does not take what it has asked for.
+                    self.postponed = event
+                    return
+                self.begin_request(event)
+            elif event is NEED_DATA:
+                self._wait()
+                return
+            elif event is END:
+                self._body_comes = False
+                if self.exchange is not None:
+                    self.phase = Phase.ANSWERING
+                    self.exchange.end_body()
+                return
+            elif event is PAUSED:
+                return
+            elif event is CLOSED:
+                self.finish()
+                return
+            else:
+                self._feed(event)  # type: ignore[arg-type]  # a part of the body
+
+    def begin_request(self, request: Request) -> None:
+        """Finds what answers a request and has it begin."""
+        self.began = time.monotonic()
+        self.phase = Phase.ANSWERING
+        self.status = self.sent = 0
+        server = self.server
+        self.request = request
+        if self.forbidden:
+            self.refuse(Refused(403, "its certificate has none of the names (client-names)"))
+            return
+        try:
+            found = server.find_for(self, request)
+        except Refused as refused:
+            self.refuse(refused)
+            return
+        if found is None:
+            server.requests += 1
+            self.mounted = None
+            self._body_comes = False
+            self.plain(200 if request.path == "*" else 404)
+            return
+        self.mounted = mounted = found.mounted
+        if mounted.driver is None:
+            self._visit(request, mounted)
+            return
+        server.requests += 1
+        self._expect_body(request)
+        limit = server.limits.request_timeout
+        if limit:
+            self.driver.alarm.deadlines.put(self, self.began + limit)
+        mounted.begin(self, request)
+
+    def _expect_body(self, request: Request) -> None:
+        if request.length != 0:
+            self.phase = Phase.BODY
+            self._body_comes = True
+            self._began_body, self._took = self.began, 0
+
+    def _visit(self, request: Request, mounted: Mounted) -> None:
+        """Has the lane answer."""
+        self._expect_body(request)
+        visit = self.exchange = Visit(self, request, mounted)
+        visit.begin()
+
+    def _feed(self, data: bytes) -> None:
+        self._took += len(data)
+        if self.exchange is not None and not self.exchange.feed(data):
+            self.pause()
+
+    def took(self, _size: int) -> None:
+        """The application has taken what there was of a body."""
+        if self.paused and self._body_comes:
+            # From here on the client is measured anew: it was we who did not read.
+            self._began_body, self._took = time.monotonic(), 0
+            self.unpause()
+            self._watch_body()
+
+    def wants_body(self) -> None:
+        """Somebody waits for the body."""
+        if self.connection.continue_due:
+            self.transport.write(self.connection.go_on())
+
+    # How long it may take.
+
+    def _wait(self) -> None:
+        """Waits for what the client sends next, as long as that may take."""
+        connection, limits = self.connection, self.server.limits
+        if self.phase == Phase.BODY:
+            if self.exchange is not None:
+                self._watch_body()
+        elif connection.idle:
+            self.wait_idle()
+        elif self.phase != Phase.HEAD:
+            # Absolute: however busily a head trickles, it does not last longer.
+            self.phase = Phase.HEAD
+            self.driver.alarm.deadlines.put(self, time.monotonic() + limits.header_timeout)
+
+    def _watch_body(self) -> None:
+        limits = self.server.limits
+        rate = limits.body_rate
+        deadline = self._began_body + _GRACE + self._took / rate if rate else time.monotonic() + limits.idle_timeout
+        if limits.request_timeout:
+            deadline = min(deadline, self.began + limits.request_timeout)
+        self.driver.alarm.deadlines.put(self, deadline)
+
+    def wait_idle(self) -> None:
+        """Waits for the next request."""
+        self.phase = Phase.IDLE
+        if self.blocked is not None:
+            # Not before the client has taken its response; that has a deadline of its own.
+            return
+        wait = DRAIN_LINGER if self.server.draining else self.server.limits.idle_timeout
+        self.driver.alarm.deadlines.put(self, time.monotonic() + wait)
+
+    def expired(self) -> None:
+        """The deadline has passed."""
+        now, phase, limit = time.monotonic(), self.phase, self.server.limits.request_timeout
+        if self.blocked is not None and phase != Phase.CLOSED:
+            if self.is_stuck(now):
+                self.reset()
+        elif phase == Phase.IDLE:
+            if self.connection.idle:
+                self.finish()
+        elif phase in (Phase.LINGERING, Phase.PREFACE):
+            self.close()
+        elif phase == Phase.CLOSED:
+            self.reset()
+        elif limit and self.exchange is not None and self.exchange.task is not None and now >= self.began + limit:
+            self.overdue(limit)
+        elif phase == Phase.HEAD or (self._body_comes and not self.paused):
+            self._refused(Refused(408, "too slow"))
+        elif limit:
+            self.driver.alarm.deadlines.put(self, self.began + limit)
+
+    def _refused(self, refused: Refused) -> None:
+        """The client has broken the rules, perhaps within a body."""
+        exchange = self.exchange
+        if exchange is not None:
+            self.exchange = None
+            exchange.done = True
+            exchange.lost()
+            if exchange.task is not None:
+                exchange.task.cancel()
+        if self.connection.sending:
+            self.cut()
+        else:
+            self.refuse(refused)
+
+    def http_version(self, request: Request) -> str:
+        """For the scope."""
+        return "1.1" if request.minor else "1.0"
+
+    def complete(self, exchange: Any) -> None:
+        """A response has ended; the connection goes on, or ends."""
+        if exchange is not None and exchange is not self.exchange:
+            return
+        self.exchange = None
+        self._body_comes = False
+        self.ended_response()
+        if self.phase == Phase.CLOSED:
+            return
+        connection = self.connection
+        if connection.closing:
+            self.finish()
+        elif connection.idle and not self.ended:
+            self.wait_idle()
+            self.unpause()
+        else:
+            self.phase = Phase.IDLE
+            self.unpause()
+            self.advance()
+
+    def resume_writing(self) -> None:
+        """The client has taken what waited."""
+        super().resume_writing()
+        postponed, self.postponed = self.postponed, None
+        if postponed is not None:
+            self.begin_request(postponed)
+            self.advance()
+        elif self.phase == Phase.IDLE:
+            self.wait_idle()
+
+    def switch(self, protocol: asyncio.Protocol) -> None:
+        """Another protocol has the transport from now on; this one has nothing left to do."""
+        self.driver.alarm.deadlines.drop(self)
+        self.exchange = None
+        self.transport.set_protocol(protocol)

@@ -1,0 +1,104 @@
+"""A listening socket of a server whose connections begin on the loop.
+
+One connection is accepted for each event of a level-triggered poll: that shares the load best among processes which
+wait for the same socket, better than to accept until nothing is left.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+from typing import TYPE_CHECKING, Any
+
+from appd.http.door import Door, plain_host
+from appd.http.loop.client import LoopClient
+
+if TYPE_CHECKING:
+    from appd.http.loop.driver import Driver
+    from appd.http.server import Server
+
+__all__ = ["LoopDoor"]
+
+# As the lane: how long nothing is accepted when there are no descriptors, in seconds.
+_PAUSE = 0.5
+
+
+class LoopDoor(Door):
+    """See `Door`; what it does runs in the thread of the loop.
+
+    Args:
+        server: The server.
+        sock: The socket, listening and non-blocking.
+        driver: What has the connections.
+        many_processes: Whether other processes serve the same.
+        security: What makes it speak TLS; None when it is plain.
+
+    Resource handling: as `Door`.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        sock: socket.socket,
+        driver: Driver,
+        *,
+        many_processes: bool,
+        security: Any = None,
+    ) -> None:
+        super().__init__(server, sock, many_processes=many_processes, security=security)
+        self.driver = driver
+        self._reading = False
+
+    def pause(self) -> None:
+        """Accepts no further connection."""
+        with self._accepting:
+            self.open = False
+        self.shut()
+
+    def close(self) -> None:
+        """Closes the descriptor."""
+        with self._accepting:
+            self.open = False
+        if self in self.server.doors:
+            self.server.doors.remove(self)
+        if not self.driver.post(self._close):
+            self.sock.close()
+
+    def _close(self) -> None:
+        self._shut()
+        self.sock.close()
+
+    # Any thread may call these.
+
+    def poll(self) -> None:
+        """Waits for connections, if any are to be accepted."""
+        self.driver.post(self._poll)
+
+    def _poll(self) -> None:
+        if self.open and not self._reading and self.sock.fileno() >= 0:
+            self._reading = True
+            self.driver.loop.add_reader(self.fd, self.accept)
+
+    def shut(self) -> None:
+        """Does not wait for connections."""
+        self.driver.post(self._shut)
+
+    def _shut(self) -> None:
+        if self._reading:
+            self._reading = False
+            self.driver.loop.remove_reader(self.fd)
+
+    def rest(self) -> None:
+        """Accepts nothing for a moment."""
+        self._shut()
+        self.driver.loop.call_later(_PAUSE, self._poll)
+
+    def begin(self, sock: socket.socket, address: Any) -> None:
+        """Begins a connection."""
+        sock.setblocking(False)
+        if self.is_local or not address:
+            client = LoopClient(self.driver, self, "", 0)
+        else:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            client = LoopClient(self.driver, self, sys.intern(plain_host(address[0])), address[1])
+        self.driver.connect(client, sock)

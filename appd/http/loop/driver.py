@@ -1,0 +1,182 @@
+"""What has all connections of a process that are served on the loop, whichever server they are of."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from appd.http.entrylog import EntryLog, tell_failure
+from appd.http.handover import Handed
+from appd.http.loop.alarm import Alarm
+from appd.http.loop.blocking import Watch
+from appd.http.loop.client import LoopClient
+from appd.http.loop.door import LoopDoor
+from appd.http.loop.lifespan import Lifespan
+from appd.http.loop.mounted import AsgiMounted
+from appd.http.loop.thread import LoopThread
+from appd.http.site import Mount
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from appd.http.server import Server
+
+__all__ = ["Driver"]
+
+
+class Driver:
+    """The loop and what happens on it.
+
+    Args:
+        log: The log.
+
+    Attributes:
+        loop: The loop.
+        alarm: The deadlines of connections.
+        sleeps: Whether nobody looks if an application blocks the loop, as nothing happens.
+
+    Resource handling: owns the thread of the loop from `start` until `stop`.
+    """
+
+    def __init__(self, log: EntryLog) -> None:
+        self.log = log
+        self._thread = LoopThread(log)
+        self.loop = self._thread.loop
+        self.alarm = Alarm(self.loop, self._failed)
+        self._watch = Watch(self._thread, log, self._who)
+        self.sleeps = True
+        self._lifespans: dict[int, Lifespan] = {}
+        self.mounts: list[AsgiMounted] = []
+        self._beginning: set[asyncio.Task[Any]] = set()
+
+    def start(self) -> None:
+        """Begins to run; calling again does nothing."""
+        self._thread.start()
+        self._watch.start(self._fell_asleep)
+
+    def stop(self) -> bool:
+        """Ends the loop and what runs on it. Returns whether it has ended."""
+        self._watch.stop()
+        return self._thread.stop()
+
+    def alive(self) -> bool:
+        """Whether the loop turns."""
+        return self._thread.alive()
+
+    def wake(self) -> None:
+        """Something happens again."""
+        self.sleeps = False
+        self._watch.wake()
+
+    def _fell_asleep(self) -> None:
+        self.sleeps = True
+
+    def post(self, call: Callable[..., object], *arguments: Any) -> bool:
+        """Has the loop call something. Any thread may ask.
+
+        Returns:
+            Whether it will; not when it has ended.
+        """
+        return self._thread.post(call, *arguments)
+
+    def run(self, coroutine: Any) -> Future[Any]:
+        """Has the loop run a coroutine. Any other thread may ask."""
+        return self._thread.run(coroutine)
+
+    # What a server asks for.
+
+    def mount(self, mount: Mount) -> AsgiMounted:
+        """Makes what answers for a mount. One application that is mounted twice begins and ends once."""
+        serves: Any = mount.serves
+        key = id(serves.application)
+        lifespan = self._lifespans.get(key)
+        if lifespan is None:
+            lifespan = self._lifespans[key] = Lifespan(serves, self.log)
+        made = AsgiMounted(mount, serves, self, lifespan)
+        self.mounts.append(made)
+        return made
+
+    def listen(
+        self, server: Server, sock: socket.socket, *, many_processes: bool = False, security: Any = None
+    ) -> LoopDoor:
+        """Begins to accept connections on a socket.
+
+        Args:
+            server: Whose they are.
+            sock: The socket, listening and non-blocking; it belongs to the driver from now on.
+            many_processes: Whether other processes serve the same.
+            security: What makes it speak TLS, `appd.tls.stdlib.OnSockets`; None when it is plain.
+        """
+        door = LoopDoor(server, sock, self, many_processes=many_processes, security=security)
+        server.doors.append(door)
+        door.resume()
+        return door
+
+    def adopt(self, server: Server, sock: socket.socket, *, many_processes: bool = False, security: Any = None) -> None:
+        """Serves one connection that somebody else has accepted."""
+        door = LoopDoor(server, sock, self, many_processes=many_processes, security=security)
+        try:
+            peer = sock.getpeername()
+        except OSError:  # gone already; reading will tell
+            peer = ""
+        self.post(door.begin, sock, "" if sock.family == socket.AF_UNIX else peer)
+
+    def take(self, handed: Handed) -> LoopClient:
+        """Takes over a connection that the lane had; see `handover`."""
+        client = LoopClient(self, handed.door, handed.host, handed.port, handed)
+        # Before anybody can end it.
+        client.server.clients.add(client)
+        self.post(self.connect, client, handed.sock)
+        return client
+
+    # Connections; in the thread of the loop.
+
+    def connect(self, client: LoopClient, sock: socket.socket) -> None:
+        """Makes a transport for a connection."""
+        task = self.loop.create_task(self._connect(client, sock))
+        self._beginning.add(task)
+        task.add_done_callback(self._beginning.discard)
+
+    async def _connect(self, client: LoopClient, sock: socket.socket) -> None:
+        security = client.door.security if not client.handed else None
+        context = security.contexts().default if security is not None else None
+        wait = client.server.limits.handshake_timeout if context is not None else None
+        try:
+            await self.loop.connect_accepted_socket(lambda: client, sock, ssl=context, ssl_handshake_timeout=wait)
+        except (OSError, asyncio.CancelledError):
+            # A client that left at once, or does not speak TLS.
+            sock.close()
+            client.server.lost(client)
+
+    async def idle(self, mounts: list[AsgiMounted]) -> None:
+        """Waits until no call of an application runs any more: some go on after their response."""
+        while tasks := [one for mount in mounts for one in mount.tasks]:
+            await asyncio.wait(tasks)
+
+    # Applications.
+
+    async def start_up(self, mounts: list[AsgiMounted]) -> None:
+        """Has the applications of mounts begin.
+
+        Raises:
+            LifespanFailed: One cannot.
+        """
+        for one in mounts:
+            await one.lifespan.start_up()
+
+    async def shut_down(self, mounts: list[AsgiMounted]) -> None:
+        """Has the applications of mounts end, the last first; nothing is raised."""
+        for one in reversed(mounts):
+            await one.lifespan.shut_down()
+
+    def _who(self, task: Any) -> str:
+        """Which application runs, for people."""
+        for mount in self.mounts:
+            if task in mount.tasks:
+                return mount.dotted
+        return ""
+
+    def _failed(self, error: BaseException) -> None:
+        tell_failure(self.log, "the HTTP engine failed at a connection, which is closed", error, LOGGER="appd.http")

@@ -1,0 +1,103 @@
+"""The scope of an ASGI call: what is known of a request and of who asks.
+
+https://asgi.readthedocs.io/en/latest/specs/www.html; text is decoded as it says there, header fields are bytes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+if TYPE_CHECKING:
+    import ssl
+
+    from appd.http.request import Request
+
+__all__ = ["make_scope", "tls_extension"]
+
+_VERSIONS = {"TLSv1.2": 0x0303, "TLSv1.3": 0x0304}
+_SHORT = {
+    "commonName": "CN",
+    "countryName": "C",
+    "localityName": "L",
+    "organizationName": "O",
+    "organizationalUnitName": "OU",
+    "stateOrProvinceName": "ST",
+}
+_ASGI = {"version": "3.0", "spec_version": "2.4"}
+_HTTP: dict[str, Any] = {"http.response.pathsend": {}, "http.response.early_hint": {}}
+_TRAILERS = {**_HTTP, "http.response.trailers": {}}
+_WEBSOCKET: dict[str, Any] = {"websocket.http.response": {}}
+
+
+def make_scope(line: Any, request: Request, mount: Any, *, websocket: bool = False) -> dict[str, Any]:
+    """Makes the scope of a call.
+
+    Args:
+        line: What the request came on: `LoopClient` or a stream of HTTP/2.
+        request: The request.
+        mount: What is called.
+        websocket: Whether it asks for a WebSocket.
+    """
+    path = request.path
+    host, port, scheme, authority = line.seen()
+    fields = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in request.fields]
+    if authority is not None:
+        fields = [one if one[0] != b"host" else (b"host", authority.encode("latin-1")) for one in fields]
+    extensions: dict[str, Any]
+    if websocket:
+        extensions = _WEBSOCKET
+        scheme = "wss" if scheme == "https" else "ws"
+    else:
+        # RFC 9110, 6.5.1: trailers are for who says that he takes them.
+        extensions = _TRAILERS if "trailers" in request.named.get("te", "") else _HTTP
+    tls = line.tls
+    scope = {
+        "type": "websocket" if websocket else "http",
+        "asgi": _ASGI,
+        "http_version": line.http_version(request),
+        "method": request.method,
+        "scheme": scheme,
+        "path": unquote(path) if "%" in path else path,
+        "raw_path": path.encode("latin-1"),
+        "query_string": request.query.encode("latin-1"),
+        "root_path": mount.root_path,
+        "headers": fields,
+        "client": (host, port) if host else None,
+        "server": line.door.address,
+        "extensions": {**extensions, "tls": tls} if tls is not None else extensions.copy(),
+    }
+    if websocket:
+        del scope["method"]
+    state = mount.state
+    if state is not None:
+        scope["state"] = state.copy()
+    return scope
+
+
+def tls_extension(connection: ssl.SSLObject) -> dict[str, Any]:
+    """What is known of a TLS connection: https://asgi.readthedocs.io/en/latest/specs/tls.html.
+
+    Args:
+        connection: The connection, after its handshake.
+    """
+    der = connection.getpeercert(binary_form=True)
+    chain: list[str] = []
+    name = None
+    if der:
+        # Late: only connections of TLS need it.
+        from ssl import DER_cert_to_PEM_cert
+
+        chain = [DER_cert_to_PEM_cert(der)]
+        named: dict[str, Any] = connection.getpeercert() or {}
+        parts = [f"{_SHORT.get(str(key), str(key))}={value}" for one in named.get("subject", ()) for key, value in one]
+        # RFC 4514, 2.1: the last comes first.
+        name = ",".join(reversed(parts))
+    return {
+        "server_cert": None,
+        "client_cert_chain": chain,
+        "client_cert_name": name,
+        "client_cert_error": None,
+        "tls_version": _VERSIONS.get(connection.version() or ""),
+        "cipher_suite": None,
+    }

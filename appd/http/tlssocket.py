@@ -1,0 +1,132 @@
+"""A TLS socket that behaves as the plain ones do which the lane knows: what it cannot do now is a BlockingIOError.
+
+Python's ssl on the socket itself, without memory BIOs in between: a record goes from OpenSSL's buffer to the kernel at
+once. A session belongs to whoever has its client; nothing here is locked.
+
+What is told apart: `recv` says b"" for close_notify (RFC 8446, 6.1), after which one may still send, and raises for a
+connection that was only cut off. OpenSSL has nothing left when `recv` returns, so that whoever polls the socket next
+misses nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any
+
+__all__ = ["TlsSocket"]
+
+# The most that a record carries: RFC 8446, 5.1. OpenSSL gives no more at a time, and writes no more.
+_RECORD = 16384
+# Bytes of a file for one turn.
+_FILE = 131072
+
+
+class TlsSocket(ssl.SSLSocket):
+    """The server's end of a connection; made by contexts whose `sslsocket_class` it is.
+
+    Attributes:
+        asked_name: The name that the client asked for (SNI), "" for none; see `appd.tls.stdlib`.
+        wants_write: Whether what was to be read has to wait until the socket takes something: an answer to KeyUpdate.
+    """
+
+    asked_name = ""
+    wants_write = False
+
+    def recv(self, size: int = _RECORD, flags: int = 0) -> bytes:
+        """Receives what has come, decrypted; with flags (MSG_PEEK) what lies in the socket, as it is.
+
+        Raises:
+            BlockingIOError: Nothing has come.
+            OSError: The connection is broken.
+        """
+        if flags:
+            return socket.socket.recv(self, size, flags)
+        data = self._read()
+        size -= len(data)
+        if size <= 0 and not self.pending():
+            return data
+        return self._read_on(data, size) if self.pending() or size > _RECORD else data
+
+    def _read(self) -> bytes:
+        self.wants_write = False
+        try:
+            return self.read(_RECORD)
+        except ssl.SSLWantReadError:
+            raise BlockingIOError from None
+        except ssl.SSLWantWriteError:
+            self.wants_write = True
+            raise BlockingIOError from None
+        except ssl.SSLZeroReturnError:  # its end, after ours
+            return b""
+
+    def _read_on(self, data: bytes, left: int) -> bytes:
+        """The rest of a longer piece, and in any case all that OpenSSL has."""
+        parts = [data]
+        try:
+            while data and (left > 0 or self.pending()):
+                data = self._read()
+                parts.append(data)
+                left -= len(data)
+        except OSError:
+            # What has come comes first; the end is told by the next call.
+            pass
+        return b"".join(parts)
+
+    def send(self, data: Any, flags: int = 0) -> int:
+        """Sends as many records as the socket takes.
+
+        Returns:
+            How many bytes. What is left has to be sent next, and nothing else.
+
+        Raises:
+            BlockingIOError: None.
+            OSError: The connection is broken.
+        """
+        try:
+            sent = super().send(data)
+        except ssl.SSLWantWriteError:
+            raise BlockingIOError from None
+        # Only a renegotiation would want to read here, and there is none.
+        size = len(data)
+        if sent == size:
+            return sent
+        view = memoryview(data)
+        try:
+            while sent < size:
+                sent += super().send(view[sent:])
+        except OSError:
+            # As above: the next call finds out what is the matter.
+            pass
+        return sent
+
+    def sendmsg(self, buffers: Iterable[Any]) -> int:  # type: ignore[override]  # Python's refuses it
+        """Sends several pieces as one; see `send`."""
+        return self.send(b"".join(buffers))
+
+    def send_file(self, fd: int, offset: int, count: int) -> int:
+        """Sends a part of a file, as sendfile(2) does for plain sockets; see `send`.
+
+        Returns:
+            How many bytes; 0 when the file has no more.
+        """
+        data = os.pread(fd, min(count, _FILE), offset)
+        return self.send(data) if data else 0
+
+    def shutdown(self, how: int) -> None:
+        """Says that nothing more comes, by TLS and by TCP, without waiting for the other side.
+
+        Raises:
+            OSError: The connection is broken.
+        """
+        self.say_end()
+        socket.socket.shutdown(self, how)
+
+    def say_end(self) -> None:
+        """Sends close_notify, unless there is no TLS any more or the socket takes nothing."""
+        # Usually SSLWantReadError: ours is sent, and the other side's has not come, for which nobody waits.
+        with suppress(OSError, ValueError):
+            self.unwrap()

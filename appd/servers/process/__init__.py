@@ -1,0 +1,1 @@
+"""`<process>`: a child that is kept running, with descriptors passed by name."""

@@ -1,0 +1,1 @@
+"""`<timer>`: a callable every so often."""

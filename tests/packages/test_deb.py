@@ -1,0 +1,261 @@
+"""The Debian package: installed as the README says, operated, upgraded under load, removed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from system.disposable_host import Host, wait_until
+
+_CHECKOUT = Path(__file__).parents[2]
+_SHOP = """
+<http shop>
+  address systemd:name=http
+  <static>
+    root /srv/shop
+  </static>
+</http>
+"""
+
+
+def _blocks(heading: str) -> list[str]:
+    """The commands below a heading of the README."""
+    section = re.search(rf"^### {re.escape(heading)}\n(.*?)(?=^##)", (_CHECKOUT / "README.md").read_text(), re.M | re.S)
+    assert section is not None, heading
+    return re.findall(r"^```\n(.*?)^```", section[1], re.M | re.S)
+
+
+def _install(host: Host, package: Path) -> None:
+    host.run("dpkg", "--install", str(package), timeout=120)
+
+
+def test_the_readme_installs_and_it_answers(bare_host: Host, deb: Path) -> None:
+    """Word for word; nothing listens before it is enabled, and nothing runs before somebody connects."""
+    host = bare_host
+    [commands] = _blocks("Debian")
+    install, *rest = commands.splitlines()
+    assert "dist/appd_" in install
+    host.run("sh", "-euc", f"cd {deb.parent.parent}; {install}", timeout=120)
+    assert host.systemctl("is-enabled", "appd.socket", "appd.service", check=False).stdout.split() == ["disabled"] * 2
+    assert "8080" not in host.run("ss", "-ltnH").stdout
+    said = host.run("sh", "-euc", "\n".join(rest)).stdout
+    assert "appd" in said and "</html>" in said
+    assert host.state("appd.service") == "active"
+    assert host.run("stat", "--format=%U %a", "/var/lib/appd").stdout == "appd 750\n"
+    # What the package says in the journal is explained in it.
+    host.run("journalctl", "--sync")
+    explained = host.run("journalctl", "-x", "--no-pager", "-u", "appd").stdout
+    assert "Every address of every server listens" in explained
+    for path in ("man/man8/appd.8.gz", "man/man5/appd.conf.5.gz", "bash-completion/completions/appd"):
+        assert host.path(f"/usr/share/{path}").exists()
+    # All that appd reports of itself is of its package: the user who runs it sees no other copy.
+    assert host.run("appd", "version").stdout.strip() == f"appd {deb.name.split('_')[1]}"
+    said = host.run("appd", "check", "/etc/appd/appd.conf", "--units", "/usr/lib/systemd/system").stdout
+    assert "good, 1 server" in said
+    # Those of twistd that are cached for everybody have appd's plugin among them.
+    assert " appd " in host.run("twistd3", "--help").stdout
+
+
+def test_operated(installed: Host) -> None:
+    """Reload, a reload that fails, the operators' commands, logs by server, a second and a third instance."""
+    host = installed
+    host.write("/srv/shop/index.html", "first")
+    host.write("/etc/appd/appd.conf", _SHOP)
+    host.systemctl("enable", "--now", "appd.socket")
+    assert host.get("http://localhost:8080/").body == "first"
+    pid = host.main_pid()
+    host.write("/etc/appd/appd.conf", _SHOP.replace("/srv/shop", "/srv/second"))
+    said = host.systemctl("reload", "appd", check=False)
+    assert said.returncode != 0
+    assert host.get("http://localhost:8080/").body == "first"
+    host.run("journalctl", "--sync")
+    assert "the generation of workers before\n" in host.run("journalctl", "-x", "--no-pager", "-u", "appd").stdout
+    host.write("/srv/second/index.html", "second")
+    host.systemctl("reload", "appd")
+    assert host.get("http://localhost:8080/").body == "second"
+    assert host.main_pid() == pid
+    assert "generation" in host.run("appd", "status").stdout
+    host.run("appd", "log-level", "debug")
+
+    for name in ("a", "b"):
+        host.write(f"/srv/{name}/index.html", f"this is {name}")
+        host.write(f"/etc/appd/{name}.conf", _SHOP.replace("/srv/shop", f"/srv/{name}"))
+    host.systemctl("enable", "--now", "appd@a.socket", "appd@b.socket")
+
+    def ask(name: str) -> str:
+        return host.get("http://localhost/", "--unix-socket", f"/run/appd-sockets/{name}.sock").body
+
+    assert (ask("a"), ask("b")) == ("this is a", "this is b")
+    other = host.main_pid("appd@b.service")
+    host.systemctl("kill", "--signal=KILL", "appd@a.service")
+    assert ask("a") == "this is a"
+    host.systemctl("stop", "appd@a.socket", "appd@a.service")
+    assert (ask("b"), host.main_pid("appd@b.service"), host.main_pid()) == ("this is b", other, pid)
+    assert host.property("appd@b.service", "NRestarts") == "0"
+    assert "generation" in host.run("appd", "status", "--instance", "b").stdout
+
+
+def test_upgrades_lose_nothing(installed: Host, deb: Path, next_deb: Path) -> None:
+    """Up and down under load: no request fails, the sockets are untouched, services and instances run the new version."""
+    host = installed
+    host.write("/srv/shop/index.html", "x" * 100)
+    host.write("/etc/appd/appd.conf", _SHOP)
+    host.write("/etc/appd/other.conf", _SHOP)
+    host.systemctl("enable", "--now", "appd.socket", "appd@other.socket")
+    assert host.get("http://localhost/", "--unix-socket", "/run/appd-sockets/other.sock").status == 200
+    count = int(os.environ.get("APPD_TEST_REQUESTS", "5000"))
+    load = host.start(*host.client("load.py", "8", "127.0.0.1", "8080", str(count)))
+    wait_until(lambda: host.state("appd.service") == "active")
+
+    def facts() -> tuple[str, ...]:
+        sockets = [host.property(f"{one}.socket", "ActiveEnterTimestampMonotonic") for one in ("appd", "appd@other")]
+        inode = host.run("stat", "--format=%i", "/run/appd-sockets/other.sock").stdout
+        return (*sockets, inode)
+
+    before, rounds = facts(), 0
+    while load.poll() is None or rounds < 2:
+        rounds += 1
+        package = next_deb if rounds % 2 else deb
+        pids = host.main_pid(), host.main_pid("appd@other.service")
+        _install(host, package)
+        assert host.run("appd", "version").stdout.strip() == f"appd {package.name.split('_')[1]}"
+        after = host.main_pid(), host.main_pid("appd@other.service")
+        assert 0 not in after
+        assert not set(pids) & set(after)
+    assert facts() == before
+    said = json.loads(load.communicate()[0])
+    print(f"{said['results']} over {rounds} upgrades and downgrades, the longest took {said['longest']:.2f} s")
+    assert set(said["results"]) == {"ok"}
+    assert said["results"]["ok"] >= count
+    # What an administrator has changed stays.
+    assert host.path("/etc/appd/appd.conf").read_text() == _SHOP
+
+
+def test_a_new_version_by_reload(installed: Host, next_deb: Path) -> None:
+    """Unpacked and reloaded in place of restarted: the same process goes on as the new version."""
+    host = installed
+    host.systemctl("enable", "--now", "appd.socket")
+    assert host.get("http://localhost:8080/").status == 200
+    pid = host.main_pid()
+    host.run("dpkg", "--unpack", str(next_deb))
+    host.systemctl("reload", "appd")
+    assert host.main_pid() == pid
+    version = next_deb.name.split("_")[1]
+    entries = wait_until(lambda: host.journal("-u", "appd", "MESSAGE_ID=" + _renewed()))
+    assert f"goes on as appd {version}" in entries[0]["MESSAGE"]
+    assert host.get("http://localhost:8080/").status == 200
+
+
+def _renewed() -> str:
+    from appd.messages import SUPERVISOR_RENEWED
+
+    return SUPERVISOR_RENEWED
+
+
+# What may be there afterwards: Debian keeps system users, and these belong to dpkg, systemd and the test.
+_STAYS = re.compile(
+    r"/etc/(passwd|group|shadow|gshadow|subuid|subgid)-?$|/etc/\.pwd\.lock$|/var/(log|lib/dpkg|lib/apt|cache/(apt|debconf|ldconfig))(/|$)"
+    r"|/var/lib/systemd/(catalog|deb-systemd-helper-\w+)(/database)?$|/run/systemd/|/etc/systemd/system$"
+    r"|.*/(dropin\.cache|__pycache__(/.*)?)$|/var/lib/systemd/(timers|random-seed|linger).*"
+)
+
+
+def _tree(host: Host) -> set[str]:
+    """Every file and folder that a package could have left."""
+    found = host.run("find", "/etc", "/usr", "/var", "/run", "-xdev", "-not", "-path", "/run/systemd/*").stdout
+    return {one for one in found.splitlines() if not _STAYS.match(one)}
+
+
+def test_nothing_is_left(bare_host: Host, deb: Path) -> None:
+    """`remove` stops everything and keeps configuration and state; `purge` leaves what was there before, and the user."""
+    host = bare_host
+    before = _tree(host)
+    _install(host, deb)
+    host.write("/etc/appd/other.conf", (_CHECKOUT / "etc/appd.conf").read_text())
+    host.systemctl("enable", "--now", "appd.socket", "appd@other.socket", "appd.service")
+    assert host.get("http://localhost:8080/").status == 200
+    assert host.get("http://localhost/", "--unix-socket", "/run/appd-sockets/other.sock").status == 200
+    assert "appd" in host.run("cat", "/etc/passwd").stdout
+    host.run("dpkg", "--remove", "appd")
+    for unit in ("appd.socket", "appd.service", "appd@other.socket", "appd@other.service"):
+        assert host.state(unit) in ("inactive", "failed"), unit
+    assert "8080" not in host.run("ss", "-ltnH").stdout
+    assert host.path("/etc/appd/appd.conf").exists() and host.path("/var/lib/appd").exists()
+    host.run("dpkg", "--purge", "appd")
+    assert _tree(host) - before == set()
+    assert before - _tree(host) == set()
+
+
+def test_installed_again_after_a_removal(installed: Host, deb: Path) -> None:
+    """It is enabled as it was, and serves what it served."""
+    host = installed
+    host.systemctl("enable", "--now", "appd.socket")
+    host.run("dpkg", "--remove", "appd")
+    _install(host, deb)
+    assert host.systemctl("is-enabled", "appd.socket").stdout.strip() == "enabled"
+    assert host.get("http://localhost:8080/").status == 200
+
+
+def test_django_in_its_own_virtual_environment(installed: Host) -> None:
+    """`virtualenv` and `python-path` are all that it takes; Django is in no path of the package."""
+    host = installed
+    host.run("cp", "-a", str(_django()), "/srv/venv")
+    for path in sorted((_CHECKOUT / "tests/applications/shop").rglob("*.py")):
+        host.write(f"/srv/shop/{path.relative_to(_CHECKOUT / 'tests/applications/shop')}", path.read_text())
+    host.write(
+        "/etc/appd/appd.conf",
+        "virtualenv /srv/venv\npython-path /srv/shop\n<environment>\n  SHOP_DATA /var/lib/appd\n</environment>\n<http shop>\n  address systemd:name=http\n"
+        "  <wsgi>\n    application shop.wsgi:application\n  </wsgi>\n</http>\n",
+    )
+    assert host.run("/usr/bin/python3", "-c", "import django", check=False).returncode != 0
+    host.systemctl("start", "appd.socket")
+    assert json.loads(host.get("http://localhost:8080/where/a%20b?q=1").body)["name"] == "a b"
+
+
+def _django() -> Path:
+    """A virtual environment with Django that the Python of the root made; kept for the next time."""
+    root = subprocess.run([_CHECKOUT / "packaging/root", "trixie"], capture_output=True, text=True, check=True).stdout
+    venv = _CHECKOUT / "dist" / f"django-{Path(root.strip()).name}"
+    if not (venv / ".made").exists():
+        command = (
+            f"rm -rf {venv}; python3 -m venv {venv}; {venv}/bin/pip install --quiet 'Django>=4.2'; touch {venv}/.made"
+        )
+        bind = ["--bind", str(_CHECKOUT / "dist")]
+        subprocess.run([_CHECKOUT / "packaging/root", "trixie", *bind, "sh", "-euc", command], check=True, timeout=300)
+    return venv
+
+
+def test_the_corpora(installed: Host) -> None:
+    """Every request of tests/corpora is answered by the installed package as by the sources."""
+    from process.test_http_corpora import CONFIGURATION
+
+    host = installed
+    host.write("/etc/appd/appd.conf", CONFIGURATION.replace("systemd:name=web", "systemd:name=http"))
+    host.systemctl("start", "appd.socket")
+    done = subprocess.run(
+        [
+            *(
+                "nsenter",
+                f"--net=/proc/{host.init}/ns/net",
+                sys.executable,
+                "-m",
+                "pytest",
+                "-q",
+                "-p",
+                "no:cacheprovider",
+            ),
+            str(_CHECKOUT / "tests/process/test_http_corpora.py"),
+        ],
+        cwd=_CHECKOUT,
+        env={**os.environ, "APPD_CORPORA_PORT": "8080"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    assert host.journal("-u", "appd", "-p", "err") == []

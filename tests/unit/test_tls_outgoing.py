@@ -1,0 +1,180 @@
+"""Outgoing TLS: whom it believes, by Python's ssl and on Twisted's transports, in memory."""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+
+import pytest
+from support.authority import Authority
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.testing import StringTransport
+from twisted.protocols.tls import TLSMemoryBIOFactory
+
+from appd.errors import Place
+from appd.tls.connecting import NotTrusted
+from appd.tls.material import read_material
+from appd.tls.outgoing import Outgoing, make_outgoing
+from appd.tls.policy import Policy, Source
+
+ROOT = Authority("Root")
+STRANGER = Authority("Stranger")
+HERE = Place("appd.conf", 1)
+
+
+def outgoing(folder, server_name="", **policy):
+    """What trusts Root."""
+    ca = ROOT.write(folder / "ca.pem")
+    asked = Policy(HERE, (), authorities=(Source("ca", str(ca), HERE),), client_verify="required")._replace(**policy)
+    told: list[str] = []
+    now = [0.0]
+    made = Outgoing(asked, read_material(asked)[0], server_name, lambda: now[0], told.append)
+    made.told, made.now = told, now
+    return made
+
+
+class Server:
+    """The other end, in memory."""
+
+    def __init__(self, folder, issued, **settings):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(issued.write(folder / "server.pem"))
+        if settings.get("asks"):
+            context.load_verify_locations(cadata=ROOT.pem.decode())
+            context.verify_mode = ssl.CERT_REQUIRED
+        if "alpn" in settings:
+            context.set_alpn_protocols(settings["alpn"])
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self.incoming, self.outgoing, server_side=True)
+
+    def step(self, data):
+        """Takes bytes, gives bytes."""
+        self.incoming.write(data)
+        with contextlib.suppress(ssl.SSLWantReadError):
+            self.tls.do_handshake()
+        return self.outgoing.read()
+
+
+def by_ssl(made, server, host):
+    """A handshake by Python's ssl."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = made.context("h2", "http/1.1").wrap_bio(incoming, outgoing, server_hostname=made.name(host))
+    for _round in range(4):
+        try:
+            client.do_handshake()
+        except ssl.SSLWantReadError:
+            incoming.write(server.step(outgoing.read()))
+        else:
+            server.step(outgoing.read())
+            return client
+    raise AssertionError("no end of the handshake")
+
+
+class Kept(Protocol):
+    lost = None
+
+    def connectionLost(self, reason=None):
+        self.lost = reason
+
+
+def by_twisted(made, server, host):
+    """A handshake on Twisted's transports; raises what the connection ended with."""
+    inner = Factory.forProtocol(Kept)
+    protocol = TLSMemoryBIOFactory(made.creator(host), True, inner).buildProtocol(None)
+    wire = StringTransport()
+    wire.abortConnection = wire.loseConnection
+    protocol.makeConnection(wire)
+    while data := wire.value():
+        wire.clear()
+        with contextlib.suppress(ssl.SSLError):  # it is told why it is not believed
+            if answer := server.step(data):
+                protocol.dataReceived(answer)
+    if wire.disconnecting:
+        served = protocol.wrappedProtocol
+        protocol.connectionLost(None)
+        served.lost.raiseException()
+    assert protocol._handshakeDone
+    return protocol
+
+
+@pytest.mark.parametrize("shake", [by_ssl, by_twisted])
+class TestBoth:
+    """The same table for both libraries."""
+
+    def test_a_name(self, shake, tmp_path):
+        """The certificate has it, by a wildcard too."""
+        shake(outgoing(tmp_path), Server(tmp_path, ROOT.issue("db.example")), "db.example")
+        shake(outgoing(tmp_path), Server(tmp_path, ROOT.issue("*.db.example")), "one.db.example")
+
+    def test_an_address(self, shake, tmp_path):
+        """An IP address is compared with addresses."""
+        shake(outgoing(tmp_path), Server(tmp_path, ROOT.issue("ip:10.0.0.1")), "10.0.0.1")
+        with pytest.raises((ssl.SSLCertVerificationError, NotTrusted)):
+            shake(outgoing(tmp_path), Server(tmp_path, ROOT.issue("ip:10.0.0.1")), "10.0.0.2")
+
+    def test_the_name_that_is_asked_for(self, shake, tmp_path):
+        """`server-name` takes the place of the host."""
+        shake(outgoing(tmp_path, "db.example"), Server(tmp_path, ROOT.issue("db.example")), "10.0.0.1")
+
+    @pytest.mark.parametrize(
+        ("issued", "reason"),
+        [
+            (lambda: ROOT.issue("other.example"), "other|not valid for|not one for|mismatch"),
+            (lambda: ROOT.issue(common_name="db.example"), "not valid for|not one for|mismatch"),
+            (lambda: STRANGER.issue("db.example"), "authority is not known|unable to get local issuer"),
+            (lambda: ROOT.issue("db.example", days=-1), "expired"),
+        ],
+    )
+    def test_who_is_not_believed(self, shake, tmp_path, issued, reason):
+        """Another name, a common name only, another authority, an expired certificate."""
+        with pytest.raises((ssl.SSLCertVerificationError, NotTrusted), match=reason):
+            shake(outgoing(tmp_path), Server(tmp_path, issued()), "db.example")
+
+    def test_a_certificate_is_shown(self, shake, tmp_path):
+        """To servers that ask; they learn who it is."""
+        mine = ROOT.issue("uri:spiffe://me")
+        path = mine.write(tmp_path / "mine.pem")
+        server = Server(tmp_path, ROOT.issue("db.example"), asks=True)
+        shake(outgoing(tmp_path, certificates=(Source("certificate", str(path), HERE),)), server, "db.example")
+        assert server.tls.getpeercert(True) == mine.der
+
+    def test_the_roots_of_the_host(self, shake, tmp_path, monkeypatch):
+        """Without a `ca` those count, and an authority of our own is none of them."""
+        made, unseen = make_outgoing(None)
+        assert unseen == []
+        with pytest.raises((ssl.SSLCertVerificationError, NotTrusted)):
+            shake(made, Server(tmp_path, ROOT.issue("db.example")), "db.example")
+        monkeypatch.setenv("SSL_CERT_FILE", str(ROOT.write(tmp_path / "roots.pem")))
+        shake(make_outgoing(None)[0], Server(tmp_path, ROOT.issue("db.example")), "db.example")
+
+    def test_files_are_read_anew(self, shake, tmp_path):
+        """A renewed authority counts after a moment; a broken file is told and what was read before is used on."""
+        made = outgoing(tmp_path)
+        server = ROOT.issue("db.example")
+        shake(made, Server(tmp_path, server), "db.example")
+        (tmp_path / "ca.pem").write_text("nonsense")
+        made.now[0] = 10
+        shake(made, Server(tmp_path, server), "db.example")
+        assert "used on" in made.told[0]
+        STRANGER.write(tmp_path / "ca.pem")
+        made.now[0] = 20
+        with pytest.raises((ssl.SSLCertVerificationError, NotTrusted)):
+            shake(made, Server(tmp_path, server), "db.example")
+
+
+def test_protocols_are_offered(tmp_path):
+    """ALPN."""
+    server = Server(tmp_path, ROOT.issue("db.example"), alpn=["http/1.1"])
+    assert by_ssl(outgoing(tmp_path), server, "db.example").selected_alpn_protocol() == "http/1.1"
+
+
+def test_an_address_is_no_server_name(tmp_path):
+    """RFC 6066, 3: no SNI for addresses, which some servers answer with an alert."""
+    asked: list[str | None] = []
+    server = Server(tmp_path, ROOT.issue("ip:10.0.0.1", "db.example"))
+    server.tls.context.sni_callback = lambda _tls, name, _context: asked.append(name)
+    by_twisted(outgoing(tmp_path), server, "10.0.0.1")
+    server = Server(tmp_path, ROOT.issue("ip:10.0.0.1", "db.example"))
+    server.tls.context.sni_callback = lambda _tls, name, _context: asked.append(name)
+    by_twisted(outgoing(tmp_path), server, "db.example")
+    assert asked == [None, "db.example"]
