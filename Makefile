@@ -116,9 +116,15 @@ endif
 # Without a change to what it is made of, a package is made once.
 deb: dist/.deb-$(DIST)
 
-dist/.deb-%: $(PACKAGED) dist/vendored/.downloaded
+dist/.deb-trixie: $(PACKAGED) dist/vendored/.downloaded
 	@rm -f dist/*.deb
-	packaging/deb dist '' $*
+	packaging/deb dist
+	@touch $@
+
+# For another release: dist/RELEASE/appd_VERSION~RELEASE_all.deb, which the package of Debian 13 goes before.
+dist/.deb-%: $(PACKAGED) dist/vendored/.downloaded
+	@rm -rf dist/$*; mkdir -p dist/$*; ln -sfn ../vendored dist/$*/vendored
+	packaging/deb dist/$* '' $*
 	@touch $@
 
 rpm: dist/.rpm

@@ -82,8 +82,10 @@ class Registration(NamedTuple):
 
 
 _NAMES = (
+    "dns",
     "echo",
     "http",
+    "portforward",
     "process",
     "server",
     "ssh",

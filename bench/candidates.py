@@ -280,7 +280,7 @@ def ask(port: int) -> int | None:
 
 
 class Appd(Candidate):
-    """appd with its supervisor, from the environment that runs this."""
+    """appd with its supervisor, from the environment that runs this, or another: $APPD_PROGRAM."""
 
     name = "appd"
     program = "appd"
@@ -299,7 +299,7 @@ class Appd(Candidate):
 
     @property
     def _path(self) -> Path:
-        return Path(sys.executable).with_name(self.program)
+        return Path(os.environ.get("APPD_PROGRAM") or Path(sys.executable).with_name(self.program))
 
     def order_reload(self) -> None:
         command: list[str | Path] = [self._path, "reload", "--socket", self.folder / "control"]

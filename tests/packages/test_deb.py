@@ -259,3 +259,11 @@ def test_the_corpora(installed: Host) -> None:
     )
     assert done.returncode == 0, done.stdout
     assert host.journal("-u", "appd", "-p", "err") == []
+
+
+def test_the_benchmark_runs_on_it(installed: Host) -> None:
+    """bench/ measures the installed package as it does the sources: $APPD_PROGRAM. What it measures here means nothing."""
+    [program] = [one for one in ("http_rates.py", "throughput.py") if (_CHECKOUT / "bench" / one).exists()]
+    command = ["/usr/bin/python3", str(_CHECKOUT / "bench" / program), "--alone", "--quick"]
+    said = installed.run("env", "APPD_PROGRAM=/usr/bin/appd", *command, timeout=120).stdout
+    assert re.search(r"^appd +[1-9]", said, re.M), said

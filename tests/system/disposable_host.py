@@ -115,7 +115,7 @@ def boot(
     Returns:
         The host. The caller closes it.
     """
-    folders = _folders() if bare is None else [bare, _HERE]
+    folders = _folders() if bare is None else [bare, _HERE, _CHECKOUT / "bench"]
     keep = [option for folder in folders for option in ("--keep", str(folder))]
     prepare = [] if bare is not None else ["--prepare", str(_HERE / "install.sh")]
     if install_rpm is not None:
