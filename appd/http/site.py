@@ -38,16 +38,20 @@ class Asgi(NamedTuple):
         dotted: What people call it.
         application: The callable.
         lifespan: `auto`, `on` or `off`: whether it is told when it begins and ends.
+        kind: What people call its mount: `asgi`, or what of ours is one.
+        connects: What it opens connections to; of `appd.tls.target.Target`.
     """
 
     dotted: str
     application: Callable[..., Any]
     lifespan: str = "auto"
+    kind: str = "asgi"
+    connects: tuple[Any, ...] = ()
 
     @property
     def text(self) -> str:
         """For `appd explain`."""
-        return f"asgi {self.dotted}"
+        return f"{self.kind} {self.dotted}"
 
 
 class Static(NamedTuple):

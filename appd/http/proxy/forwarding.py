@@ -7,11 +7,12 @@ nothing its upstream. A client that leaves ends the request at the upstream.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from appd.http.errors import Incomplete
+from appd.http.errors import AlreadyTold
 from appd.http.proxy.balance import Balance, Member
 from appd.http.proxy.fields import hops_of, request_fields, response_fields, target_of
 from appd.http.proxy.pool import Options, Pool
@@ -19,8 +20,6 @@ from appd.http.proxy.retries import may_retry
 from appd.journal import WARNING
 
 if TYPE_CHECKING:
-    import ssl
-
     import aiohttp
 
     from appd.http.entrylog import EntryLog
@@ -45,7 +44,7 @@ class Proxy:
         upstreams: Where requests go.
         options: How.
         log: The log.
-        tls: For upstreams of `https`.
+        outgoing: How it speaks TLS, an `appd.tls.outgoing.Outgoing`; None where no upstream does.
 
     Attributes:
         options: As given.
@@ -60,12 +59,12 @@ class Proxy:
         upstreams: Sequence[Upstream],
         options: Options,
         log: EntryLog,
-        tls: ssl.SSLContext | None = None,
+        outgoing: Any = None,
     ) -> None:
         self._name = name
         self.options = options
         self._log = log
-        self._tls = tls
+        self._outgoing = outgoing
         self.balance = Balance(upstreams, options.most_failures, options.pause)
         self._pool: Pool | None = None
 
@@ -84,7 +83,7 @@ class Proxy:
     def pool(self) -> Pool:
         """The connections to upstreams."""
         if self._pool is None:
-            self._pool = Pool(self.options, self._tls)
+            self._pool = Pool(self.options, self._outgoing)
         return self._pool
 
     def host_for(self, upstream: Upstream) -> str | None:
@@ -232,7 +231,7 @@ class _Exchange:
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 why = f"upstream {member.upstream}: {reason(error, self._proxy.options)}"
                 self._proxy.tell(self._scope, f"{why}; its response is cut")
-                raise Incomplete("the upstream gave less than it announced") from None
+                raise AlreadyTold("the upstream has ended in the middle of its response") from None
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             # A connection that still carries something of the response, or of the request, is not used again.
@@ -274,7 +273,9 @@ def reason(error: BaseException, options: Options) -> str:
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return "it closed the connection without an answer"
     if isinstance(error, aiohttp.ClientConnectorError):
-        return str(error.os_error.strerror or error.os_error)
+        number = error.os_error.errno
+        # asyncio's own texts name the address once more.
+        return os.strerror(number) if number else str(error.os_error)
     return str(error) or type(error).__name__
 
 

@@ -11,7 +11,6 @@ from appd.http.proxy.fields import Fields
 from appd.http.proxy.upstream import Upstream
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Iterable
 
 __all__ = ["Options", "Pool"]
@@ -50,14 +49,14 @@ class Pool:
 
     Args:
         options: How they are treated.
-        tls: For upstreams of `https`.
+        outgoing: How it speaks TLS, an `appd.tls.outgoing.Outgoing`; None where no upstream does.
 
     Resource handling: made within the loop; owns its connections until `close`.
     """
 
-    def __init__(self, options: Options, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, options: Options, outgoing: Any) -> None:
         self._options = options
-        self._tls = tls
+        self._outgoing = outgoing
         self._sessions: dict[str, aiohttp.ClientSession] = {}
 
     def request(self, upstream: Upstream, method: str, target: str, fields: Fields, body: Any) -> Any:
@@ -77,14 +76,28 @@ class Pool:
             aiohttp.ClientError, TimeoutError: When awaited.
         """
         return self._session(upstream).request(
-            method, self._url(upstream, target), headers=fields, data=body, allow_redirects=False
+            method, self._url(upstream, target), headers=fields, data=body, allow_redirects=False, **self._tls(upstream)
         )
 
     def connect(self, upstream: Upstream, target: str, fields: Fields, protocols: Iterable[str]) -> Any:
         """Opens a WebSocket; see `request`. Messages of any size pass: the limit is that of the client's side."""
         return self._session(upstream).ws_connect(
-            self._url(upstream, target), headers=fields, protocols=tuple(protocols), max_msg_size=0, autoclose=False
+            self._url(upstream, target),
+            headers=fields,
+            protocols=tuple(protocols),
+            max_msg_size=0,
+            autoclose=False,
+            **self._tls(upstream),
         )
+
+    def _tls(self, upstream: Upstream) -> dict[str, Any]:
+        if upstream.scheme != "https":
+            return {}
+        # Asked for each time: files may have been renewed. Where they were not it is the same, and connections too.
+        return {
+            "ssl": self._outgoing.context("http/1.1"),
+            "server_hostname": self._outgoing.name(upstream.host),
+        }
 
     async def close(self) -> None:
         """Closes every connection."""
@@ -119,4 +132,4 @@ class Pool:
             options["force_close"] = True
         if path:
             return aiohttp.UnixConnector(path=path, **options)
-        return aiohttp.TCPConnector(ssl=self._tls if self._tls is not None else True, **options)
+        return aiohttp.TCPConnector(**options)

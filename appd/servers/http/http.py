@@ -46,7 +46,11 @@ class _HttpServerType:
     ) -> ServerService:
         """Makes a server; see `appd.interfaces.IServerType.create`. Without a section `db` is a WSGI application."""
         if section is not None:
-            return _service(name, lambda: read_site(section.settings, partial(_guard, name, section.host)), section)
+            return _service(
+                name,
+                lambda: read_site(section.settings, name, section.host, partial(_guard, name, section.host)),
+                section,
+            )
         if not callable(db):
             raise TypeError(f"without a section, http serves a WSGI application, and {db!r} is not callable")
         plain = ServerType(lambda application: _over(name, application), _PORT, name="http")

@@ -13,6 +13,7 @@ from appd.http.basic import Guard
 from appd.http.limits import Limits
 from appd.http.routing import Route, Router, segments_of
 from appd.http.site import Asgi, Mount, Redirect, Site, Static, Wsgi
+from appd.interfaces import Host
 
 __all__ = ["LIMITS", "not_by_twisted", "read_limits", "read_site"]
 
@@ -27,11 +28,13 @@ _LANE_ONLY = {
 }
 
 
-def read_site(settings: Settings, guard_of: Callable[[Settings], Guard] | None = None) -> Site:
+def read_site(settings: Settings, name: str, host: Host, guard_of: Callable[[Settings], Guard] | None = None) -> Site:
     """Checks a section and imports its applications.
 
     Args:
         settings: The section `<http>`.
+        name: What the server is called.
+        host: What the process lends it.
         guard_of: Makes the guard of a mount that has a key `auth`; raises ConfigurationError.
 
     Raises:
@@ -39,7 +42,9 @@ def read_site(settings: Settings, guard_of: Callable[[Settings], Guard] | None =
     """
     problems: list[Problem] = []
     if not settings.mounts:
-        problems.append(settings.problem("<http> serves nothing: add a <wsgi>, an <asgi>, a <static> or a <redirect>"))
+        problems.append(
+            settings.problem("<http> serves nothing: add a <wsgi>, <asgi>, <resource>, <proxy>, <static> or <redirect>")
+        )
     if settings.proxy_protocol and not settings.trusted:
         problems.append(
             settings.problem(
@@ -52,7 +57,8 @@ def read_site(settings: Settings, guard_of: Callable[[Settings], Guard] | None =
     mounts: list[Mount] = []
     for one, route in zip(settings.mounts, routes, strict=True):
         try:
-            mounts.append(_mount(one, route, settings.access_log, guard_of))
+            serves = _reader(one, route, name, host)
+            mounts.append(_mount(one, route, settings.access_log, serves, guard_of))
         except ConfigurationError as error:
             problems += error.problems
     if problems:
@@ -122,7 +128,26 @@ def _circles(mounts: Sequence[Settings], routes: Sequence[Route]) -> list[Proble
     return problems
 
 
-def _mount(settings: Settings, route: Route, access_log: str, guard_of: Callable[[Settings], Guard] | None) -> Mount:
+def _reader(settings: Settings, route: Route, name: str, host: Host) -> Callable[[], Any]:
+    """What reads the section of a mount."""
+    kind = settings.section_type
+    if kind in ("http.proxy", "http.resource"):
+        # Late: they bring twisted.web and more.
+        from appd.servers.http.behind import read_proxy, read_resource
+
+        if kind == "http.proxy":
+            return lambda: read_proxy(settings, name, host)
+        return lambda: read_resource(settings, len(route.path), host)
+    return lambda: _READERS[kind](settings)
+
+
+def _mount(
+    settings: Settings,
+    route: Route,
+    access_log: str,
+    read: Callable[[], Any],
+    guard_of: Callable[[Settings], Guard] | None,
+) -> Mount:
     problems: list[Problem] = []
     guard: Guard | None = None
     serves: Any = None
@@ -137,7 +162,7 @@ def _mount(settings: Settings, route: Route, access_log: str, guard_of: Callable
             except ConfigurationError as error:
                 problems += error.problems
     try:
-        serves = _READERS[settings.section_type](settings)
+        serves = read()
     except ConfigurationError as error:
         problems += error.problems
     if problems:

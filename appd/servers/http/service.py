@@ -55,6 +55,9 @@ class HttpService(ServerService):
             processes=processes,
         )
         log: EntryLog = host.log or EventLog()
+        self.connects = [target for one in site.mounts for target in getattr(one.serves, "connects", ())]
+        if self.connects:
+            self.outgoing = True
         self._lane = _lane_of(host, log)
         self._loop: Loop | None = None
         on_loop = [isinstance(one.serves, Asgi) for one in site.mounts]
