@@ -273,6 +273,7 @@ class ServerGroup(MultiService):
         self.draining: Callable[[float, int], None] = lambda _left, _open: None
         self._waiting: defer.Deferred[Any] | None = None
         self._at_once = False
+        self.reloading = False
         self._ends = 0.0
         for one in services:
             IService(one).setServiceParent(self)

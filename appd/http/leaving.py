@@ -35,9 +35,9 @@ _READ = 16384
 
 
 class Phase:
-    """What a connection is at."""
+    """What a connection is at. From PREFACE on there is nobody to answer: it is before all requests, or behind."""
 
-    IDLE, HEAD, BODY, ANSWERING, LINGERING, CLOSED, PREFACE, HANDSHAKE = range(8)
+    IDLE, HEAD, BODY, ANSWERING, LINGERING, CLOSED, PREFACE, HANDSHAKE, ENDING = range(9)
 
 
 class Leaver(Sender):
@@ -246,7 +246,7 @@ class Leaver(Sender):
                 self.gone()
         elif self._phase == Phase.IDLE:
             self._end_idle()
-        elif self._phase in (Phase.LINGERING, Phase.PREFACE, Phase.HANDSHAKE):
+        elif self._phase >= Phase.PREFACE or self._phase == Phase.LINGERING:
             self.close()
         else:
             self.refuse(Refused(408, "too slow"))

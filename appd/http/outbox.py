@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import socket
 from collections import deque
-from tempfile import TemporaryFile
 from threading import Condition
 from typing import IO
 
@@ -107,6 +106,8 @@ class Outbox:
             self._pieces.append(memoryview(data))
             return
         if self._file is None:
+            from tempfile import TemporaryFile  # late: it imports shutil and random
+
             self._file = TemporaryFile(buffering=0)  # noqa: SIM115  # as long as the outbox
         offset, view = self._end, memoryview(data)
         while view:

@@ -59,6 +59,7 @@ class Server:
         total: How many there have been.
         requests: How many requests.
         draining: Whether connections are to end.
+        reloading: Whether that is because of a reload, so that what streams may go on for longer.
         elsewhere: Whether there are mounts that the lane does not serve.
     """
 
@@ -84,7 +85,7 @@ class Server:
         self.proxy_protocol = site.proxy_protocol
         self.clients: set[Any] = set()
         self.total = self.requests = 0
-        self.draining = False
+        self.draining = self.reloading = False
         self.doors: list[Door] = []
         self._changed = changed
         self._mounted = [driver.mount(one) if isinstance(one.serves, Asgi) else serve(one, lane) for one in site.mounts]

@@ -86,6 +86,8 @@ class TlsClient(Client):
             self._discard()
         elif phase == Phase.PREFACE:
             self._peek_preface(worker)
+        elif phase == Phase.ENDING:
+            self.finish()
         else:
             self._read(worker)
 
@@ -220,9 +222,16 @@ class TlsClient(Client):
             super().refuse(refused)
 
     def finish(self) -> None:
-        """Ends the connection when all is sent; see `Leaver.finish`. A client that has ended is told that we do."""
-        if self._ended and self._phase != Phase.CLOSED and type(self.sock) is TlsSocket:
-            self.sock.say_end()
+        """Ends the connection when all is sent; see `Leaver.finish`. Without close_notify that would be a break."""
+        if self._phase == Phase.LINGERING or self._phase == Phase.CLOSED:
+            return
+        sock = self.sock
+        if type(sock) is TlsSocket and not sock.say_end():
+            if self._phase != Phase.ENDING:
+                self._phase = Phase.ENDING
+                self.server.lane.deadlines.put(self, time.monotonic() + self.server.limits.write_timeout)
+            self.server.lane.arm_to_send(self)
+            return
         super().finish()
 
     # Who it is.

@@ -14,7 +14,6 @@ import os
 import socket
 import ssl
 from collections.abc import Iterable
-from contextlib import suppress
 from typing import Any
 
 __all__ = ["TlsSocket"]
@@ -31,10 +30,12 @@ class TlsSocket(ssl.SSLSocket):
     Attributes:
         asked_name: The name that the client asked for (SNI), "" for none; see `appd.tls.stdlib`.
         wants_write: Whether what was to be read has to wait until the socket takes something: an answer to KeyUpdate.
+        has_ended: Whether we have said that nothing more comes.
     """
 
     asked_name = ""
     wants_write = False
+    has_ended = False
 
     def recv(self, size: int = _RECORD, flags: int = 0) -> bytes:
         """Receives what has come, decrypted; with flags (MSG_PEEK) what lies in the socket, as it is.
@@ -86,20 +87,21 @@ class TlsSocket(ssl.SSLSocket):
             BlockingIOError: None.
             OSError: The connection is broken.
         """
+        size = len(data)
         try:
-            sent = super().send(data)
+            if size <= _RECORD:
+                return super().send(data)
+            view = memoryview(data)
+            sent = super().send(view[:_RECORD])
         except ssl.SSLWantWriteError:
             raise BlockingIOError from None
-        # Only a renegotiation would want to read here, and there is none.
-        size = len(data)
-        if sent == size:
-            return sent
-        view = memoryview(data)
+        # Only a renegotiation would want to read here, and there is none. A record at a time: of a longer write that
+        # stops in between OpenSSL would not say how far it came, and want the same again.
         try:
             while sent < size:
-                sent += super().send(view[sent:])
+                sent += super().send(view[sent : sent + _RECORD])
         except OSError:
-            # As above: the next call finds out what is the matter.
+            # The next call finds out what is the matter.
             pass
         return sent
 
@@ -117,7 +119,7 @@ class TlsSocket(ssl.SSLSocket):
         return self.send(data) if data else 0
 
     def shutdown(self, how: int) -> None:
-        """Says that nothing more comes, by TLS and by TCP, without waiting for the other side.
+        """Says that nothing more comes, by TLS as far as that goes at once, and by TCP.
 
         Raises:
             OSError: The connection is broken.
@@ -125,8 +127,20 @@ class TlsSocket(ssl.SSLSocket):
         self.say_end()
         socket.socket.shutdown(self, how)
 
-    def say_end(self) -> None:
-        """Sends close_notify, unless there is no TLS any more or the socket takes nothing."""
-        # Usually SSLWantReadError: ours is sent, and the other side's has not come, for which nobody waits.
-        with suppress(OSError, ValueError):
+    def say_end(self) -> bool:
+        """Sends close_notify; the other side's is not waited for.
+
+        Returns:
+            Whether it is sent, or cannot be any more; else the socket takes nothing now.
+        """
+        if self.has_ended:
+            return True
+        try:
             self.unwrap()
+        except ssl.SSLWantWriteError:
+            return False
+        except (OSError, ValueError):
+            # Usually SSLWantReadError: ours is sent.
+            pass
+        self.has_ended = True
+        return True

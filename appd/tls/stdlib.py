@@ -143,6 +143,6 @@ class OnSockets:
             sock.getpeercert(binary_form=True) if self._asks else None,
             protocol=sock.version() or "",
             cipher=cipher[0] if cipher else "",
-            name=sock.asked_name,
+            name=getattr(sock, "asked_name", ""),
             remote_user=self._policy.remote_user,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 from appd import hosting
@@ -175,7 +176,20 @@ def _wsgi(settings: Settings) -> Wsgi:
 
 
 def _asgi(settings: Settings) -> Asgi:
-    return Asgi(settings.application, _application(settings), settings.lifespan)
+    here = find_spec("wsproto") is not None
+    if settings.websocket and not here:
+        message = "websocket on needs wsproto: apt-get install python3-wsproto, or pip install 'appd[websocket]'"
+        raise ConfigurationError(settings.problem(message, "websocket"))
+    return Asgi(
+        settings.application,
+        _application(settings),
+        settings.lifespan,
+        here if settings.websocket is None else settings.websocket,
+        settings.message_size,
+        settings.ping_interval,
+        settings.ping_timeout,
+        settings.compression,
+    )
 
 
 def _application(settings: Settings) -> Callable[..., Any]:
