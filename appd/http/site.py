@@ -38,31 +38,25 @@ class Asgi(NamedTuple):
         dotted: What people call it.
         application: The callable.
         lifespan: `auto`, `on` or `off`: whether it is told when it begins and ends.
-<<<<<<< HEAD
-        kind: What people call its mount: `asgi`, or what of ours is one.
-        connects: What it opens connections to; of `appd.tls.target.Target`.
-=======
         websocket: Whether it may be asked for WebSockets.
         message_size: The longest message of a WebSocket, in bytes.
         ping_interval: How often a client is asked whether it is there, in seconds; 0 for never.
         ping_timeout: How long it may take to answer, in seconds; 0 for ever.
         compression: Whether messages are compressed for clients that offer it.
->>>>>>> main
+        kind: What people call its mount: `asgi`, or what of ours is one.
+        connects: What it opens connections to; of `appd.tls.target.Target`.
     """
 
     dotted: str
     application: Callable[..., Any]
     lifespan: str = "auto"
-<<<<<<< HEAD
-    kind: str = "asgi"
-    connects: tuple[Any, ...] = ()
-=======
     websocket: bool = True
     message_size: int = 16 << 20
     ping_interval: float = 20.0
     ping_timeout: float = 20.0
     compression: bool = True
->>>>>>> main
+    kind: str = "asgi"
+    connects: tuple[Any, ...] = ()
 
     @property
     def text(self) -> str:

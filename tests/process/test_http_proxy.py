@@ -52,6 +52,8 @@ class Upstream:
         ready.set()
         await self._ended.wait()
         await runner.cleanup()
+        # Transports that were aborted close in a later turn.
+        await asyncio.sleep(0.05)
 
     async def _answer(self, request: Any) -> Any:
         self.asked.append(f"{request.method} {request.raw_path}")
@@ -307,6 +309,8 @@ def test_websockets(proxy, upstream):
             with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
                 await session.ws_connect(f"{url}/none")
             assert refused.value.status == 502
+        # The transports of a session close in a later turn.
+        await asyncio.sleep(0.05)
 
     asyncio.run(talk())
     wait_until(lambda: behind.closed == [4001, 4002])

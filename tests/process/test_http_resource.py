@@ -245,8 +245,8 @@ def test_a_client_that_leaves(site):
     client.sendall(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")
     wait_until(lambda: (site.folder / "waits").exists(), explain=lambda: site.errors)
     client.close()
-    wait_until(lambda: (site.folder / "left").exists(), explain=lambda: site.errors)
-    assert (site.folder / "left").read_text() == "ConnectionLost"
+    left = site.folder / "left"
+    wait_until(lambda: left.exists() and left.read_text() == "ConnectionLost", explain=lambda: site.errors)
 
 
 def test_one_that_fails(site):

@@ -83,6 +83,9 @@ def _claims(scope: Mapping[str, Any], host: str) -> Fields:
         address = client[0]
         fields.append(("x-forwarded-for", address))
         pairs.append(f'for="[{address}]"' if ":" in address else f"for={address}")
+    if "appd.user" in scope:
+        # Whom `auth` has let in; what the client says of itself in such a field was not passed on.
+        fields.append(("x-forwarded-user", scope["appd.user"].encode("utf-8", "surrogateescape").decode("latin-1")))
     if host:
         fields.append(("x-forwarded-host", host))
         pairs.append(f'host="{host}"')

@@ -17,14 +17,16 @@ if TYPE_CHECKING:
 
 __all__ = ["read_proxy", "read_resource"]
 
+# A message of any length that fits into memory.
+_ANY = 1 << 40
 
-def read_resource(settings: Settings, depth: int, host: Host) -> Asgi:
+
+def read_resource(settings: Settings, depth: int) -> Asgi:
     """Imports a resource.
 
     Args:
         settings: The section `<resource>`.
         depth: How many segments the path of its mount has.
-        host: What the process lends its servers.
 
     Raises:
         ConfigurationError: It is none.
@@ -46,7 +48,8 @@ def read_resource(settings: Settings, depth: int, host: Host) -> Asgi:
     if not is_resource(found):
         message = f"resource {dotted}: {found!r} is neither an IResource nor an application of klein's"
         raise ConfigurationError(settings.problem(message, "resource"))
-    return Asgi(dotted, ResourceApplication(found, depth, host.reactor), "off", "resource")
+    # What looks like a WebSocket is a request to a resource.
+    return Asgi(dotted, ResourceApplication(found, depth), "off", websocket=False, kind="resource")
 
 
 def read_proxy(settings: Settings, name: str, host: Host) -> Asgi:
@@ -95,7 +98,18 @@ def read_proxy(settings: Settings, name: str, host: Host) -> Asgi:
     )
     application = Proxy(name, upstreams, options, host.log, outgoing)  # type: ignore[arg-type]  # None is never asked
     text = ", ".join(map(str, upstreams))
-    return Asgi(text, application, "on", "proxy", tuple(_target(one, outgoing) for one in upstreams))
+    connects = tuple(_target(one, outgoing) for one in upstreams)
+    return Asgi(
+        text,
+        application,
+        "on",
+        websocket=find_spec("wsproto") is not None,
+        # The upstream says how long a message may be, and whether its client is still there.
+        message_size=_ANY,
+        ping_interval=0.0,
+        kind="proxy",
+        connects=connects,
+    )
 
 
 def _target(upstream: Upstream, outgoing: Any) -> Target:

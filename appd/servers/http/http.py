@@ -48,15 +48,7 @@ class _HttpServerType:
     ) -> ServerService:
         """Makes a server; see `appd.interfaces.IServerType.create`. Without a section `db` is a WSGI application."""
         if section is not None:
-<<<<<<< HEAD
-            return _service(
-                name,
-                lambda: read_site(section.settings, name, section.host, partial(_guard, name, section.host)),
-                section,
-            )
-=======
             return _service(name, partial(_read_section, name, section), section)
->>>>>>> main
         if not callable(db):
             raise TypeError(f"without a section, http serves a WSGI application, and {db!r} is not callable")
         plain = ServerType(lambda application: _over(name, application), _PORT, name="http")
@@ -87,7 +79,7 @@ def _key(name: str) -> str:
 
 
 def _read_section(name: str, section: Section) -> Site:
-    return read_site(section.settings, partial(_guard, name, section.host))
+    return read_site(section.settings, name, section.host, partial(_guard, name, section.host))
 
 
 def _guard(name: str, host: Host, settings: Settings) -> Guard:

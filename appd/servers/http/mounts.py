@@ -138,7 +138,7 @@ def _reader(settings: Settings, route: Route, name: str, host: Host) -> Callable
 
         if kind == "http.proxy":
             return lambda: read_proxy(settings, name, host)
-        return lambda: read_resource(settings, len(route.path), host)
+        return lambda: read_resource(settings, len(route.path))
     return lambda: _READERS[kind](settings)
 
 
@@ -168,6 +168,10 @@ def _mount(
         problems += error.problems
     if problems:
         raise ConfigurationError(*problems)
+    if guard is not None and isinstance(serves, Asgi):
+        from appd.http.loop.guarded import GuardedApplication
+
+        serves = serves._replace(application=GuardedApplication(serves.application, guard))
     return Mount(route, serves, tuple(settings.header), settings.access_log or access_log, guard)
 
 
@@ -246,7 +250,7 @@ def _redirect(settings: Settings) -> Redirect:
 
 
 # The kinds of mount that a guard stands before, in every engine that serves them.
-_GUARDED = frozenset({"http.redirect", "http.static", "http.wsgi"})
+_GUARDED = frozenset({"http.asgi", "http.proxy", "http.redirect", "http.resource", "http.static", "http.wsgi"})
 _READERS: dict[str, Callable[[Settings], Any]] = {
     "http.asgi": _asgi,
     "http.redirect": _redirect,

@@ -28,17 +28,18 @@ class ResourceApplication:
     Args:
         root: The resource.
         depth: How many segments the path of its mount has.
-        reactor: The reactor, in whose thread it is asked.
     """
 
-    def __init__(self, root: Any, depth: int, reactor: Any) -> None:
+    def __init__(self, root: Any, depth: int) -> None:
         self._site = Mounted(root, depth)
-        self._reactor = reactor
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """ASGI 3."""
         if scope["type"] == "http":
-            await _Visit(self._site, self._reactor, scope, receive, send).run()
+            # The one that runs by now; it need not have been there when this was made.
+            from twisted.internet import reactor
+
+            await _Visit(self._site, reactor, scope, receive, send).run()
         elif scope["type"] == "websocket":
             await receive()
             await send({"type": "websocket.close", "code": 1000})
