@@ -103,7 +103,8 @@ class _Outside(_Side):
 
     def handshakeCompleted(self) -> None:
         """The other end is who it should be."""
-        self.other.in_time()
+        if not self.other.lost and self.other.waits:
+            self.other.begin()
 
     def connectionLost(self, reason: Any = None) -> None:
         if self.other.waits and not self.other.lost:
@@ -151,11 +152,16 @@ class _Inside(_Side):
             # Before anything else, TLS included.
             outside.transport.write(self._header())
         if self.factory.creator is not None:
+            # What the client says waits until it is known who gets it; and an end in the middle of a handshake is none.
             outside.transport.startTLS(self.factory.creator)
         else:
-            self.in_time()
-        outside.transport.registerProducer(self.transport, True)
-        self.transport.registerProducer(outside.transport, True)
+            self.begin()
+
+    def begin(self) -> None:
+        """Passes on from now on."""
+        self.in_time()
+        self.other.transport.registerProducer(self.transport, True)
+        self.transport.registerProducer(self.other.transport, True)
         self.transport.resumeProducing()
 
     @property
