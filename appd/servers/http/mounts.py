@@ -29,6 +29,10 @@ _LANE_ONLY = {
 }
 
 
+# What the loop serves, and only the loop.
+_ON_LOOP = frozenset({"http.asgi", "http.proxy", "http.resource"})
+
+
 def read_site(settings: Settings, name: str, host: Host, guard_of: Callable[[Settings], Guard] | None = None) -> Site:
     """Checks a section and imports its applications.
 
@@ -88,6 +92,9 @@ def not_by_twisted(settings: Settings) -> list[Problem]:
     """
     problems: list[Problem] = []
     for section in (settings, *(settings.values.get("mounts") or ())):
+        if section.section_type in _ON_LOOP:
+            kind = section.section_type.rpartition(".")[2]
+            problems.append(section.problem(f"<{kind}> is not available on an address that Twisted binds"))
         for attribute in _LANE_ONLY.get(section.section_type, ()):
             if attribute in section.places:
                 key = attribute.replace("_", "-")
