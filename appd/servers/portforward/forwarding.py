@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from twisted.internet import defer, error, tcp
@@ -139,10 +140,10 @@ class _Inside(_Side):
 
     @staticmethod
     def _set_no_delay(transport: Any) -> None:
-        # What is passed on has been gathered by who has sent it.
-        set_no_delay = getattr(transport, "setTcpNoDelay", None)
-        if set_no_delay is not None:
-            set_no_delay(True)
+        # What is passed on has been gathered by who has sent it. A UNIX socket has no such thing, and Twisted before
+        # 24.7 asks it all the same.
+        with contextlib.suppress(OSError):
+            transport.setTcpNoDelay(True)
 
     def reached(self, outside: _Outside) -> None:
         """The other end is there; over TLS, its handshake begins."""
