@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from appd.activation import Inheritance
 from appd.address import Address
@@ -17,6 +17,7 @@ from appd.config import Settings
 from appd.errors import ConfigurationError, Problem
 from appd.lending import Section
 from appd.notify import Notifier
+from appd.records import NamedTuple
 
 if TYPE_CHECKING:
     from appd.journal import Log
@@ -76,7 +77,7 @@ def build(
         log: The log of the process; None when nothing will be served.
         shared: What the process lends its servers beside that: `replace`, called in some thread when it had better be
             replaced by another process; its `notifier`; and, where there is a supervisor, `folder`, which belongs to
-            all its workers and to nobody else.
+            all its workers and to nobody else; where there is none, whether a person sits before it: `terminal`.
         ground: What `lay_ground` made of all that already.
 
     Raises:

@@ -10,11 +10,12 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from appd import __version__
 from appd.address import Address, parse_bind
 from appd.errors import EX_IOERR, EX_OK, EX_SOFTWARE, AppdError
+from appd.records import NamedTuple
 from appd.signals import RESUME, Stopped, StopSignals
 from appd.supervisor.spawn import CHANNEL
 

@@ -10,9 +10,7 @@ import importlib
 import os
 import signal
 import sys
-import zlib
 from collections.abc import Callable, Mapping, MutableMapping
-from importlib.machinery import SourceFileLoader
 from types import ModuleType, UnionType
 from typing import Any, Union, get_origin, get_type_hints
 
@@ -121,6 +119,8 @@ def load(dotted: str, settings: Settings, attribute: str, number: int = 0) -> An
 
 def _import_file(path: str) -> ModuleType:
     """Imports a file that need not lie on the module search path, once."""
+    import zlib
+    from importlib.machinery import SourceFileLoader
     from importlib.util import module_from_spec, spec_from_loader
 
     # Two files may be called wsgi.py, and a module of that name may be installed besides.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from appd.activation import ClaimError, Inheritance, takes
 from appd.address import Address
@@ -19,6 +19,7 @@ from appd.endpoints import resolve
 from appd.errors import ConfigurationError, Place, Problem
 from appd.limits import unused_limits
 from appd.listeners import Listener
+from appd.records import NamedTuple
 from appd.registry import Registration, Registry
 
 if TYPE_CHECKING:

@@ -8,9 +8,10 @@ a name that is not in the table.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from appd.errors import ConfigurationError
+from appd.records import NamedTuple
 
 if TYPE_CHECKING:
     from appd.interfaces import IServerType

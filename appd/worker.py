@@ -23,8 +23,6 @@ from appd.messages import CANNOT_START
 from appd.notify import MARK, Notifier
 from appd.signals import Stopped, StopSignals
 from appd.supervisor.spawn import CHANNEL, STACKS, end_with_parent
-from appd.tls.postponed import postpone_openssl
-from appd.wear import INTERVAL, Wear
 
 if TYPE_CHECKING:
     from appd.early import Early
@@ -174,6 +172,8 @@ class _Run:
         ground = self._begin_early(settings, inheritance) if cold else None
         if cold and self._supervisor is not None:
             end_with_parent()
+        from appd.tls.postponed import postpone_openssl
+
         # What the servers import, hosted code among it, imports Twisted.
         postpone_openssl()
         from twisted.internet import reactor
@@ -215,8 +215,10 @@ class _Run:
 
     def _shared(self) -> dict[str, Any]:
         """What the servers are lent: see `build`."""
-        lent = {"replace": self._replace_me, "notifier": self._notifier}
-        if self._supervisor is not None:
+        lent: dict[str, Any] = {"replace": self._replace_me, "notifier": self._notifier}
+        if self._supervisor is None:
+            lent["terminal"] = all(map(os.isatty, (0, 2)))
+        else:
             lent["folder"] = os.path.dirname(os.environ["NOTIFY_SOCKET"])
         return lent
 
@@ -311,6 +313,8 @@ class _Run:
     def _watch_wear(self) -> None:
         """Looks whether it is time to be replaced, where the file says when that is."""
         from twisted.internet.task import LoopingCall
+
+        from appd.wear import INTERVAL, Wear
 
         wear = Wear(
             self._built.settings.max_requests,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from appd.http.gateway import Call
 from appd.http.outbox import Stretch
 from appd.http.response import Fields, Parts, Response, status_line
 from appd.http.site import Mount, Redirect, Static, Wsgi
+from appd.records import NamedTuple
 
 if TYPE_CHECKING:
     from typing import IO

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+
+from appd.records import NamedTuple
 
 __all__ = ["Route", "Router", "segments_of"]
 

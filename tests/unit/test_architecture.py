@@ -14,6 +14,7 @@ PACKAGE = Path(__file__).parents[2] / "appd"
 
 # From what everybody may import to what nobody may. A module imports from earlier layers only, or from its own package.
 LAYERS = [
+    {"records"},
     {"errors", "messages", "signals", "vendored"},
     {"address"},
     {"confinement", "control", "ending", "journal", "notify", "order", "rooted", "store", "turn", "units", "wear"},
@@ -245,6 +246,10 @@ def test_importing_has_no_effect():
 def test_public_names(path):
     """Each module says what it exports, and exports what it says."""
     tree = ast.parse(path.read_text())
+    # What type checkers see, and what there is in its place.
+    tree.body = [
+        node for top in tree.body for node in ((*top.body, *top.orelse) if isinstance(top, ast.If) else (top,))
+    ]
     exported = next(
         (
             ast.literal_eval(node.value)

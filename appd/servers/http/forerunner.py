@@ -22,9 +22,11 @@ if TYPE_CHECKING:
     from appd.http.tlsclient import Security
     from appd.lending import Host, Section
 
-__all__ = ["Forerunner", "log_of", "may_begin"]
+__all__ = ["TERMINAL", "Forerunner", "log_of", "may_begin"]
 
 _LANE = "appd.http.lane"
+TERMINAL = "terminal"
+"""Among what a process lends its servers: whether a person sits before it, and it serves alone."""
 # What is served without Twisted and without a loop.
 _SERVED = (Redirect, Static, Wsgi)
 
@@ -61,8 +63,12 @@ class Forerunner:
     def __init__(self, name: str, site: Site, section: Section, driver: Any = None) -> None:
         host = section.host
         log = log_of(host)
+        report = _reports(site, host)
+        if report is not None and host.shared.get(TERMINAL):
+            # Somebody thinks about a request that failed.
+            site = site._replace(limits=site.limits._replace(request_timeout=0.0))
         self.lane = _lane_of(host, log)
-        self.engine = Server(name, site, self.lane, log, lambda: self.changed(), _reports(site), driver)
+        self.engine = Server(name, site, self.lane, log, lambda: self.changed(), report, driver)
         self.changed: Callable[[], None] = lambda: None
         everywhere = (section.settings.processes or "all") == "all"
         self.many = everywhere and getattr(host.settings, "workers", 1) > 1
@@ -135,9 +141,14 @@ def log_of(host: Host) -> EntryLog:
     return EventLog()
 
 
-def _reports(site: Site) -> Any:
+def _reports(site: Site, host: Host) -> Any:
     if not site.debug:
         return None
     from appd.http.report import Reports
 
-    return Reports(os.environ.get("STATE_DIRECTORY", "").partition(":")[0])
+    reports = Reports(os.environ.get("STATE_DIRECTORY", "").partition(":")[0])
+    if not host.shared.get(TERMINAL):
+        return reports
+    from appd.http.debugger import Debugger
+
+    return Debugger(reports)

@@ -79,7 +79,7 @@ def _key(name: str) -> str:
 
 
 def _read_section(name: str, section: Section) -> Site:
-    return read_site(section.settings, partial(_guard, name, section.host))
+    return read_site(section.settings, name, section.host, partial(_guard, name, section.host))
 
 
 def _guard(name: str, host: Host, settings: Settings) -> Guard:
@@ -99,13 +99,14 @@ def _guard(name: str, host: Host, settings: Settings) -> Guard:
     return Guard(auth.name, Gate(auth, name, host.reactor))
 
 
-def serve_application(name: str, db: Any, section: Section) -> ServerService:
+def serve_application(name: str, db: Any, section: Section, *, debug: bool = False) -> ServerService:
     """Makes a server that answers everything by one WSGI application: `type HTTP` of `<server>`.
 
     Args:
         name: What the server is called.
         db: The application.
         section: The section, which has a key `type`.
+        debug: As the key of `<http>`.
 
     Raises:
         ConfigurationError: It is no application.
@@ -120,7 +121,9 @@ def serve_application(name: str, db: Any, section: Section) -> ServerService:
             )
         )
     limits = read_limits(settings.limits)
-    return _service(name, lambda: of_application(db, "application-object")._replace(limits=limits), section)
+    return _service(
+        name, lambda: of_application(db, "application-object")._replace(limits=limits, debug=debug), section
+    )
 
 
 def _service(name: str, read: Callable[[], Site], section: Section) -> ServerService:
