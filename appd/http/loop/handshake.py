@@ -180,12 +180,8 @@ class Handshake:
 
     async def run(self) -> None:
         """Calls the application, and sees to it that there is an end."""
-        mount = self.mount
         try:
-            if mount.guard is not None and not await mount.lets_in(self.line, self.request, self.scope):
-                self.done = True
-                return
-            await mount.application(self.scope, self.receive, self.send)
+            await self.mount.application(self.scope, self.receive, self.send)
         except asyncio.CancelledError:
             self._give_up(None)
             raise

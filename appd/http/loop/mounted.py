@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from appd.http.basic import Refusal
 from appd.http.errors import Refused
 from appd.http.loop.exchange import Exchange
 from appd.http.loop.scope import make_scope
@@ -33,7 +32,6 @@ class AsgiMounted(Mounted):
     Attributes:
         application: What is called.
         dotted: What people call it.
-        guard: What asks who it is; None lets everybody in.
         root_path: The path of the mount, decoded, for the scope.
         tasks: The calls that run.
         heads: Heads of responses that were checked.
@@ -48,7 +46,6 @@ class AsgiMounted(Mounted):
         self.dotted = serves.dotted
         self.application = serves.application
         self.lifespan = lifespan
-        self.guard = mount.guard
         self.root_path = mount.route.text.rstrip("/")
         self.tasks: set[asyncio.Task[Any]] = set()
         self.heads: dict[Any, Any] = {}
@@ -85,33 +82,6 @@ class AsgiMounted(Mounted):
         handshake = line.exchange = Handshake(line, request, self, scope, offer)
         task = handshake.task = self.driver.loop.create_task(handshake.run())
         self._keep(task)
-
-    async def lets_in(self, line: Any, request: Request, scope: dict[str, Any]) -> bool:
-        """Asks the guard, if there is one; answers whom it does not let in.
-
-        Args:
-            line: What the request came on.
-            request: The request.
-            scope: Gets `appd.user`, and loses the password.
-        """
-        guard = self.guard
-        if guard is None:
-            return True
-        authorization = request.named.get("authorization")
-        verdict: Any = guard.known(authorization)
-        if verdict is None:
-            peer = line.far[0]
-            verdict = guard.refusal(authorization, peer)
-            if verdict is None:
-                # It takes a tenth of a second, which is a thread's to spend.
-                verdict = await self.driver.loop.run_in_executor(None, guard.verify, authorization, peer)
-        if isinstance(verdict, Refusal):
-            if not line.broken:
-                line.plain(verdict.status, *verdict.fields)
-            return False
-        scope["appd.user"] = verdict
-        scope["headers"] = [one for one in scope["headers"] if one[0] != b"authorization"]
-        return True
 
     def _keep(self, task: asyncio.Task[Any]) -> None:
         self.tasks.add(task)
