@@ -166,7 +166,7 @@ def site(start: Callable[..., Running], tmp_path: Path) -> Any:
 def test_a_lifespan(site: Any) -> None:
     """It begins before READY and ends in the drain, after the last call; its state is each request's."""
     served = site()
-    assert any("begins" in line for line in served.running.err)
+    served.running.wait_said("begins")
     assert served.ask("/state").endswith(b"({'pool': 'a pool'}, None)")
     assert served.ask("/background").endswith(b"answered")
     wait_until(lambda: (served.folder / "background.here").exists())
