@@ -85,6 +85,7 @@ _NAMES = (
     "datagram",
     "dns",
     "echo",
+    "ftp",
     "http",
     "plugin",
     "portforward",
