@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from appd.http.basic import Guard
 from appd.http.limits import Limits
 from appd.http.routing import Route
+from appd.records import NamedTuple
+
+if TYPE_CHECKING:
+    from appd.http.basic import Guard
 
 __all__ = ["Asgi", "Mount", "Redirect", "Site", "Static", "Wsgi", "of_application"]
 

@@ -37,6 +37,9 @@ class TlsSocket(ssl.SSLSocket):
     wants_write = False
     has_ended = False
 
+    # CPython's name for what does the work; every call by way of SSLSocket's own methods takes two more.
+    _sslobj: Any
+
     def recv(self, size: int = _RECORD, flags: int = 0) -> bytes:
         """Receives what has come, decrypted; with flags (MSG_PEEK) what lies in the socket, as it is.
 
@@ -46,34 +49,35 @@ class TlsSocket(ssl.SSLSocket):
         """
         if flags:
             return socket.socket.recv(self, size, flags)
-        data = self._read()
-        size -= len(data)
-        if size <= 0 and not self.pending():
-            return data
-        return self._read_on(data, size) if self.pending() or size > _RECORD else data
-
-    def _read(self) -> bytes:
-        self.wants_write = False
+        tls = self._sslobj
         try:
-            return self.read(_RECORD)
+            data: bytes = tls.read(_RECORD)
         except ssl.SSLWantReadError:
+            self.wants_write = False
             raise BlockingIOError from None
         except ssl.SSLWantWriteError:
             self.wants_write = True
             raise BlockingIOError from None
         except ssl.SSLZeroReturnError:  # its end, after ours
             return b""
+        except AttributeError:
+            raise _gone() from None
+        if data and (tls.pending() or size > _RECORD):
+            return self._read_on(data, size)
+        return data
 
-    def _read_on(self, data: bytes, left: int) -> bytes:
+    def _read_on(self, data: bytes, most: int) -> bytes:
         """The rest of a longer piece, and in any case all that OpenSSL has."""
-        parts = [data]
+        parts, length = [data], len(data)
         try:
-            while data and (left > 0 or self.pending()):
-                data = self._read()
+            while length < most or self._sslobj.pending():
+                data = self._sslobj.read(_RECORD)
+                if not data:
+                    break
                 parts.append(data)
-                left -= len(data)
+                length += len(data)
         except OSError:
-            # What has come comes first; the end is told by the next call.
+            # What has come comes first; what is the matter is told by the next call.
             pass
         return b"".join(parts)
 
@@ -90,16 +94,19 @@ class TlsSocket(ssl.SSLSocket):
         size = len(data)
         try:
             if size <= _RECORD:
-                return super().send(data)
+                whole: int = self._sslobj.write(data)
+                return whole
             view = memoryview(data)
-            sent = super().send(view[:_RECORD])
+            sent: int = self._sslobj.write(view[:_RECORD])
         except ssl.SSLWantWriteError:
             raise BlockingIOError from None
+        except AttributeError:
+            raise _gone() from None
         # Only a renegotiation would want to read here, and there is none. A record at a time: of a longer write that
         # stops in between OpenSSL would not say how far it came, and want the same again.
         try:
             while sent < size:
-                sent += super().send(view[sent : sent + _RECORD])
+                sent += self._sslobj.write(view[sent : sent + _RECORD])
         except OSError:
             # The next call finds out what is the matter.
             pass
@@ -144,3 +151,8 @@ class TlsSocket(ssl.SSLSocket):
             pass
         self.has_ended = True
         return True
+
+
+def _gone() -> OSError:
+    """Both sides have said their ends, and OpenSSL's part is over."""
+    return BrokenPipeError("the connection has ended")

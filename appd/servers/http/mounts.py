@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from appd import hosting
 from appd.config.settings import Settings
 from appd.errors import ConfigurationError, Problem
-from appd.http.basic import Guard
 from appd.http.limits import Limits
 from appd.http.routing import Route, Router, segments_of
 from appd.http.site import Asgi, Mount, Redirect, Site, Static, Wsgi
+
+if TYPE_CHECKING:
+    from appd.http.basic import Guard
 
 __all__ = ["LIMITS", "not_by_twisted", "read_limits", "read_site"]
 
@@ -151,6 +152,8 @@ def _wsgi(settings: Settings) -> Wsgi:
 
 
 def _asgi(settings: Settings) -> Asgi:
+    from importlib.util import find_spec
+
     here = find_spec("wsproto") is not None
     if settings.websocket and not here:
         message = "websocket on needs wsproto: apt-get install python3-wsproto, or pip install 'appd[websocket]'"
