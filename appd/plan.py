@@ -77,9 +77,7 @@ def server_name(settings: Settings) -> str:
 
 
 def every_address(settings: Settings) -> list[tuple[str, int, Address]]:
-    """The addresses of a server, those with TLS behind the plain ones, FTP's for data last.
-
-    Of each the attribute, which of its values, and the address.
+    """The addresses of a server, plain, with TLS, for data: the attribute, which of its values, the address.
 
     Args:
         settings: The section of the server. One that does not extend `appd.listener` may know no TLS.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import stat
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,6 +21,7 @@ from appd.auth.portal import host_of
 from appd.limits import logged_in
 from appd.rooted import Entry
 from appd.servers.ftp.data import Data, plain
+from appd.servers.ftp.listing import as_ls, facts
 
 __all__ = ["Session"]
 
@@ -317,7 +317,7 @@ class Session(ftp.FTP):  # type: ignore[misc, unused-ignore]  # old releases hav
 
     def ftp_LIST(self, path: str = "") -> Any:
         """RFC 959, 4.1.3; options of ls are passed over."""
-        return self._list(path if not path.startswith("-") else path.partition(" ")[2], _as_ls)
+        return self._list(path if not path.startswith("-") else path.partition(" ")[2], as_ls)
 
     def ftp_NLST(self, path: str = "") -> Any:
         """RFC 959, 4.1.3."""
@@ -325,7 +325,7 @@ class Session(ftp.FTP):  # type: ignore[misc, unused-ignore]  # old releases hav
 
     def ftp_MLSD(self, path: str = "") -> Any:
         """RFC 3659, 7."""
-        return self._list(path, _facts)
+        return self._list(path, facts)
 
     @defer.inlineCallbacks
     def _list(self, path: str, line: Any) -> Any:
@@ -390,22 +390,3 @@ def _write(fd: int, block: bytes) -> None:
     left = memoryview(block)
     while left:
         left = left[os.write(fd, left) :]
-
-
-def _as_ls(one: Entry) -> bytes:
-    """A line of ls -l, the owners as numbers: their names are nobody's business."""
-    status = one.status
-    modified = time.gmtime(status.st_mtime)
-    recent = abs(time.time() - status.st_mtime) < 180 * 86400
-    when = time.strftime("%b %d %H:%M" if recent else "%b %d  %Y", modified)
-    owners = f"{status.st_uid:<8} {status.st_gid:<8}"
-    line = f"{stat.filemode(status.st_mode)} {status.st_nlink:3} {owners} {status.st_size:12} {when} "
-    return line.encode() + one.name
-
-
-def _facts(one: Entry) -> bytes:
-    """RFC 3659, 7.2."""
-    mode = one.status.st_mode
-    kind = "dir" if stat.S_ISDIR(mode) else "file" if stat.S_ISREG(mode) else "OS.unix=special"
-    modified = time.strftime("%Y%m%d%H%M%S", time.gmtime(one.status.st_mtime))
-    return f"type={kind};size={one.status.st_size};modify={modified}; ".encode() + one.name
