@@ -82,9 +82,11 @@ class Registration(NamedTuple):
 
 
 _NAMES = (
+    "amp",
     "dns",
     "echo",
     "http",
+    "pb",
     "plugin",
     "portforward",
     "process",
