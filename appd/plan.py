@@ -9,8 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from appd.activation import ClaimError, Inheritance, takes
 from appd.address import Address
@@ -18,13 +17,13 @@ from appd.binding import BindOptions, NamedSocket, group_id, user_id
 from appd.config.settings import Settings
 from appd.endpoints import resolve
 from appd.errors import ConfigurationError, Place, Problem
-from appd.interfaces import IServerType
 from appd.limits import unused_limits
 from appd.listeners import Listener
+from appd.records import NamedTuple
 from appd.registry import Registration, Registry
-from appd.tls.policy import nothing_uses_tls
 
 if TYPE_CHECKING:
+    from appd.interfaces import IServerType
     from appd.tls.termination import Termination
 
 __all__ = [
@@ -78,14 +77,14 @@ def server_name(settings: Settings) -> str:
 
 
 def every_address(settings: Settings) -> list[tuple[str, int, Address]]:
-    """The addresses of a server, those with TLS behind the plain ones: the attribute, which of its values, the address.
+    """The addresses of a server, plain, with TLS, for data: the attribute, which of its values, the address.
 
     Args:
         settings: The section of the server. One that does not extend `appd.listener` may know no TLS.
     """
     return [
         (attribute, number, address)
-        for attribute in ("address", "tls_address")
+        for attribute in ("address", "tls_address", "passive_address")
         for number, address in enumerate(settings.values.get(attribute) or ())
     ]
 
@@ -278,6 +277,8 @@ def _termination(
             problems.append(settings.problem(f"server {name!r}: tls-address needs a <tls> section", "tls_address"))
         return None
     if not addresses and not starts_tls:
+        from appd.tls.policy import nothing_uses_tls
+
         problems.append(section.problem(nothing_uses_tls(name)))
         return None
     from appd.tls.termination import make_termination
@@ -355,8 +356,8 @@ def mentioned(settings: Settings) -> set[str]:
     """The names of sockets that a server may claim when it is made, as far as its arguments or its file say them."""
     texts = list(settings.values.get("arguments") or ())
     if settings.section_type == "tac" and settings.file:
-        with suppress(OSError, UnicodeDecodeError):
-            texts.append(Path(settings.file).read_text())
+        with suppress(OSError, UnicodeDecodeError), open(settings.file) as file:
+            texts.append(file.read())
     return {name for text in texts for name in _MENTIONED.findall(text)}
 
 

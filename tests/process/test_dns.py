@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import re
+import resource
 import signal
 import socket
 import struct
@@ -33,6 +34,8 @@ a.b.c   IN A   192.0.2.4
 sub     IN NS  ns.sub
 ns.sub  IN A   192.0.2.5
 sub     IN DS  1 8 2 0000000000000000000000000000000000000000000000000000000000000000
+moved   IN DNAME new
+x.new   IN A   192.0.2.6
 odd     IN TYPE65534 \\# 3 abcdef
 """
 BIG = "".join(f'big IN TXT "{"x" * 200}{number}"\n' for number in range(30))
@@ -111,6 +114,12 @@ def test_what_the_zone_says(served):
     assert "aa" in Dig(served, "sub.example.org", "DS").flags
     assert Dig(served, "x.y.wild.example.org", "TXT").answer == ['x.y.wild.example.org. 3600 IN TXT "any"']
     assert Dig(served, "odd.example.org", "TYPE65534").answer[0].endswith("TYPE65534 \\# 3 ABCDEF")
+    assert Dig(served, "x.moved.example.org", "A").answer == [
+        "moved.example.org. 3600 IN DNAME new.example.org.",
+        "x.moved.example.org. 3600 IN CNAME x.new.example.org.",
+        "x.new.example.org. 3600 IN A 192.0.2.6",
+    ]
+    assert Dig(served, ".".join(["a" * 60] * 3) + ".moved.example.org", "A").status == "NXDOMAIN"
     assert len(Dig(served, "example.org", "ANY", "+notcp").answer) == 1
 
 
@@ -206,6 +215,24 @@ def test_streams_take_many_queries(served):
     assert numbers == list(range(300))
 
 
+def test_a_thousand_connections(start, zone):
+    """At one time, each answered."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard), hard))
+    try:
+        tcp = listening(backlog=1024)
+        start(dns(zone), ("d", tcp)).wait_ready()
+        clients = [socket.create_connection(tcp.getsockname(), timeout=30) for _ in range(1000)]
+        MADE.extend(clients)
+        for number, client in enumerate(clients):
+            one = query("ns.example.org", number=number)
+            client.sendall(struct.pack("!H", len(one)) + one)
+        for number, client in enumerate(clients):
+            assert int.from_bytes(client.recv(4)[2:4], "big") == number
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 def test_garbage(start, zone):
     """No answer, FORMERR, or an end of the connection; and it serves on."""
     udp, tcp = pair()
@@ -275,6 +302,7 @@ def test_forwarding(start, zone):
     time.sleep(1.1)
     again = Dig(udp, "ns.example.org", "A")
     assert 3590 < int(again.answer[0].split()[1]) < 3600
+    assert not [one for one in running.err if "_Asked" in one], "a query is no line of the log"
     assert "Traceback" not in running.errors
 
 

@@ -122,6 +122,7 @@ def test_half_close_and_every_byte(start, tmp_path, inside, outside):
     client.sendall(data)
     client.shutdown(socket.SHUT_WR)
     assert rest(client) == hashlib.sha256(data).hexdigest().encode()
+    assert len(running.err) < 10, "a connection is no line of the log"
     assert running.stop() == 0
 
 
@@ -140,6 +141,11 @@ def test_tls_both_ways(start, pems):
         ("b", second),
         ("c", third),
     ).wait_ready()
+    # The end comes before the handshake with the other end is done.
+    client = connect(first)
+    client.sendall(b"x")
+    client.shutdown(socket.SHUT_WR)
+    assert rest(client).decode() == hashlib.sha256(b"x").hexdigest()
     data = os.urandom(1024**2)
     expected = hashlib.sha256(data).hexdigest()
     client = connect(first)

@@ -13,7 +13,6 @@ import dns.edns
 import dns.exception
 import dns.flags
 import dns.message
-import dns.opcode
 import dns.rcode
 import dns.rdataclass
 import dns.rdatatype
@@ -25,6 +24,9 @@ __all__ = ["Answering", "Forward", "cut", "to_wire", "transfer_messages"]
 # What a client without EDNS takes: RFC 1035, 4.2.1.
 _SMALLEST = 512
 _WHOLE = (dns.rdatatype.AXFR, dns.rdatatype.IXFR)
+# How many responses from zones are kept as they are, and of what size in bytes at most.
+_MOST_KNOWN = 10_000
+_LONGEST_KNOWN = 4096
 # The records of a message of a transfer, in bytes about.
 _MOST_RECORDS = 200
 
@@ -41,6 +43,12 @@ class Forward(NamedTuple):
     size: int
 
 
+class _OfZone(NamedTuple):
+    """A response that depends on nothing but the query."""
+
+    wire: bytes
+
+
 class Answering:
     """What a server says.
 
@@ -54,6 +62,7 @@ class Answering:
         self._zones = zones
         self._response_size = response_size
         self._forwards = forwards
+        self._known: dict[object, bytes] = {}
 
     def answer(self, data: bytes, *, trusted: bool, transfers: bool, datagram: bool) -> Any:
         """Answers a query.
@@ -70,10 +79,27 @@ class Answering:
         """
         if len(data) < 12 or data[2] & 0x80:
             return None
+        # What a zone answers is the same until the next start: most clients ask in the same bytes, but for the number.
+        key = (data[2:], trusted, datagram)
+        known = self._known.get(key)
+        if known is not None:
+            return data[:2] + known
+        found = self._find(data, trusted=trusted, transfers=transfers, datagram=datagram)
+        if isinstance(found, _OfZone):
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
+            if len(found.wire) <= _LONGEST_KNOWN:
+                self._known[key] = found.wire[2:]
+            return found.wire
+        return found
+
+    def _find(self, data: bytes, *, trusted: bool, transfers: bool, datagram: bool) -> Any:
+        if data[2] & 0x78:
+            return _bare(data, dns.rcode.NOTIMP)  # an opcode other than QUERY, perhaps one that nobody knows
         try:
             query = dns.message.from_wire(data, ignore_trailing=True)
         except Exception:  # whatever dnspython raises for what is none
-            return _form_error(data)
+            return _bare(data, dns.rcode.FORMERR)
         response = dns.message.make_response(query, recursion_available=self._forwards and trusted)
         size = self._size(query) if datagram else 0
         if query.edns >= 0:
@@ -92,7 +118,7 @@ class Answering:
             return transfer_messages(response, zone)
         if question.rdclass == dns.rdataclass.IN and self._zones.of(name) is not None:
             self._zones.answer(response, name, question.rdtype)
-            return to_wire(response, size)
+            return _OfZone(to_wire(response, size))
         if not (self._forwards and trusted and query.flags & dns.flags.RD):
             response.set_rcode(dns.rcode.REFUSED)
             return to_wire(response, size)
@@ -108,14 +134,12 @@ class Answering:
 def _refusal(query: Any) -> dns.rcode.Rcode | None:
     if query.edns > 0:
         return dns.rcode.BADVERS
-    if query.opcode() != dns.opcode.QUERY:
-        return dns.rcode.NOTIMP
     return None if len(query.question) == 1 else dns.rcode.FORMERR
 
 
-def _form_error(data: bytes) -> bytes:
-    # The number, the opcode and RD of what cannot be read: RFC 1035, 4.1.1.
-    return data[:2] + bytes([0x80 | data[2] & 0x79, int(dns.rcode.FORMERR)]) + bytes(8)
+def _bare(data: bytes, rcode: int) -> bytes:
+    # The number, the opcode and RD of what is not read any further: RFC 1035, 4.1.1.
+    return data[:2] + bytes([0x80 | data[2] & 0x79, int(rcode)]) + bytes(8)
 
 
 def to_wire(response: Any, size: int) -> bytes:

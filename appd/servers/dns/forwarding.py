@@ -7,6 +7,7 @@ it was asked, counts.
 from __future__ import annotations
 
 import random
+import socket
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
@@ -20,6 +21,9 @@ from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.protocol import DatagramProtocol, Factory
 from twisted.logger import Logger
 from twisted.protocols.basic import Int16StringReceiver
+
+from appd.connections import Connections
+from appd.ports import adopt_datagram
 
 __all__ = ["Cache", "Resolver"]
 
@@ -229,7 +233,11 @@ class Resolver:
 
     def _by_udp(self, query: Any, where: tuple[str, int]) -> defer.Deferred[Any]:
         asked = _Asked(query, where)
-        port = self._reactor.listenUDP(0, asked, interface="::" if ":" in where[0] else "", maxPacketSize=65535)
+        # Not the reactor's listenUDP, which writes two lines of log for each.
+        family = socket.AF_INET6 if ":" in where[0] else socket.AF_INET
+        with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC) as sock:
+            sock.bind(("", 0))
+            port = adopt_datagram(self._reactor, sock.fileno(), family, asked, Connections())
 
         def close(result: Any) -> Any:
             port.stopListening()

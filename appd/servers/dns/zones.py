@@ -22,7 +22,8 @@ __all__ = ["Zones", "read_zone", "transfer"]
 
 # A chain of aliases that is longer is a mistake; BIND has 16.
 _LONGEST_CHAIN = 16
-_NS, _SOA, _CNAME = dns.rdatatype.NS, dns.rdatatype.SOA, dns.rdatatype.CNAME
+_NS, _SOA = dns.rdatatype.NS, dns.rdatatype.SOA
+_CNAME, _DNAME = dns.rdatatype.CNAME, dns.rdatatype.DNAME
 _ADDRESSES = (dns.rdatatype.A, dns.rdatatype.AAAA)
 
 
@@ -54,6 +55,7 @@ class Zones:
 
     def __init__(self, zones: Iterable[Any]) -> None:
         self._zones = {one.origin: one for one in zones}
+        self._between = {one.origin: _names_between(one) for one in self._zones.values()}
 
     def __len__(self) -> int:
         return len(self._zones)
@@ -94,12 +96,17 @@ class Zones:
         if cut is not None:
             _refer(response, zone, *cut)
             return None
+        moved = _moved(response, zone, name)
+        if moved is not None:
+            return moved
+        between = self._between[zone.origin]
         node, shown = zone.get_node(name), name
         if node is None:
-            if _exists_below(zone, name):
+            if name in between:
+                # It has no records, but stands between others: an empty non-terminal.
                 _negative(response, zone, dns.rcode.NOERROR)
                 return None
-            node = _wildcard(zone, name)
+            node = _wildcard(zone, name, between)
             if node is None:
                 # What an alias of ours leads to does not exist: RFC 6604.
                 _negative(response, zone, dns.rcode.NXDOMAIN)
@@ -173,25 +180,40 @@ def _add_addresses(response: Any, zone: Any, rdataset: Any) -> None:
                     response.additional.append(added)
 
 
-def _exists_below(zone: Any, name: Any) -> bool:
-    """Whether a name has none of its own, but stands between others: an empty non-terminal."""
-    if not hasattr(zone, "names_between"):
-        between = set()
-        for one in zone:
-            while len(one) > len(zone.origin):
-                one = one.parent()
-                between.add(one)
-        zone.names_between = between
-    found: bool = name in zone.names_between
-    return found
+def _names_between(zone: Any) -> frozenset[Any]:
+    """The names that others of a zone lie below."""
+    between = set()
+    for one in zone:
+        while len(one) > len(zone.origin):
+            one = one.parent()
+            between.add(one)
+    return frozenset(between)
 
 
-def _wildcard(zone: Any, name: Any) -> Any:
+def _moved(response: Any, zone: Any, name: Any) -> Any:
+    """Where a DNAME above a name leads: RFC 6672."""
+    for length in range(len(zone.origin), len(name)):
+        above = name.split(length)[1]
+        found = zone.get_rdataset(above, _DNAME)
+        if found is None:
+            continue
+        response.answer.append(_rrset(above, found))
+        try:
+            target = name.relativize(above).derelativize(found[0].target)
+        except dns.name.NameTooLong:
+            response.set_rcode(dns.rcode.YXDOMAIN)
+            return None
+        response.answer.append(dns.rrset.from_text(name, found.ttl, "IN", "CNAME", target.to_text()))
+        return target
+    return None
+
+
+def _wildcard(zone: Any, name: Any, between: frozenset[Any]) -> Any:
     """The wildcard that stands for a name: that of the closest name that exists, no other (RFC 4592, 3.3.1)."""
     closest = name
     while closest != zone.origin:
         closest = closest.parent()
-        if zone.get_node(closest) is not None or _exists_below(zone, closest):
+        if closest in between or zone.get_node(closest) is not None:
             break
     return zone.get_node(dns.name.Name([b"*", *closest.labels]))
 

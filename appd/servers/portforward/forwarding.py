@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from twisted.internet import defer, error, tcp
@@ -103,7 +104,8 @@ class _Outside(_Side):
 
     def handshakeCompleted(self) -> None:
         """The other end is who it should be."""
-        self.other.in_time()
+        if not self.other.lost and self.other.waits:
+            self.other.begin()
 
     def connectionLost(self, reason: Any = None) -> None:
         if self.other.waits and not self.other.lost:
@@ -138,10 +140,10 @@ class _Inside(_Side):
 
     @staticmethod
     def _set_no_delay(transport: Any) -> None:
-        # What is passed on has been gathered by who has sent it.
-        set_no_delay = getattr(transport, "setTcpNoDelay", None)
-        if set_no_delay is not None:
-            set_no_delay(True)
+        # What is passed on has been gathered by who has sent it. A UNIX socket has no such thing, and Twisted before
+        # 24.7 asks it all the same.
+        with contextlib.suppress(OSError):
+            transport.setTcpNoDelay(True)
 
     def reached(self, outside: _Outside) -> None:
         """The other end is there; over TLS, its handshake begins."""
@@ -151,11 +153,16 @@ class _Inside(_Side):
             # Before anything else, TLS included.
             outside.transport.write(self._header())
         if self.factory.creator is not None:
+            # What the client says waits until it is known who gets it; and an end in the middle of a handshake is none.
             outside.transport.startTLS(self.factory.creator)
         else:
-            self.in_time()
-        outside.transport.registerProducer(self.transport, True)
-        self.transport.registerProducer(outside.transport, True)
+            self.begin()
+
+    def begin(self) -> None:
+        """Passes on from now on."""
+        self.in_time()
+        self.other.transport.registerProducer(self.transport, True)
+        self.transport.registerProducer(self.other.transport, True)
         self.transport.resumeProducing()
 
     @property
