@@ -260,7 +260,9 @@ def with_arguments(settings: Settings, attribute: str) -> Callable[[], Any]:
     missing = missing_options(hosted, arguments)
     if missing:
         raise ConfigurationError(settings.problem(f"{dotted} needs <options> {', '.join(missing)}", attribute))
-    return functools.partial(hosted, **arguments)
+    from functools import partial
+
+    return partial(hosted, **arguments)
 
 
 def called(settings: Settings, attribute: str) -> Any:
