@@ -164,6 +164,7 @@ bench: $(VENV)/.installed .venv-bench/.installed
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python bench/echo.py $(BENCH)
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python bench/http_rates.py $(BENCH)
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python bench/memory.py $(BENCH)
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python bench/activation.py $(BENCH)
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python bench/restart.py $(BENCH)
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python bench/tls.py --peers .venv-bench
 

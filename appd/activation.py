@@ -16,10 +16,10 @@ import os
 import socket
 import stat
 from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
 
 from appd.address import Address
 from appd.errors import ConfigurationError
+from appd.records import NamedTuple
 from appd.store import PREFIX
 
 __all__ = ["ClaimError", "Inheritance", "InheritedSocket", "inherit", "probe", "takes"]

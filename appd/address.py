@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import re
 import socket
-from typing import NamedTuple
+
+from appd.records import NamedTuple
 
 __all__ = ["ALLOWED_FORMS", "PREFIXES", "Address", "AddressError", "parse", "parse_bind"]
 

@@ -7,22 +7,39 @@ far as it wants.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from appd.activation import Inheritance
 from appd.address import Address
 from appd.config import Settings
 from appd.errors import ConfigurationError, Problem
+from appd.lending import Section
 from appd.notify import Notifier
+from appd.records import NamedTuple
 
 if TYPE_CHECKING:
-    from appd.interfaces import Host
     from appd.journal import Log
+    from appd.lending import Host
     from appd.lifecycle import Lifecycle
-    from appd.plan import Plan
+    from appd.plan import Plan, PlannedServer
 
-__all__ = ["Built", "build", "compose"]
+__all__ = ["Built", "Ground", "build", "compose", "forerun", "lay_ground"]
+
+
+class Ground(NamedTuple):
+    """What servers are made of: known without Twisted, as far as the file and hosted code do without it.
+
+    Attributes:
+        plan: Which sockets each has.
+        db: The application object, None without one.
+        host: What the process lends them; it has no reactor and no threads yet.
+    """
+
+    plan: Plan
+    db: Any
+    host: Host
 
 
 class Built(NamedTuple):
@@ -48,6 +65,7 @@ def build(
     reactor: Any,
     log: Log | None = None,
     shared: Mapping[str, Any] | None = None,
+    ground: Ground | None = None,
 ) -> Built:
     """Makes the servers of a file, hosted code imported; nothing listens yet and nothing has been bound.
 
@@ -59,15 +77,58 @@ def build(
         log: The log of the process; None when nothing will be served.
         shared: What the process lends its servers beside that: `replace`, called in some thread when it had better be
             replaced by another process; its `notifier`; and, where there is a supervisor, `folder`, which belongs to
-            all its workers and to nobody else.
+            all its workers and to nobody else; where there is none, whether a person sits before it: `terminal`.
+        ground: What `lay_ground` made of all that already.
+
+    Raises:
+        ConfigurationError: Every problem at once.
+    """
+    from appd.confinement import may_connect
+    from appd.lifecycle import application_threads
+    from appd.plan import claims_later, unclaimed
+
+    plan, db, host = ground or lay_ground(settings, inheritance, binds, log, shared)
+    threads = application_threads(settings.threads)
+    host = host._replace(reactor=reactor, threads=threads)
+    problems: list[Problem] = []
+    if settings.auths:
+        from appd.auth.sections import prepare
+
+        problems, unseen = prepare(host)
+        plan = plan._replace(warnings=[*plan.warnings, *unseen])
+    # Where it does not run, what the process may do says nothing.
+    confined = inheritance is not None and not may_connect()
+    services = _services(plan, db, host, confined, problems)
+    if inheritance is not None and any(map(claims_later, plan.servers)):
+        warnings: list[Problem] = []
+        unclaimed(settings, inheritance, problems, warnings)
+        if problems:
+            raise ConfigurationError(*problems)
+        plan = plan._replace(warnings=[*plan.warnings, *warnings])
+    return Built(settings, plan, services, threads)
+
+
+def lay_ground(
+    settings: Settings,
+    inheritance: Inheritance | None,
+    binds: Mapping[str, Sequence[Address]],
+    log: Log | None = None,
+    shared: Mapping[str, Any] | None = None,
+) -> Ground:
+    """Finds out everything that servers are made of; the application object is made.
+
+    Args:
+        settings: As for `build`, like the others.
+        inheritance: See there.
+        binds: See there.
+        log: See there.
+        shared: See there.
 
     Raises:
         ConfigurationError: Every problem at once.
     """
     from appd import hosting
-    from appd.confinement import may_connect
-    from appd.interfaces import Host
-    from appd.lifecycle import application_threads
+    from appd.lending import Host
     from appd.plan import make_plan
     from appd.registry import Registry
 
@@ -82,37 +143,45 @@ def build(
                 settings.problem(f"{dotted} is not callable: it is {made_by!r}", "application_object")
             )
         db = hosting.call(f"{dotted} failed", made_by, settings, "application_object")
-    threads = application_threads(settings.threads)
-    lent = {"replace": lambda: None, "inheritance": inheritance, **(shared or {})}
-    host = Host(reactor, threads, settings, log, lent)
-    problems: list[Problem] = []
-    if settings.auths:
-        from appd.auth.sections import prepare
+    lent = {"replace": lambda: None, "inheritance": inheritance, "named": plan.named, **(shared or {})}
+    return Ground(plan, db, Host(None, None, settings, log, lent))
 
-        problems, unseen = prepare(host)
-        plan = plan._replace(warnings=[*plan.warnings, *unseen])
-    # Where it does not run, what the process may do says nothing.
-    confined = inheritance is not None and not may_connect()
-    services = _services(plan, db, host, confined, problems)
-    return Built(settings, plan, services, threads)
+
+def forerun(ground: Ground) -> list[Any]:
+    """Has every server type make what may serve before Twisted is imported; each must have a `forerun`.
+
+    Raises:
+        ConfigurationError: Every problem at once.
+    """
+    problems: list[Problem] = []
+    made: list[Any] = []
+    for one in ground.plan.servers:
+        server_type: Any = one.server_type
+        section = Section(one.settings, one.listeners, ground.host, one.tls)
+        try:
+            made.append(_made(one, partial(server_type.forerun, one.name, section)))
+        except ConfigurationError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigurationError(*problems)
+    return made
+
+
+def _made(one: PlannedServer, make: Callable[[], Any]) -> Any:
+    from appd import hosting
+
+    return hosting.call(f"server {one.name!r} cannot be made", make, one.settings, "")
 
 
 def _services(plan: Plan, db: Any, host: Host, confined: bool, problems: list[Problem]) -> dict[str, Any]:
-    from appd import hosting
     from appd.confinement import is_outgoing, mend
-    from appd.interfaces import Section
     from appd.plan import unserved
 
     services: dict[str, Any] = {}
     for one in plan.servers:
         section = Section(one.settings, one.listeners, host, one.tls)
         try:
-            service = hosting.call(
-                f"server {one.name!r} cannot be made",
-                lambda one=one, section=section: one.server_type.create(one.name, db, section=section),  # type: ignore[misc]
-                one.settings,
-                "",
-            )
+            service = _made(one, partial(one.server_type.create, one.name, db, section=section))
         except ConfigurationError as error:
             problems += error.problems
             continue

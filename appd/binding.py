@@ -12,10 +12,10 @@ import os
 import socket
 import stat
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from appd.address import Address
 from appd.errors import ConfigurationError, HostError, Place
+from appd.records import NamedTuple
 
 __all__ = ["BindOptions", "NamedSocket", "bind", "group_id", "path_identity", "unlink_bound", "user_id"]
 

@@ -13,7 +13,7 @@ from appd.address import parse
 from appd.config import Settings, load
 from appd.confinement import forbids_outgoing, is_outgoing, mend
 from appd.errors import EX_OK, ConfigurationError, HostError, Problem
-from appd.plan import Plan, PlannedServer, every_address
+from appd.plan import Plan, PlannedServer, every_address, mentioned
 from appd.unitfiles import listen_lines, place_of, service_of, socket_lines
 
 __all__ = ["check", "disagreements", "socket_disagreements"]
@@ -127,6 +127,7 @@ def disagreements(
     # What is claimed by its index may be any socket: which descriptor comes first is not in the units.
     by_index: dict[int, frozenset[str]] = {}
     for server in plan.servers:
+        wanted |= mentioned(server.settings)
         kinds = frozenset(serves.get(server.name, server.server_type.kinds))
         for attribute, number, address in every_address(server.settings):
             if address.index is not None:

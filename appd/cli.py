@@ -6,139 +6,94 @@ host refuses, 70 our fault, 78 a person must edit something.
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from appd import __version__
 from appd.address import Address, parse_bind
-from appd.errors import EX_IOERR, EX_OK, EX_SOFTWARE, EX_USAGE, AppdError
+from appd.errors import EX_IOERR, EX_OK, EX_SOFTWARE, AppdError
+from appd.records import NamedTuple
 from appd.signals import RESUME, Stopped, StopSignals
 from appd.supervisor.spawn import CHANNEL
 
 if TYPE_CHECKING:
+    import argparse
+
     from appd.activation import Inheritance
 
-__all__ = ["main", "parser"]
+__all__ = ["RunOptions", "main", "parser", "plain_run"]
 
 
-class _Formatter(argparse.HelpFormatter):
-    """Finds the width of the terminal without shutil, which imports bz2 and lzma: 4 ms and 0.5 MB of each start."""
+class RunOptions(NamedTuple):
+    """The command line of `appd run`.
 
-    def __init__(self, prog: str) -> None:
-        try:
-            columns = int(os.environ.get("COLUMNS") or os.get_terminal_size().columns)
-        except (OSError, ValueError):
-            columns = 80
-        super().__init__(prog, width=max(columns - 2, 20))
+    Attributes:
+        file: The configuration file.
+        bind: Name → addresses.
+        single: Whether there is no supervisor.
+        control: Where the control socket goes; None for the usual place.
+    """
 
-
-class _Parser(argparse.ArgumentParser):
-    """Exits with 64 for wrong usage, where argparse has 2."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(formatter_class=_Formatter, **options)
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(EX_USAGE, f"{self.prog}: {message} (see {self.prog} --help)\n")
+    file: str
+    bind: Mapping[str, Sequence[Address]] = {}  # nobody writes to it
+    single: bool = False
+    control: str | None = None
 
 
-class _BindAction(argparse.Action):
-    """Collects --bind NAME=ADDRESS; a name may have several addresses."""
+def plain_run(arguments: Sequence[str]) -> RunOptions | None:
+    """Reads the usual form of `run`, as units have it: argparse takes its time, and nothing is to be asked of it.
 
-    def __call__(
-        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: Any = None
-    ) -> None:
-        try:
-            name, address = parse_bind(values)
-        except ValueError as error:
-            parser.error(str(error))
-        binds: dict[str, list[Address]] = getattr(namespace, self.dest)
-        binds.setdefault(name, []).append(address)
+    Args:
+        arguments: The command line without the program.
+
+    Returns:
+        None where it is anything else, or anything is wrong with it.
+    """
+    if arguments[:1] != ["run"]:
+        return None
+    rest = list(arguments[:0:-1])
+    files: list[str] = []
+    binds: dict[str, list[Address]] = {}
+    single, control = False, None
+    while rest:
+        one = rest.pop()
+        if one == "--single":
+            single = True
+        elif one in ("--bind", "--control") and rest and not rest[-1].startswith("-"):
+            value = rest.pop()
+            if one == "--control":
+                control = value
+                continue
+            try:
+                name, address = parse_bind(value)
+            except ValueError:
+                return None
+            binds.setdefault(name, []).append(address)
+        elif one.startswith("-"):
+            return None
+        else:
+            files.append(one)
+    return RunOptions(files[0], binds, single, control) if len(files) == 1 else None
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line: also what the manual and the completions are made from."""
-    top = _Parser(prog="appd", description="An application server for Linux hosts that run systemd.")
-    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    """The command line as argparse has it: also what the manual and the completions are made from."""
+    from appd import arguments
 
-    run = commands.add_parser("run", help="serve what a configuration file says")
-    run.add_argument("file", metavar="FILE", help="the configuration file")
-    run.add_argument(
-        "--bind",
-        metavar="NAME=ADDRESS",
-        action=_BindAction,
-        default={},
-        help="make the socket that systemd:name=NAME means, when systemd passed none of that name; repeatable",
-    )
-    run.add_argument(
-        "--single", action="store_true", help="one worker alone, without the supervisor: no reload, one process"
-    )
-    run.add_argument("--control", metavar="PATH", help="where the control socket goes")
-    run.set_defaults(act=_run)
-
-    check = commands.add_parser("check", help="say everything that is wrong with a configuration file")
-    check.add_argument("file", metavar="FILE", help="the configuration file")
-    check.add_argument("--units", metavar="DIR", help="compare with the .socket units in this folder too")
-    check.add_argument("--connect", action="store_true", help="connect to what the file connects to: who is there?")
-    check.set_defaults(act=_check)
-
-    types = commands.add_parser("types", help="list the server types and their keys")
-    types.add_argument("name", metavar="NAME", nargs="?", help="the server type to describe")
-    types.set_defaults(act=_types)
-
-    explain = commands.add_parser("explain", help="show descriptor, name, unit, server and factory of each address")
-    explain.add_argument("file", metavar="FILE", help="the configuration file")
-    explain.add_argument("--json", action="store_true", help="as JSON")
-    explain.set_defaults(act=_explain)
-
-    units = commands.add_parser("units", help="make the .socket units that the <socket> sections of a file ask for")
-    units.add_argument("file", metavar="FILE", help="the configuration file")
-    units.add_argument("--output", metavar="DIR", help="write them into this folder of units")
-    units.add_argument("--diff", action="store_true", help="show how the folder differs, and write nothing")
-    units.set_defaults(act=_units)
-
-    passwd = commands.add_parser("passwd", help="give a user of a file of passwords a new one")
-    passwd.add_argument("file", metavar="FILE", help="the file that an <auth> names; it is made when it is not there")
-    passwd.add_argument("user", metavar="USER", help="the user; the password is asked for, or read from standard input")
-    passwd.add_argument(
-        "--bcrypt", action="store_true", help="a bcrypt hash, where others read the file too, not argon2"
-    )
-    passwd.add_argument("--delete", action="store_true", help="take the user away")
-    passwd.set_defaults(act=_passwd)
-
-    _add_control(commands)
-
-    # A supervisor asks this of a new version of the program: whether it takes these arguments, and could go on.
-    resumable = commands.add_parser("resumable")
-    resumable.add_argument("arguments", nargs=argparse.REMAINDER)
-    resumable.set_defaults(act=_resumable)
-
-    version = commands.add_parser("version", help="print the version")
-    version.set_defaults(act=_version)
-    return top
+    return arguments.parser()
 
 
-def _add_control(commands: Any) -> None:
-    """The commands that ask a running service."""
-    for name, act, what in (
-        ("status", _status, "show generation, workers, servers and the last reload"),
-        ("reload", _reload, "read the file and the code anew, and return when that serves or the old was kept"),
-        ("log-level", _log_level, "change the level of the log at run time"),
-    ):
-        control = commands.add_parser(name, help=what)
-        which = control.add_mutually_exclusive_group()
-        which.add_argument("--socket", metavar="PATH", help="the control socket")
-        which.add_argument("--instance", metavar="NAME", help="the instance appd@NAME")
-        control.set_defaults(act=act)
-        if name == "status":
-            control.add_argument("--json", action="store_true", help="as JSON")
-        if name == "log-level":
-            control.add_argument("level", metavar="LEVEL", choices=["debug", "info", "warning", "error", "critical"])
-            control.add_argument("namespace", metavar="NAMESPACE", nargs="?", help="of one logger and those below it")
+def _act(arguments: Sequence[str], signals: StopSignals) -> int:
+    run = plain_run(arguments)
+    if run is not None:
+        return _run(run, signals)
+    options = parser().parse_args(arguments)
+    if options.command == "run":
+        return _run(RunOptions(options.file, options.bind, options.single, options.control), signals)
+    return _ACTS[options.command](options)
 
 
 def main(arguments: Sequence[str], signals: StopSignals) -> int:
@@ -152,8 +107,7 @@ def main(arguments: Sequence[str], signals: StopSignals) -> int:
         The exit code.
     """
     try:
-        options = parser().parse_args(arguments)
-        code: int = options.act(options, signals)
+        code = _act(arguments, signals)
     except AppdError as error:
         _complain(error)
         return error.exit_code
@@ -177,7 +131,7 @@ def _complain(error: AppdError) -> None:
             print(problem.traceback.rstrip(), file=sys.stderr)
 
 
-def _run(options: argparse.Namespace, signals: StopSignals) -> int:
+def _run(options: RunOptions, signals: StopSignals) -> int:
     if RESUME in os.environ:
         from appd.supervisor.root import resume
 
@@ -185,12 +139,22 @@ def _run(options: argparse.Namespace, signals: StopSignals) -> int:
     if not options.single and CHANNEL not in os.environ:
         from appd.supervisor.root import supervise
 
+        # Forked is only the very first worker.
         return supervise(lambda inheritance: _work(options, StopSignals(), inheritance), signals, options.control)
-    return _work(options, signals)
+    return _work(options, signals, cold=CHANNEL not in os.environ)
 
 
-def _work(options: argparse.Namespace, signals: StopSignals, inheritance: Inheritance | None = None) -> int:
-    """Runs one worker in this process."""
+def _work(
+    options: RunOptions, signals: StopSignals, inheritance: Inheritance | None = None, *, cold: bool = True
+) -> int:
+    """Runs one worker in this process.
+
+    Args:
+        options: What the command line says.
+        signals: The ending signals.
+        inheritance: What systemd passed; without it it is looked up in the environment.
+        cold: Whether nobody else serves.
+    """
     from appd import worker
     from appd.journal import Log
 
@@ -199,7 +163,7 @@ def _work(options: argparse.Namespace, signals: StopSignals, inheritance: Inheri
     log.fields.update({key: os.environ[key] for key in ("APPD_GENERATION", "APPD_WORKER") if key in os.environ})
     log.start()
     try:
-        code = worker.run(options.file, options.bind, log, signals, inheritance)
+        code = worker.run(options.file, options.bind, log, signals, inheritance, cold=cold)
     except Stopped:
         code = EX_OK
     except Exception as error:
@@ -217,26 +181,26 @@ def _keep_traceback(log: Any) -> None:
     log.write(traceback.format_exc(), 7)
 
 
-def _check(options: argparse.Namespace, _signals: StopSignals) -> int:
+def _check(options: argparse.Namespace) -> int:
     from appd.check import check
 
     return check(options.file, options.units, sys.stdout, connect=options.connect)
 
 
-def _units(options: argparse.Namespace, _signals: StopSignals) -> int:
+def _units(options: argparse.Namespace) -> int:
     from appd.unitwriter import units
 
     return units(options.file, options.output, options.diff, sys.stdout)
 
 
-def _types(options: argparse.Namespace, _signals: StopSignals) -> int:
+def _types(options: argparse.Namespace) -> int:
     from appd.typelist import describe
 
     sys.stdout.write(describe(options.name))
     return EX_OK
 
 
-def _explain(options: argparse.Namespace, _signals: StopSignals) -> int:
+def _explain(options: argparse.Namespace) -> int:
     from appd.explain import explain
 
     sys.stdout.write(explain(options.file, as_json=options.json))
@@ -249,14 +213,14 @@ def _call(options: argparse.Namespace, method: str, **parameters: Any) -> Any:
     return remote.call(remote.find_socket(options.socket, options.instance), method, parameters)
 
 
-def _passwd(options: argparse.Namespace, _signals: StopSignals) -> int:
+def _passwd(options: argparse.Namespace) -> int:
     from appd.auth.editing import passwd
 
     print(passwd(options.file, options.user, "bcrypt" if options.bcrypt else "argon2", options.delete))
     return EX_OK
 
 
-def _status(options: argparse.Namespace, _signals: StopSignals) -> int:
+def _status(options: argparse.Namespace) -> int:
     report = _call(options, "Status")
     if options.json:
         import json
@@ -269,20 +233,20 @@ def _status(options: argparse.Namespace, _signals: StopSignals) -> int:
     return EX_OK
 
 
-def _reload(options: argparse.Namespace, _signals: StopSignals) -> int:
+def _reload(options: argparse.Namespace) -> int:
     answer = _call(options, "Reload")
     print(f"generation {answer['generation']} serves")
     return EX_OK
 
 
-def _log_level(options: argparse.Namespace, _signals: StopSignals) -> int:
+def _log_level(options: argparse.Namespace) -> int:
     _call(
         options, "SetLogLevel", level=options.level, **({"namespace": options.namespace} if options.namespace else {})
     )
     return EX_OK
 
 
-def _resumable(options: argparse.Namespace, _signals: StopSignals) -> int:
+def _resumable(options: argparse.Namespace) -> int:
     from appd.supervisor.renewal import StateError, read_state
 
     parser().parse_args(options.arguments)
@@ -294,6 +258,20 @@ def _resumable(options: argparse.Namespace, _signals: StopSignals) -> int:
     return EX_OK
 
 
-def _version(_options: argparse.Namespace, _signals: StopSignals) -> int:
+def _version(_options: argparse.Namespace) -> int:
     print(f"appd {__version__}")
     return EX_OK
+
+
+_ACTS: Mapping[str, Callable[[argparse.Namespace], int]] = {
+    "check": _check,
+    "explain": _explain,
+    "log-level": _log_level,
+    "passwd": _passwd,
+    "reload": _reload,
+    "resumable": _resumable,
+    "status": _status,
+    "types": _types,
+    "units": _units,
+    "version": _version,
+}

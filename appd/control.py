@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
+
+from appd.records import NamedTuple
 
 __all__ = [
     "DESCRIPTION",

@@ -19,6 +19,7 @@ from twisted.internet import error, udp, unix
 from twisted.logger import Logger
 
 from appd.connections import Connections
+from appd.interfaces import IDatagramBatches
 
 __all__ = ["AdoptedUDPPort", "AdoptedUNIXDatagramPort"]
 
@@ -31,12 +32,20 @@ _BATCH = 128
 _FULL = 4
 
 
+def _no_single(_datagram: bytes, _address: Any) -> None:
+    """In place of a method that a protocol of batches need not have."""
+
+
 class _AdoptedDatagramMixin:
     """A datagram port on a socket that exists."""
 
     connections: Connections
     _speaker: Any = None
     """Whom the datagram that is being answered is from."""
+    batch = _BATCH
+    """How many are taken before others in the reactor have their turn."""
+    _gathered: list[tuple[bytes, Any]] | None = None
+    """What has been taken in this turn, for a protocol that wants it at once."""
     _most = 1
     """How many are taken in a turn: as many as there were before. One recvfrom(2) too many, which only says that there
     is nothing, costs as much as a datagram."""
@@ -47,15 +56,17 @@ class _AdoptedDatagramMixin:
         """Takes what has come; see IReadDescriptor."""
         port: Any = self
         receive, size = port.socket.recvfrom, port.maxPacketSize
-        received = port.protocol.datagramReceived
+        received = port.protocol.datagramReceived if self._gathered is None else _no_single
         is_ipv6 = port.addressFamily == socket.AF_INET6
-        taken, most = 0, self._most
+        gathered = self._gathered
+        taken, most = 0, min(self._most, self.batch)
         try:
             while taken < most and port.connected:
                 try:
                     data, address = receive(size)
                 except BlockingIOError:
-                    self._most, self._full = max(taken, 1), 0
+                    if gathered is None:
+                        self._most, self._full = max(taken, 1), 0
                     return
                 except ConnectionRefusedError:
                     # What was sent to somebody earlier has come back; of a connected socket the protocol is told.
@@ -65,16 +76,21 @@ class _AdoptedDatagramMixin:
                 taken += 1
                 if is_ipv6:
                     address = address[:2]  # host and port, as Twisted has it
+                if gathered is not None:
+                    gathered.append((data, address))
+                    continue
                 self._speaker = address
                 try:
                     received(data, address)
                 except Exception:
                     _log.failure("datagramReceived of {protocol} failed", protocol=type(port.protocol).__name__)
             self._full += 1
-            if self._full >= _FULL and most < _BATCH:
+            if self._full >= _FULL and most < self.batch:
                 self._most, self._full = most * 2, 0
         finally:
             self._speaker = None
+            if gathered:
+                self._give(gathered)
             if taken:
                 self.connections.count(taken)
 
@@ -85,6 +101,18 @@ class _AdoptedDatagramMixin:
         port.connected = 1
         port.socket = existing
         port.fileno = existing.fileno
+        if IDatagramBatches.providedBy(port.protocol):
+            self._gathered = []
+            self._most = self.batch
+
+    def _give(self, gathered: list[tuple[bytes, Any]]) -> None:
+        """Gives a protocol all at once."""
+        port: Any = self
+        self._gathered = []
+        try:
+            port.protocol.datagramsReceived(gathered)
+        except Exception:
+            _log.failure("datagramsReceived of {protocol} failed", protocol=type(port.protocol).__name__)
 
     def connectionLost(self, reason: Any = None) -> None:
         """Ends; past Twisted's, which writes a line of its own about it."""

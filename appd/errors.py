@@ -7,7 +7,8 @@ the exit code of sysexits(3) that tells systemd and scripts whose turn it is; on
 from __future__ import annotations
 
 import errno
-from typing import NamedTuple
+
+from appd.records import NamedTuple
 
 __all__ = ["AppdError", "ConfigurationError", "HostError", "Place", "Problem", "UsageError"]
 

@@ -6,21 +6,14 @@ problem with the line of the file that names it, and its own traceback below tha
 
 from __future__ import annotations
 
-import functools
 import importlib
-import inspect
 import os
 import signal
 import sys
-import traceback
-import zlib
 from collections.abc import Callable, Mapping, MutableMapping
-from importlib.machinery import SourceFileLoader
-from pathlib import Path
 from types import ModuleType, UnionType
 from typing import Any, Union, get_origin, get_type_hints
 
-from appd.config.datatypes import switch
 from appd.config.settings import Settings
 from appd.errors import AppdError, ConfigurationError, Place, Problem
 from appd.signals import Stopped
@@ -75,7 +68,9 @@ def _site_packages(virtualenv: str) -> str:
     packages = os.path.join(virtualenv, "lib", wanted, "site-packages")
     if os.path.isdir(packages):
         return packages
-    found = sorted(one.name for one in Path(virtualenv, "lib").glob("python*")) or ["none"]
+    folder = os.path.join(virtualenv, "lib")
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    found = sorted(one for one in names if one.startswith("python")) or ["none"]
     raise ValueError(f"it is of {', '.join(found)}, but appd runs on {wanted}: make it with the same minor version")
 
 
@@ -124,10 +119,12 @@ def load(dotted: str, settings: Settings, attribute: str, number: int = 0) -> An
 
 def _import_file(path: str) -> ModuleType:
     """Imports a file that need not lie on the module search path, once."""
+    import zlib
+    from importlib.machinery import SourceFileLoader
     from importlib.util import module_from_spec, spec_from_loader
 
     # Two files may be called wsgi.py, and a module of that name may be installed besides.
-    name = f"{Path(path).stem}_{zlib.crc32(os.fsencode(path)):08x}"
+    name = f"{os.path.splitext(os.path.basename(path))[0]}_{zlib.crc32(os.fsencode(path)):08x}"
     if name in sys.modules:
         return sys.modules[name]
     # What lies beside it is found as if it were started as a script, but nothing is hidden by it.
@@ -195,14 +192,13 @@ _OURS = (os.path.dirname(__file__) + os.sep, os.path.dirname(importlib.__file__)
 
 def _their_traceback(error: BaseException) -> str:
     """The traceback without the frames of appd and of the import system, and nothing when no frame is theirs."""
+    import traceback
+
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(_OURS)]
     if not frames and not isinstance(error, SyntaxError):
         return ""
     lines = ["Traceback (most recent call last):\n", *traceback.format_list(frames)] if frames else []
     return "".join([*lines, *traceback.format_exception_only(type(error), error)])
-
-
-_CONVERTERS: dict[Any, Callable[[str], Any]] = {int: int, float: float, Path: Path, str: str}
 
 
 def with_options(hosted: Callable[..., Any], options: Settings | None, what: str) -> dict[str, Any]:
@@ -219,6 +215,8 @@ def with_options(hosted: Callable[..., Any], options: Settings | None, what: str
     Raises:
         ConfigurationError: An option that the callable does not take, or one that does not convert.
     """
+    import inspect
+
     given: Mapping[str, str] = options.values["values"] if options is not None else {}
     try:
         parameters = inspect.signature(hosted).parameters
@@ -246,6 +244,8 @@ def with_options(hosted: Callable[..., Any], options: Settings | None, what: str
 
 def missing_options(hosted: Callable[..., Any], arguments: Mapping[str, Any]) -> list[str]:
     """The names of the arguments that a callable needs and was not given."""
+    import inspect
+
     try:
         parameters = inspect.signature(hosted).parameters.values()
     except (TypeError, ValueError):
@@ -260,6 +260,9 @@ def missing_options(hosted: Callable[..., Any], arguments: Mapping[str, Any]) ->
 
 
 def _annotations(hosted: Any) -> dict[str, Any]:
+    import functools
+    import inspect
+
     if isinstance(hosted, functools.partial):
         return _annotations(hosted.func)
     if inspect.isclass(hosted):
@@ -279,10 +282,12 @@ def _converted(annotation: Any, text: str) -> Any:
     if len(members) == 1 and get_origin(annotation) in (Union, UnionType):
         annotation = members[0]
     if annotation is bool:
+        from appd.config.datatypes import switch
+
         return switch(text)
-    if annotation not in _CONVERTERS:
+    if annotation not in (int, float) and getattr(annotation, "__module__", "").partition(".")[0] != "pathlib":
         return text
     try:
-        return _CONVERTERS[annotation](text)
+        return annotation(text)
     except ValueError:
         raise ValueError(f"{text!r} is not of type {annotation.__name__}") from None

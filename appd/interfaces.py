@@ -2,55 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from zope.interface import Attribute, Interface
 
+from appd.lending import Host, Section
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from appd.address import Address
-    from appd.config.settings import Settings
-    from appd.journal import Log
-    from appd.listeners import Listener
-    from appd.tls.termination import Termination
 
-__all__ = ["Host", "IDrainable", "ISSHServerType", "ISSLServerType", "IServerType", "Section"]
-
-
-class Host(NamedTuple):
-    """What the process lends its servers.
-
-    Attributes:
-        reactor: The reactor.
-        threads: A twisted.python.threadpool.ThreadPool for blocking calls. The process starts and stops it.
-        settings: The settings of the file as a whole.
-        log: The log of the process; None where there is none yet (`appd check`).
-        shared: What servers of the process share among themselves, by dotted name of whoever put it there; and from
-            appd `replace`, `inheritance`, `notifier` and `folder`, see `appd.assembly.build`.
-    """
-
-    reactor: Any
-    threads: Any
-    settings: Settings
-    log: Log | None = None
-    shared: dict[str, Any] = {}  # noqa: RUF012  # whoever makes a Host gives it its own
-
-
-class Section(NamedTuple):
-    """A section of the file that becomes a server.
-
-    Attributes:
-        settings: Its keys.
-        listeners: Its addresses, resolved and not yet listening.
-        host: What the process lends it.
-        tls: What its `<tls>` asks for; None without one. A type that `starts_tls` calls `tls.starter(host.reactor)`.
-    """
-
-    settings: Settings
-    listeners: Sequence[Listener]
-    host: Host
-    tls: Termination | None = None
+__all__ = ["Host", "IDatagramBatches", "IDrainable", "ISSHServerType", "ISSLServerType", "IServerType", "Section"]
 
 
 class IServerType(Interface):
@@ -154,6 +115,17 @@ class ISSHServerType(IServerType):
 
         Raises:
             appd.errors.ConfigurationError: There is no such file.
+        """
+
+
+class IDatagramBatches(Interface):
+    """A DatagramProtocol that takes several datagrams at a time, in place of `datagramReceived`. Optional."""
+
+    def datagramsReceived(datagrams: list[tuple[bytes, Any]]) -> None:
+        """Takes what has come since the reactor last looked.
+
+        Args:
+            datagrams: Each with the address that it came from, the oldest first.
         """
 
 

@@ -12,9 +12,10 @@ whatever protocol is served, so that a type only says which it takes and what is
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from appd.errors import Problem
+from appd.records import NamedTuple
 
 if TYPE_CHECKING:
     from appd.config.settings import Settings

@@ -99,6 +99,10 @@ class _SocketListener:
         made.setblocking(False)
         return made
 
+    def fileno(self) -> int:
+        """The descriptor, once it is prepared; it stays the listener's."""
+        return self._fd()
+
     def prepare(self) -> None:
         """See `Listener.prepare`."""
 

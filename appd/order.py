@@ -21,6 +21,8 @@ def in_order(servers: Sequence[tuple[str, Sequence[str], Problem]]) -> list[str]
     Raises:
         ConfigurationError: A name is unknown, or they wait for each other.
     """
+    if not any(after for _name, after, _problem in servers):
+        return [name for name, _after, _problem in servers]
     from graphlib import CycleError, TopologicalSorter
 
     known = {name.lower(): name for name, _after, _problem in servers}

@@ -6,8 +6,10 @@ passed, wrong kinds, two servers of one name, an address twice, a circle in `aft
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 from appd.activation import ClaimError, Inheritance, takes
 from appd.address import Address
@@ -15,16 +17,28 @@ from appd.binding import BindOptions, NamedSocket, group_id, user_id
 from appd.config.settings import Settings
 from appd.endpoints import resolve
 from appd.errors import ConfigurationError, Place, Problem
-from appd.interfaces import IServerType
 from appd.limits import unused_limits
 from appd.listeners import Listener
+from appd.records import NamedTuple
 from appd.registry import Registration, Registry
-from appd.tls.policy import nothing_uses_tls
 
 if TYPE_CHECKING:
+    from appd.interfaces import IServerType
     from appd.tls.termination import Termination
 
-__all__ = ["Plan", "PlannedServer", "every_address", "make_plan", "server_name", "unserved"]
+__all__ = [
+    "Plan",
+    "PlannedServer",
+    "claims_later",
+    "every_address",
+    "make_plan",
+    "mentioned",
+    "server_name",
+    "unclaimed",
+    "unserved",
+]
+
+_MENTIONED = re.compile(r"systemd:(?:[^\s\"':]+:)*?name=([^\s\"':]+)")
 
 
 class PlannedServer(NamedTuple):
@@ -39,10 +53,12 @@ class PlannedServer(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """The servers in the order of starting, and what an administrator should be told."""
+    """The servers in the order of starting, what an administrator should be told, and what names stand for
+    otherwise."""
 
     servers: Sequence[PlannedServer]
     warnings: Sequence[Problem]
+    named: Mapping[str, NamedSocket]
 
 
 def server_name(settings: Settings) -> str:
@@ -110,11 +126,12 @@ def make_plan(
         found = _server(one, names[id(one)], registry, inheritance, named, idles, problems, warnings)
         if found is not None:
             planned[found.name] = found
-    if inheritance is not None and not problems:
-        _unclaimed(settings, inheritance, problems, warnings)
+    later = any(claims_later(one) for one in planned.values())
+    if inheritance is not None and not problems and not later:
+        unclaimed(settings, inheritance, problems, warnings)
     if problems:
         raise ConfigurationError(*problems)
-    return Plan(_ordered(list(planned.values())), warnings)
+    return Plan(_ordered(list(planned.values())), warnings, named)
 
 
 def _ordered(servers: Sequence[PlannedServer]) -> list[PlannedServer]:
@@ -260,6 +277,8 @@ def _termination(
             problems.append(settings.problem(f"server {name!r}: tls-address needs a <tls> section", "tls_address"))
         return None
     if not addresses and not starts_tls:
+        from appd.tls.policy import nothing_uses_tls
+
         problems.append(section.problem(nothing_uses_tls(name)))
         return None
     from appd.tls.termination import make_termination
@@ -313,6 +332,7 @@ def _named_sockets(
     wanted = {
         address.name for one in settings.servers for _key, _n, address in every_address(one) if address is not None
     }
+    wanted |= {name for one in settings.servers for name in mentioned(one)}
     for name, addresses in binds.items():
         named[name] = NamedSocket(tuple(addresses), named[name].options if name in named else BindOptions(), "--bind")
         if inheritance is not None and name in inheritance.by_name:
@@ -327,7 +347,22 @@ def _named_sockets(
     return named
 
 
-def _unclaimed(settings: Settings, inheritance: Inheritance, problems: list[Problem], warnings: list[Problem]) -> None:
+def claims_later(planned: PlannedServer) -> bool:
+    """Whether a server may claim sockets when it is made, after the plan."""
+    return bool(getattr(planned.server_type, "claims_later", False))
+
+
+def mentioned(settings: Settings) -> set[str]:
+    """The names of sockets that a server may claim when it is made, as far as its arguments or its file say them."""
+    texts = list(settings.values.get("arguments") or ())
+    if settings.section_type == "tac" and settings.file:
+        with suppress(OSError, UnicodeDecodeError), open(settings.file) as file:
+            texts.append(file.read())
+    return {name for text in texts for name in _MENTIONED.findall(text)}
+
+
+def unclaimed(settings: Settings, inheritance: Inheritance, problems: list[Problem], warnings: list[Problem]) -> None:
+    """Adds a problem or a warning for each descriptor that no server has claimed."""
     for one in inheritance.unclaimed():
         why = f" ({one.refusal})" if one.refusal else ""
         mend = "add its address to a server, or remove it from the .socket unit"

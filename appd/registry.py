@@ -8,10 +8,10 @@ a name that is not in the table.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from appd.errors import ConfigurationError
+from appd.records import NamedTuple
 
 if TYPE_CHECKING:
     from appd.interfaces import IServerType
@@ -58,6 +58,11 @@ class Registration(NamedTuple):
             raise ConfigurationError(f"{self}: {module} must lie in a package, beside its component.xml")
         return package
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether appd brings it."""
+        return _BUILT_IN.get(self.name) is self
+
     def load(self) -> IServerType:
         """Imports the server type.
 
@@ -66,8 +71,6 @@ class Registration(NamedTuple):
         """
         from importlib import import_module
 
-        from appd.interfaces import IServerType
-
         module, _, attribute = self.target.partition(":")
         try:
             found: Any = import_module(module)
@@ -75,19 +78,29 @@ class Registration(NamedTuple):
                 found = getattr(found, part)
         except Exception as error:
             raise ConfigurationError(f"{self}: {self.target} does not import: {error}") from error
-        if not IServerType.providedBy(found):
-            raise ConfigurationError(f"{self}: {self.target} is no IServerType")
+        if not self.is_ours:
+            # zope.interface costs a start, and of ours a test has asked.
+            from appd.interfaces import IServerType
+
+            if not IServerType.providedBy(found):
+                raise ConfigurationError(f"{self}: {self.target} is no IServerType")
         server_type: IServerType = found
         return server_type
 
 
 _NAMES = (
+    "datagram",
+    "dns",
     "echo",
     "http",
+    "plugin",
+    "portforward",
     "process",
     "server",
+    "smtp",
     "ssh",
     "syslog",
+    "tac",
     "timer",
 )
 _BUILT_IN = {name: Registration(name, f"appd.servers.{name}.{name}:server_type", "appd") for name in _NAMES} | {
@@ -140,6 +153,8 @@ class Registry:
 
     def nearest(self, name: str, others: Iterable[str] = ()) -> list[str]:
         """The known names that are spelled most like one that is unknown."""
+        from difflib import get_close_matches
+
         known = {*self._built_in, *(one.name.lower() for one in self._entry_points), *others}
         return get_close_matches(name.lower(), sorted(known), n=3, cutoff=0.6)
 

@@ -25,7 +25,7 @@ from appd.listeners import Listener
 if TYPE_CHECKING:
     from twisted.internet.protocol import DatagramProtocol
 
-    from appd.tls.verdict import Target
+    from appd.tls.target import Target
 
 __all__ = ["ServerGroup", "ServerService"]
 
@@ -273,6 +273,7 @@ class ServerGroup(MultiService):
         self.draining: Callable[[float, int], None] = lambda _left, _open: None
         self._waiting: defer.Deferred[Any] | None = None
         self._at_once = False
+        self.reloading = False
         self._ends = 0.0
         for one in services:
             IService(one).setServiceParent(self)

@@ -36,11 +36,14 @@ class StopSignals:
 
     Attributes:
         received: The first ending signal, None before there was one.
+        serves: Whether something is in flight already, so that the end takes time: then a further signal does not
+            interrupt it by another `Stopped`.
     """
 
     def __init__(self, set_handler: Callable[..., Any] = signal.signal) -> None:
         self._set_handler = set_handler
         self.received: int | None = None
+        self.serves = False
 
     def raise_when_told(self) -> None:
         """For the time before the reactor runs: an ending signal raises `Stopped` in the main thread."""
@@ -55,8 +58,25 @@ class StopSignals:
             raise Stopped(0)
 
     def _raise(self, number: int, _frame: Any) -> None:
-        self.received = number
-        raise Stopped(0)
+        again, self.received = self.received is not None, number
+        if not (again and self.serves):
+            raise Stopped(0)
+
+    def note_when_told(self, leave: Callable[[], Any], *, insists: bool) -> None:
+        """For a drain without the reactor.
+
+        Args:
+            leave: Called in the signal handler for SIGQUIT, and for a further signal.
+            insists: Whether a further signal means that. A supervisor has SIGQUIT for it, and beside its own word the
+                service manager may send each process one.
+        """
+
+        def told(number: int, _frame: Any) -> None:
+            if insists or number == signal.SIGQUIT:
+                leave()
+
+        for number in _ENDING:
+            self._set_handler(number, told)
 
     def exit_when_told(self, code: int) -> None:
         """For the time after the reactor: an ending signal ends the process at once.

@@ -1,12 +1,13 @@
 """The composition root of one worker: file → settings → plan → servers → reactor.
 
-Twisted is imported here and after, never before the descriptors are taken over.
+Twisted is imported here and after, never before the descriptors are taken over; and at a cold start, where the file
+allows it, not before servers answer: see `appd.early`.
 """
 
 from __future__ import annotations
 
 import faulthandler
-import logging
+import gc
 import os
 import signal
 import sys
@@ -15,17 +16,16 @@ from typing import TYPE_CHECKING, Any
 
 from appd.activation import Inheritance, inherit
 from appd.address import Address
-from appd.assembly import Built, build, compose
+from appd.assembly import Built, Ground, build, compose, lay_ground
 from appd.config import Settings, load_kept
 from appd.errors import EX_OK, AppdError
 from appd.messages import CANNOT_START
 from appd.notify import MARK, Notifier
 from appd.signals import Stopped, StopSignals
-from appd.supervisor.spawn import CHANNEL, STACKS
-from appd.tls.postponed import postpone_openssl
-from appd.wear import INTERVAL, Wear
+from appd.supervisor.spawn import CHANNEL, STACKS, end_with_parent
 
 if TYPE_CHECKING:
+    from appd.early import Early
     from appd.journal import Log
     from appd.lifecycle import Lifecycle
 
@@ -54,7 +54,8 @@ def _forked() -> None:
         signal.signal(number, signal.SIG_DFL)
     signal.set_wakeup_fd(-1)
     sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
-    logging.getLogger().handlers.clear()
+    if "logging" in sys.modules:
+        sys.modules["logging"].getLogger().handlers.clear()
 
 
 def configure_log(log: Log, settings: Settings) -> None:
@@ -94,6 +95,8 @@ def run(
     signals: StopSignals,
     inheritance: Inheritance | None = None,
     environ: MutableMapping[str, str] = os.environ,
+    *,
+    cold: bool = False,
 ) -> int:
     """Runs one worker until it is told to stop.
 
@@ -104,6 +107,7 @@ def run(
         signals: The ending signals, raising `Stopped` already.
         inheritance: What systemd passed; without it it is looked up in the environment.
         environ: What systemd says.
+        cold: Whether nobody else serves, so that servers may begin as soon as they can.
 
     Returns:
         The exit code, of sysexits(3).
@@ -115,8 +119,9 @@ def run(
     if stacks:
         os.set_inheritable(int(stacks), False)
     faulthandler.enable(int(stacks) if stacks else 2)
+    this = _Run(path, binds, log, signals, notifier, int(supervisor) if supervisor else None)
     try:
-        return _Run(path, binds, log, signals, notifier, int(supervisor) if supervisor else None).run(inheritance)
+        return this.run(inheritance, cold)
     except Stopped:
         notifier.tell(stopping=True, status="stopped before it served")
         return EX_OK
@@ -124,6 +129,8 @@ def run(
         report(log, error)
         notifier.tell_failure(error)
         return error.exit_code
+    finally:
+        this.drain_early()
 
 
 class _Run:
@@ -149,23 +156,33 @@ class _Run:
         self._levels: dict[str, str] = {}
         self._general = ""
         self._lifecycle: Lifecycle
+        self._reactor: Any = None
+        self._early: Early | None = None
+        self._drain_timeout = 0.0
 
-    def run(self, inheritance: Inheritance | None) -> int:
+    def run(self, inheritance: Inheritance | None, cold: bool) -> int:
         inheritance = inheritance or inherit()
-        # What the servers import, hosted code among it, imports Twisted.
-        postpone_openssl()
         settings, self._keep_settings = load_kept(self._path)
+        self._drain_timeout = settings.drain_timeout
         configure_log(self._log, settings)
         self._signals.check()
+        self._log.install_prints()
+        leave_forks_alone()
+        gc.enable()
+        ground = self._begin_early(settings, inheritance) if cold else None
+        if cold and self._supervisor is not None:
+            end_with_parent()
+        from appd.tls.postponed import postpone_openssl
+
+        # What the servers import, hosted code among it, imports Twisted.
+        postpone_openssl()
         from twisted.internet import reactor
         from twisted.logger import globalLogBeginner
 
-        # Twisted's own redirection of print has one buffer for all threads and mixes their lines.
+        # Its redirection of print has one buffer for all threads and mixes their lines: that is `install_prints`.
         globalLogBeginner.beginLoggingTo([self._log.observer()], redirectStandardIO=False)
-        self._log.install_prints()
         self._log.install_stdlib()
-        leave_forks_alone()
-        built = build(settings, inheritance, self._binds, reactor, self._log, self._shared())
+        built = build(settings, inheritance, self._binds, reactor, self._log, self._shared(), ground)
         tell_warnings(self._log, built, self._supervisor is not None)
         self._built = built
         self._lifecycle = compose(
@@ -179,17 +196,39 @@ class _Run:
         self._signals.check()
         return self._serve(reactor)
 
+    def _begin_early(self, settings: Settings, inheritance: Inheritance) -> Ground | None:
+        """Serves what can be served without Twisted, if nothing else is in the file."""
+        from appd.early import Early, allows
+
+        if not allows(settings):
+            return None
+        self._log.install_stdlib(later=True)
+        ground = lay_ground(settings, inheritance, self._binds, self._log, self._shared())
+        self._early = Early(ground, self._signals, self._notifier, supervised=self._supervisor is not None)
+        self._early.begin()
+        return ground
+
+    def drain_early(self) -> None:
+        """Finishes what has begun, when it does not come to services that take it over."""
+        if self._early is not None:
+            self._early.drain(self._drain_timeout)
+
     def _shared(self) -> dict[str, Any]:
         """What the servers are lent: see `build`."""
-        lent = {"replace": self._replace_me, "notifier": self._notifier}
-        if self._supervisor is not None:
+        lent: dict[str, Any] = {"replace": self._replace_me, "notifier": self._notifier}
+        if self._supervisor is None:
+            lent["terminal"] = all(map(os.isatty, (0, 2)))
+        else:
             lent["folder"] = os.path.dirname(os.environ["NOTIFY_SOCKET"])
         return lent
 
     def _serve(self, reactor: Any) -> int:
         self._reactor = reactor
+        reactor.addSystemEventTrigger("before", "shutdown", self.drain_early)
         reactor.addSystemEventTrigger("before", "shutdown", self._lifecycle.stopService)
         reactor.callWhenRunning(self._start)
+        if self._early is not None:
+            self._early.make_way()
         # From here to `_start` Twisted's own handlers stop the reactor, which drains as well.
         reactor.run()
         return self._exit_code
@@ -202,7 +241,7 @@ class _Run:
             self._drain()
             return
         if self._supervisor is None:
-            self._go()
+            self._go(alone=True)
             self._rest_alone()
             return
         # Ctrl-C of a terminal reaches every process; the supervisor tells this one, which would take both for two.
@@ -265,12 +304,17 @@ class _Run:
     def _replace_me(self) -> None:
         """A call has not come back and holds its thread for ever; called in some thread."""
         if self._supervisor is not None:
+            from twisted.internet import reactor  # it may be early
+
             said = {"X_APPD_RECYCLE": "a request took longer than request-timeout"}
-            self._reactor.callFromThread(self._notifier.tell, also=said)
+            call: Any = reactor.callFromThread  # type: ignore[attr-defined]  # the module stands for the reactor
+            call(self._notifier.tell, also=said)
 
     def _watch_wear(self) -> None:
         """Looks whether it is time to be replaced, where the file says when that is."""
         from twisted.internet.task import LoopingCall
+
+        from appd.wear import INTERVAL, Wear
 
         wear = Wear(
             self._built.settings.max_requests,
@@ -293,6 +337,7 @@ class _Run:
 
     def _drain_slowly(self) -> None:
         """After a reload: connections may go on for longer than at a stop."""
+        self._lifecycle.group.reloading = True
         self._lifecycle.group.drain_timeout = self._built.settings.reload_drain_timeout
         self._drain()
 
@@ -301,8 +346,10 @@ class _Run:
         self._lifecycle.group.end_within(self._built.settings.drain_timeout)
         self._drain()
 
-    def _go(self) -> None:
+    def _go(self, *, alone: bool = False) -> None:
         try:
+            if alone:  # nobody is to be accepted before everything is bound
+                self._lifecycle.privilegedStartService()
             self._lifecycle.startService()
         except AppdError as error:
             self._failed(error)

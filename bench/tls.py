@@ -1,15 +1,17 @@
 """What TLS costs: handshakes and requests, one certificate against a thousand, and other servers beside appd.
 
-usage: python bench/tls.py [--seconds S] [--rounds N] [--certificates N] [--peers VENV]
+usage: python bench/tls.py [--seconds S] [--rounds N] [--certificates N] [--peers VENV] [--only NAME,…]
 
 Every candidate serves the same small page with the same P-256 certificate; each round runs them all, one after the
 other, in alternating order, the load on one processor and the server on another. Printed: medians of the rates by the
 second of the server's processor time (utime + stime of its processes: what the load can do does not count), minimum,
-maximum, and ratios of medians. `--peers` is a virtual environment with uvicorn and gunicorn; without it there is
-twisted.web alone.
+maximum, and ratios of medians. `--peers` is a virtual environment with uvicorn, granian and gunicorn; without it there
+is twisted.web alone.
 
 start: from the first instruction to the first answer. handshakes: full ones, a new connection each, with a random one
-of the names where there are many. resumed: the same with a ticket. requests: keep-alive.
+of the names where there are many. resumed: the same with a ticket. requests: on 64 keep-alive connections, by wrk.
+100 KB: the same with an answer of that size. KB a connection: the memory (PSS) of 300 idle ones that have asked once.
+`appd factory` is the same twisted.web Site as `twisted.web`, behind a tls-address.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import contextlib
 import datetime
 import os
 import random
+import re
 import socket
 import ssl
 import statistics
@@ -31,28 +34,48 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 _APPLICATION = """
+LARGE = b"x" * 102400
 def application(environ, start_response):
+    if environ["PATH_INFO"] == "/large":
+        start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "102400")])
+        return [LARGE]
     start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "6")])
     return [b"hello\\n"]
 async def asgi(scope, receive, send):
-    if scope["type"] == "http":
+    if scope["type"] == "http" and scope["path"] == "/large":
+        headers = [(b"content-type", b"text/plain"), (b"content-length", b"102400")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": LARGE})
+    elif scope["type"] == "http":
         headers = [(b"content-type", b"text/plain"), (b"content-length", b"6")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": b"hello\\n"})
+def site():
+    from twisted.web import resource, server
+    class Hello(resource.Resource):
+        isLeaf = True
+        def render_GET(self, request):
+            request.setHeader("content-type", "text/plain")
+            return LARGE if request.path == b"/large" else b"hello\\n"
+    return server.Site(Hello())
 """
 _TWISTED = """
 import sys
 from twisted.internet import endpoints, reactor
-from twisted.web import resource, server
-class Hello(resource.Resource):
-    isLeaf = True
-    def render_GET(self, request):
-        request.setHeader("content-type", "text/plain")
-        return b"hello\\n"
+from benchapp import site
 port, pem = sys.argv[1:]
-endpoints.serverFromString(reactor, f"ssl:{port}:interface=127.0.0.1:privateKey={pem}").listen(server.Site(Hello()))
+endpoints.serverFromString(reactor, f"ssl:{port}:interface=127.0.0.1:privateKey={pem}").listen(site())
 reactor.run()
 """
+
+
+# Figure, who, beside whom, the least ratio of medians, and the ambition.
+TARGETS = (
+    ("handshakes/s", "appd", "uvicorn", 1.1, 1.4),
+    ("requests/s", "appd", "uvicorn", 1.6, 1.9),
+    ("handshakes/s", "appd factory", "twisted.web", 1.0, 1.0),
+    ("requests/s", "appd factory", "twisted.web", 1.0, 1.0),
+)
 
 
 def make_certificates(folder: Path, count: int) -> None:
@@ -159,6 +182,15 @@ class Server:
         ticks = os.sysconf("SC_CLK_TCK")
         return sum(sum(map(int, _stat(pid)[11:13])) for pid in _tree(self.process.pid)) / ticks
 
+    def memory(self) -> float:
+        """The PSS of it and its children, in KB."""
+        total = 0.0
+        for pid in _tree(self.process.pid):
+            with contextlib.suppress(OSError):
+                text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+                total += int(text.partition("\nPss:")[2].split()[0])
+        return total
+
     def close(self) -> None:
         self.process.terminate()
         try:
@@ -203,6 +235,17 @@ def load(server: Server, seconds: float, step: Callable[[], Callable[[], None]],
     return sum(counts) / max(server.cpu() - before, 0.01)
 
 
+def by_wrk(server: Server, seconds: float, path: str) -> float:
+    """As `load`, by wrk on 64 connections."""
+    url = f"https://127.0.0.1:{server.port}{path}"
+    command = ["taskset", "-c", str(max(os.sched_getaffinity(0))), "wrk", "-t1", "-c64"]
+    before = server.cpu()
+    done = subprocess.run(
+        [*command, f"-d{max(1, round(seconds))}s", url], capture_output=True, text=True, check=True, timeout=120
+    )
+    return int(re.findall(r"(\d+) requests in", done.stdout)[0]) / max(server.cpu() - before, 0.01)
+
+
 def measure(server: Server, seconds: float, names: int) -> dict[str, float]:
     """All figures of a server that runs."""
 
@@ -219,10 +262,6 @@ def measure(server: Server, seconds: float, names: int) -> dict[str, float]:
             session = client.session
         return lambda: connect(server.port, context, "n0.example", session).close()
 
-    def requests() -> Callable[[], None]:
-        client = connect(server.port, client_context(), "n0.example")
-        return lambda: get(client)
-
     if names > 1:  # every name once: the first connection for one makes its context
         context = client_context()
         for number in range(names):
@@ -230,8 +269,24 @@ def measure(server: Server, seconds: float, names: int) -> dict[str, float]:
     began = {"start ms": server.started * 1000, "start, processor ms": server.start_cpu * 1000}
     found = began | {"handshakes/s": load(server, seconds, full)}
     if names == 1:
-        found |= {"resumed/s": load(server, seconds, resumed), "requests/s": load(server, seconds, requests)}
+        found |= {"resumed/s": load(server, seconds, resumed), "requests/s": by_wrk(server, seconds, "/")}
+        found |= {"100 KB/s": by_wrk(server, seconds, "/large"), "KB a connection": connection_memory(server)}
     return found
+
+
+def connection_memory(server: Server, count: int = 300) -> float:
+    """What an idle connection takes, in KB."""
+    context = client_context()
+    before = server.memory()
+    made = []
+    for _ in range(count):
+        made.append(connect(server.port, context, "n0.example"))
+        get(made[-1])
+    time.sleep(0.3)
+    taken = (server.memory() - before) / count
+    for one in made:
+        one.close()
+    return taken
 
 
 def candidates(folder: Path, count: int, peers: str | None) -> dict[str, tuple[list[str], int]]:
@@ -241,16 +296,22 @@ def candidates(folder: Path, count: int, peers: str | None) -> dict[str, tuple[l
     one = folder / "one.pem"
     one.touch(mode=0o600)
     one.write_bytes((folder / "many" / "0000.pem").read_bytes())
+    (folder / "key.pem").write_bytes(one.read_bytes()[one.read_bytes().index(b"-----BEGIN PRIVATE") :])
     text = (
         f"python-path {folder}\n<http bench>\n  tls-address 127.0.0.1:PORT\n  <tls>\n    certificate {{}}\n  </tls>\n"
         "  <wsgi>\n    application benchapp:application\n  </wsgi>\n</http>\n"
     )
     for name, certificate in (("one", one), ("many", folder / "many")):
         (folder / f"{name}.conf").write_text(text.format(certificate))
+    (folder / "factory.conf").write_text(
+        f"python-path {folder}\n<server>\n  type benchapp:site\n  tls-address 127.0.0.1:PORT\n"
+        f"  <tls>\n    certificate {one}\n  </tls>\n</server>\n"
+    )
     appd = str(Path(sys.executable).with_name("appd"))
     found = {
         "appd": ([appd, "run", str(folder / "one.conf"), "--control", str(folder / "control")], 1),
         f"appd {count}": ([appd, "run", str(folder / "many.conf"), "--control", str(folder / "control")], count),
+        "appd factory": ([appd, "run", str(folder / "factory.conf"), "--control", str(folder / "control")], 1),
         "twisted.web": ([sys.executable, str(folder / "twistedweb.py"), "PORT", str(one)], 1),
     }
     if peers:
@@ -268,6 +329,10 @@ def candidates(folder: Path, count: int, peers: str | None) -> dict[str, tuple[l
             ],
             1,
         )
+        tls = ["--ssl-certificate", str(one), "--ssl-keyfile", str(folder / "key.pem")]
+        granian = ["--interface", "wsgi", "--host", "127.0.0.1", "--port", "PORT", "--no-ws", "--http", "1"]
+        granian += ["--ssl-protocol-min", "tls1.2"]
+        found["granian"] = ([f"{peers}/bin/granian", *granian, *tls, "benchapp:application"], 1)
         tls = ["--certfile", str(one), "--keyfile", str(one)]
         gthread = ["--worker-class", "gthread", "--threads", "8", "--bind", "127.0.0.1:PORT", *tls]
         found["gunicorn"] = ([f"{peers}/bin/gunicorn", "benchapp:application", *gthread], 1)
@@ -281,6 +346,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--certificates", type=int, default=1000)
     parser.add_argument("--peers")
+    parser.add_argument("--only", help="candidates, by commas")
     options = parser.parse_args()
     if len(os.sched_getaffinity(0)) > 1:
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
@@ -289,6 +355,8 @@ def main() -> None:
         folder = Path(name)
         make_certificates(folder / "many", options.certificates)
         those = candidates(folder, options.certificates, options.peers)
+        if options.only:
+            those = {name: those[name] for name in options.only.split(",")}
         for number in range(options.rounds):
             for one in sorted(those, reverse=number % 2 == 1):
                 command, names = those[one]
@@ -300,13 +368,19 @@ def main() -> None:
                     server.close()
     for figure, rows in taken.items():
         print(f"{figure}, {options.rounds} rounds, rates by the second of the server's processor time")
-        base = statistics.median(rows["appd"])
+        base = statistics.median(rows.get("appd") or next(iter(rows.values())))
         for one, values in rows.items():
             middle = statistics.median(values)
             print(
                 f"  {one:12} median {middle:9.1f}  min {min(values):9.1f}  max {max(values):9.1f}  "
-                f"appd / this {base / middle:6.2f}"
+                f"appd / this {base / max(middle, 1e-9):6.2f}"
             )
+    for figure, ours, theirs, least, ambition in TARGETS:
+        rows = taken.get(figure, {})
+        if ours in rows and theirs in rows:
+            ratio = statistics.median(rows[ours]) / statistics.median(rows[theirs])
+            verdict = "reached" if ratio >= least else "MISSED"
+            print(f"{figure}: {ours} {ratio:.2f} x {theirs} (to reach: {least}, ambition {ambition})  {verdict}")
 
 
 if __name__ == "__main__":

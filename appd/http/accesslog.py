@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import re
 import time
-from typing import NamedTuple
 
 from appd.http.entrylog import EntryLog
 from appd.journal import INFO
+from appd.records import NamedTuple
 
 __all__ = ["AccessLog", "Answer", "combined_line", "journal_line", "printable"]
 

@@ -89,13 +89,11 @@ class Client(Leaver):
         if self._phase == Phase.LINGERING:
             self._linger(data)
             return
-        if not data:
-            self._ended = True
         if self._phase == Phase.PREFACE:
             if self._read_preface(data):
                 self.advance(worker)
             return
-        self.connection.receive(data)
+        (self.connection or self.awake()).receive(data)
         self.advance(worker)
 
     def _read_preface(self, data: bytes) -> bool:
@@ -118,7 +116,7 @@ class Client(Leaver):
             return False
         self._phase = Phase.IDLE
         if rest:
-            self.connection.receive(rest)
+            self.awake().receive(rest)
             return True
         self._wait()
         return False
@@ -191,7 +189,9 @@ class Client(Leaver):
         self._phase = Phase.CLOSED
         server.lane.forget(self)
         peer = (self.host, self.port, self.secure, self.is_beyond, self.counted)
-        server.replace(self, found.mounted.driver.take(Handed(self.door, self.sock, self.connection, request, *peer)))
+        # With all that the library gives a socket; see `Door.begin`.
+        sock = socket.socket(self.sock.family, self.sock.type, self.sock.proto, self.sock.detach())
+        server.replace(self, found.mounted.driver.take(Handed(self.door, sock, self.connection, request, *peer)))
         return True
 
     def _begin_body(self, request: Request, worker: Worker) -> bool:
@@ -250,7 +250,7 @@ class Client(Leaver):
             rate = limits.body_rate
             deadline = upload.began + _GRACE + upload.length / rate if rate else time.monotonic() + limits.idle_timeout
             self.server.lane.deadlines.put(self, deadline)
-        elif connection.idle:
+        elif connection is None or connection.idle:
             self._wait_idle()
             return
         elif phase != Phase.HEAD:
@@ -262,6 +262,7 @@ class Client(Leaver):
     def _wait_idle(self) -> None:
         server, phase = self.server, self._phase
         self._phase = Phase.IDLE
+        self.rest()
         now = time.monotonic()
         self.deadline = deadline = now + server.limits.idle_timeout
         # Where it is kept already it is found in time, and moved then.

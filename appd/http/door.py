@@ -6,7 +6,7 @@ import os
 import socket
 import sys
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from appd.http.client import Client
 from appd.http.environ import base_environ
@@ -80,6 +80,8 @@ class Door:
             sock: The socket, which belongs to the connection from now on.
             address: The address of the peer, as accept(2) gives it.
         """
+        # What the library adds to a socket in C, such as names for its family, is nearly half of its size.
+        sock = cast(socket.socket, socket.SocketType(sock.family, sock.type, sock.proto, sock.detach()))
         sock.setblocking(False)
         if self.is_local:
             client = self.make(self, sock, "", 0)

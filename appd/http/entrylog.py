@@ -6,7 +6,6 @@ from typing import Protocol
 
 from appd.journal import ERROR, INFO
 from appd.journal.entry import Value
-from appd.journal.tracebacks import code_fields, exception_text, type_name
 
 __all__ = ["EntryLog", "tell_failure"]
 
@@ -30,6 +29,9 @@ def tell_failure(log: EntryLog, message: str, error: BaseException, **fields: Va
         error: The exception.
         **fields: Further fields.
     """
+    # Late: what formats tracebacks takes its time to import, and nothing has failed yet.
+    from appd.journal.tracebacks import code_fields, exception_text, type_name
+
     place = code_fields(error.__traceback__)
     kind = type_name(type(error))
     log.write(f"{message}\n{exception_text(error)}", ERROR, **{**place, "EXCEPTION_TYPE": kind, **fields})

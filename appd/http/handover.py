@@ -9,10 +9,11 @@ later requests for mounts of the lane it has the lane's threads answer (`guest`)
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from appd.http.connection import Connection
 from appd.http.request import Request
+from appd.records import NamedTuple
 
 if TYPE_CHECKING:
     from appd.http.site import Mount

@@ -13,7 +13,6 @@ from __future__ import annotations
 import select
 import sys
 import time
-import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -310,6 +309,8 @@ class Lane:
 
 def stacks() -> str:
     """Where every thread is."""
+    import traceback
+
     names = {one.ident: one.name for one in _threads()}
     parts = []
     for ident, frame in sys._current_frames().items():

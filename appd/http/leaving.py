@@ -35,9 +35,9 @@ _READ = 16384
 
 
 class Phase:
-    """What a connection is at."""
+    """What a connection is at. From PREFACE on there is nobody to answer: it is before all requests, or behind."""
 
-    IDLE, HEAD, BODY, ANSWERING, LINGERING, CLOSED, PREFACE, HANDSHAKE = range(8)
+    IDLE, HEAD, BODY, ANSWERING, LINGERING, CLOSED, PREFACE, HANDSHAKE, ENDING = range(9)
 
 
 class Leaver(Sender):
@@ -61,8 +61,6 @@ class Leaver(Sender):
 
     __slots__ = (
         "_began",
-        "_ended",
-        "_lingers",
         "_phase",
         "_request",
         "_upload",
@@ -90,8 +88,6 @@ class Leaver(Sender):
         self._upload: Any = None
         self._request: Request | None = None
         self._began = 0.0
-        self._ended = False
-        self._lingers = 0.0
 
     # The end of a response.
 
@@ -117,8 +113,10 @@ class Leaver(Sender):
             self._log_access(self.status)
         if self.connection.overrun:
             self._tell_overrun()
+        # An idle connection keeps nothing that takes room.
         self.status = self.sent = 0
-        self._request = self.mounted = self.claims = None
+        self._began = 0.0
+        self._request = self.mounted = self.claims = self.unanswered = None
         return True
 
     def _tell_overrun(self) -> None:
@@ -152,7 +150,7 @@ class Leaver(Sender):
         peer = peer_text(*self.far) or "a UNIX peer"
         self.server.log.write(f"{peer} is refused: {refused}", DEBUG, LOGGER="appd.http", APPD_SERVER=self.server.name)
         try:
-            self.send(self.connection.refusal(refused))
+            self.send(self.awake().refusal(refused))
         except Gone:
             self.gone()
             return
@@ -208,7 +206,7 @@ class Leaver(Sender):
         """
         if self._phase == Phase.LINGERING or self._phase == Phase.CLOSED:
             return
-        if self._ended:
+        if self.connection is not None and self.connection.ended:
             self.close()
             return
         try:
@@ -218,13 +216,14 @@ class Leaver(Sender):
             return
         self._phase = Phase.LINGERING
         now = time.monotonic()
-        self._lingers = now + _LINGER
+        # Its last request is over: what is told of it is for how long this one has lasted.
+        self._began = now
         self.server.lane.deadlines.put(self, now + _LINGER_READ)
         self.server.lane.rearm(self)
 
     def _linger(self, data: bytes) -> None:
         now = time.monotonic()
-        if not data or now > self._lingers:
+        if not data or now > self._began + _LINGER:
             self.close()
             return
         self.deadline = now + _LINGER_READ
@@ -246,7 +245,7 @@ class Leaver(Sender):
                 self.gone()
         elif self._phase == Phase.IDLE:
             self._end_idle()
-        elif self._phase in (Phase.LINGERING, Phase.PREFACE, Phase.HANDSHAKE):
+        elif self._phase >= Phase.PREFACE or self._phase == Phase.LINGERING:
             self.close()
         else:
             self.refuse(Refused(408, "too slow"))
@@ -299,7 +298,8 @@ class Leaver(Sender):
         if self._phase == Phase.CLOSED:
             return
         self._phase = Phase.CLOSED
-        self.connection.cut()
+        if self.connection is not None:
+            self.connection.cut()
         out, self._out = self._out, None
         if out is not None:
             with out.lock:

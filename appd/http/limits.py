@@ -5,7 +5,7 @@ A limit that the core enforces has its status beside it; times, rates and number
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from appd.records import NamedTuple
 
 __all__ = ["Limits"]
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from appd.http.gateway import Call
 from appd.http.outbox import Stretch
-from appd.http.redirect import Redirection
 from appd.http.response import Fields, Parts, Response, status_line
 from appd.http.site import Mount, Redirect, Static, Wsgi
-from appd.http.static import Folder
+from appd.records import NamedTuple
 
 if TYPE_CHECKING:
     from typing import IO
@@ -142,7 +141,7 @@ def _send_parts(client: Client, status: int, fields: Fields, body: Parts) -> Non
             client.send(data + connection.end())
             client.status, client.sent = status_line(status)[0], length
             return
-        client.send(head)
+        client.send_ahead(head)
         client.status, client.sent = status_line(status)[0], length
         for one in body.pieces:
             if isinstance(one, bytes):
@@ -193,15 +192,19 @@ class Application(Mounted):
 
 
 def serve(mount: Mount, lane: Lane) -> Mounted:
-    """Makes what answers for a mount."""
+    """Makes what answers for a mount. What kinds of mount need is imported where one is met: a start counts it."""
     serves = mount.serves
     made: Application | Whole
     if isinstance(serves, Wsgi):
         made = Application(mount, serves, lane)
     elif isinstance(serves, Static):
+        from appd.http.static import Folder
+
         made = Whole(mount, Folder(serves).respond)
     else:
         assert isinstance(serves, Redirect)
+        from appd.http.redirect import Redirection
+
         made = Whole(mount, Redirection(serves, len(mount.route.path)).respond)
     if mount.guard is None:
         return made

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import socket
 from collections import deque
-from tempfile import TemporaryFile
 from threading import Condition
 from typing import IO
 
@@ -20,6 +19,7 @@ __all__ = ["Outbox", "Stretch"]
 _IN_MEMORY = 262144
 # Bytes for one send(2) or sendfile(2): the thread that polls serves others in between.
 _AT_ONCE = 1048576
+_PLAIN = (socket.SocketType, socket.socket)
 
 
 class Stretch:
@@ -48,7 +48,7 @@ class Stretch:
             OSError: The connection is broken.
             EOFError: The file has become shorter.
         """
-        if type(to) is socket.socket:
+        if type(to) in _PLAIN:
             sent = os.sendfile(to.fileno(), self.fd, self.offset, min(self.left, _AT_ONCE))
         else:  # TLS, which has to see every byte
             sent = to.send_file(self.fd, self.offset, self.left)  # type: ignore[attr-defined]  # see `TlsSocket`
@@ -107,6 +107,8 @@ class Outbox:
             self._pieces.append(memoryview(data))
             return
         if self._file is None:
+            from tempfile import TemporaryFile  # late: it imports shutil and random
+
             self._file = TemporaryFile(buffering=0)  # noqa: SIM115  # as long as the outbox
         offset, view = self._end, memoryview(data)
         while view:

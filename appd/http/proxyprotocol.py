@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 import socket
-from typing import NamedTuple
 
 from appd.http.errors import Refused
+from appd.records import NamedTuple
 
 __all__ = ["Proxied", "read_proxy_header"]
 

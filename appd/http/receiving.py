@@ -235,6 +235,18 @@ class Receiver:
         return self._writing == "idle" and self._reading == "head" and self._at >= len(self._buffer)
 
     @property
+    def ended(self) -> bool:
+        """Whether the client sends nothing more."""
+        return self._eof
+
+    @property
+    def is_as_new(self) -> bool:
+        """Whether nothing of it is needed for what comes next, but for the number of requests."""
+        return not (self._buffer or self._checked or self._eof or self.closing) and (
+            self._reading == "head" and self._writing == "idle"
+        )
+
+    @property
     def sending(self) -> bool:
         """Whether a response has begun: another one would be read as a part of it."""
         return self._writing == "sending"

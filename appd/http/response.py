@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from appd.http.errors import Misuse
 from appd.http.fields import OF_THE_CONNECTION, is_secret, is_token
 from appd.http.grammar import VTEXT
+from appd.records import NamedTuple
 
 __all__ = [
     "BARE",

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
-from urllib.parse import unquote_to_bytes
+
+from appd.records import NamedTuple
 
 __all__ = ["Route", "Router", "segments_of"]
 
@@ -85,6 +85,9 @@ def segments_of(path: str) -> tuple[bytes, ...] | None:
         return ()
     if "%" not in path and "/." not in path and "\\" not in path and "\0" not in path:
         return tuple(path[1:].encode().split(b"/"))
+    # Late: few paths hold any of these.
+    from urllib.parse import unquote_to_bytes
+
     segments = tuple(map(unquote_to_bytes, path[1:].split("/")))
     for one in segments:
         if b"\0" in one or any(part in (b".", b"..") for part in _SEPARATORS.split(one)):

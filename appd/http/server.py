@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from appd.http.accesslog import AccessLog
 from appd.http.client import DRAIN_LINGER, Client
+from appd.http.crowd import Crowd
 from appd.http.date import Origin
 from appd.http.door import Door
 from appd.http.entrylog import EntryLog, tell_failure
@@ -28,6 +29,7 @@ from appd.journal import WARNING
 if TYPE_CHECKING:
     from typing import IO
 
+    from appd.http.connection import Connection
     from appd.http.crew import Worker
     from appd.http.lane import Lane
     from appd.http.request import Request
@@ -58,7 +60,9 @@ class Server:
         clients: The open connections.
         total: How many there have been.
         requests: How many requests.
+        spare: Protocols on which nothing has been said, for clients that are asked for something next.
         draining: Whether connections are to end.
+        reloading: Whether that is because of a reload, so that what streams may go on for longer.
         elsewhere: Whether there are mounts that the lane does not serve.
     """
 
@@ -82,9 +86,9 @@ class Server:
         self.report = report
         self.trusted = Trusted(site.trusted)
         self.proxy_protocol = site.proxy_protocol
-        self.clients: set[Any] = set()
+        self.clients = Crowd()
         self.total = self.requests = 0
-        self.draining = False
+        self.draining = self.reloading = False
         self.doors: list[Door] = []
         self._changed = changed
         self._mounted = [driver.mount(one) if isinstance(one.serves, Asgi) else serve(one, lane) for one in site.mounts]
@@ -93,6 +97,7 @@ class Server:
         self._found: dict[tuple[str, str], Found | None] = {}
         self._peers: dict[str, int] = {}
         self._told: dict[str, float] = {}
+        self.spare: list[Connection] = []
         self._full = False
         self._telling = Lock()
         self._counting = Lock()

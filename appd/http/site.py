@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from appd.http.basic import Guard
 from appd.http.limits import Limits
 from appd.http.routing import Route
+from appd.records import NamedTuple
+
+if TYPE_CHECKING:
+    from appd.http.basic import Guard
 
 __all__ = ["Asgi", "Mount", "Redirect", "Site", "Static", "Wsgi", "of_application"]
 
@@ -38,16 +41,30 @@ class Asgi(NamedTuple):
         dotted: What people call it.
         application: The callable.
         lifespan: `auto`, `on` or `off`: whether it is told when it begins and ends.
+        websocket: Whether it may be asked for WebSockets.
+        message_size: The longest message of a WebSocket, in bytes.
+        ping_interval: How often a client is asked whether it is there, in seconds; 0 for never.
+        ping_timeout: How long it may take to answer, in seconds; 0 for ever.
+        compression: Whether messages are compressed for clients that offer it.
+        kind: What people call its mount: `asgi`, or what of ours is one.
+        connects: What it opens connections to; of `appd.tls.target.Target`.
     """
 
     dotted: str
     application: Callable[..., Any]
     lifespan: str = "auto"
+    websocket: bool = True
+    message_size: int = 16 << 20
+    ping_interval: float = 20.0
+    ping_timeout: float = 20.0
+    compression: bool = True
+    kind: str = "asgi"
+    connects: tuple[Any, ...] = ()
 
     @property
     def text(self) -> str:
         """For `appd explain`."""
-        return f"asgi {self.dotted}"
+        return f"{self.kind} {self.dotted}"
 
 
 class Static(NamedTuple):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from appd.http.errors import Refused
+from appd.records import NamedTuple
 
 __all__ = ["Target", "host_name", "known_host", "read_target"]
 

@@ -31,6 +31,8 @@ __all__ = ["PLAIN_ANSWER", "Security", "TlsClient"]
 # ContentType of RFC 8446, 5.1: a connection begins with a handshake.
 _HANDSHAKE = 22
 _PEEK = 16384
+# The last of the phases in which requests are read.
+_READING = Phase.BODY
 _BODY = 262144
 PLAIN_ANSWER = (
     b"HTTP/1.1 400 Bad Request\r\nServer: appd\r\nConnection: close\r\n"
@@ -80,18 +82,20 @@ class TlsClient(Client):
         phase = self._phase
         if self._out is not None:
             self._flush(worker)
+        elif phase <= _READING:
+            self._read(worker, phase)
         elif phase == Phase.HANDSHAKE:
             self._shake(worker)
         elif phase == Phase.LINGERING:
             self._discard()
         elif phase == Phase.PREFACE:
             self._peek_preface(worker)
-        else:
-            self._read(worker)
+        elif phase == Phase.ENDING:
+            self.finish()
 
-    def _read(self, worker: Worker) -> None:
+    def _read(self, worker: Worker, phase: int) -> None:
         try:
-            data = self.sock.recv(_BODY if self._phase == Phase.BODY else _PEEK)
+            data = self.sock.recv(_PEEK if phase != _READING else _BODY)
         except BlockingIOError:
             if getattr(self.sock, "wants_write", False):
                 self.server.lane.arm_to_send(self)
@@ -103,9 +107,7 @@ class TlsClient(Client):
             return
         # A record at a time is read, and more may lie in the socket; to be told so costs less than to try.
         self.server.lane.read_more(self.fd)
-        if not data:
-            self._ended = True
-        self.connection.receive(data)
+        (self.connection or self.awake()).receive(data)
         self.advance(worker)
 
     def _discard(self) -> None:
@@ -180,8 +182,9 @@ class TlsClient(Client):
             return
         limits = self.server.limits
         self.server.lane.deadlines.put(self, time.monotonic() + limits.idle_timeout)
-        # The first request often comes with the end of the handshake.
-        self._read(worker)
+        # The first request may have come with the end of the handshake. To be told so costs a fifth of trying in vain:
+        # Python makes an exception with a text of it.
+        self.server.lane.rearm(self)
 
     def _no_tls(self, first: bytes) -> None:
         self._tell("it speaks no TLS")
@@ -220,9 +223,16 @@ class TlsClient(Client):
             super().refuse(refused)
 
     def finish(self) -> None:
-        """Ends the connection when all is sent; see `Leaver.finish`. A client that has ended is told that we do."""
-        if self._ended and self._phase != Phase.CLOSED and type(self.sock) is TlsSocket:
-            self.sock.say_end()
+        """Ends the connection when all is sent; see `Leaver.finish`. Without close_notify that would be a break."""
+        if self._phase == Phase.LINGERING or self._phase == Phase.CLOSED:
+            return
+        sock = self.sock
+        if type(sock) is TlsSocket and not sock.say_end():
+            if self._phase != Phase.ENDING:
+                self._phase = Phase.ENDING
+                self.server.lane.deadlines.put(self, time.monotonic() + self.server.limits.write_timeout)
+            self.server.lane.arm_to_send(self)
+            return
         super().finish()
 
     # Who it is.

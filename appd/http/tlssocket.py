@@ -14,7 +14,6 @@ import os
 import socket
 import ssl
 from collections.abc import Iterable
-from contextlib import suppress
 from typing import Any
 
 __all__ = ["TlsSocket"]
@@ -31,10 +30,27 @@ class TlsSocket(ssl.SSLSocket):
     Attributes:
         asked_name: The name that the client asked for (SNI), "" for none; see `appd.tls.stdlib`.
         wants_write: Whether what was to be read has to wait until the socket takes something: an answer to KeyUpdate.
+        has_ended: Whether we have said that nothing more comes.
     """
 
     asked_name = ""
     wants_write = False
+    has_ended = False
+
+    # CPython's name for what does the work; every call by way of SSLSocket's own methods takes two more.
+    _sslobj: Any
+
+    def do_handshake(self, block: bool = False) -> None:
+        """Goes on with the handshake as far as it goes.
+
+        Raises:
+            ssl.SSLWantReadError: The client is to say more.
+            ssl.SSLWantWriteError: The socket takes nothing.
+            OSError: It has failed.
+        """
+        if self._sslobj is None:
+            raise _gone()
+        self._sslobj.do_handshake()
 
     def recv(self, size: int = _RECORD, flags: int = 0) -> bytes:
         """Receives what has come, decrypted; with flags (MSG_PEEK) what lies in the socket, as it is.
@@ -45,34 +61,35 @@ class TlsSocket(ssl.SSLSocket):
         """
         if flags:
             return socket.socket.recv(self, size, flags)
-        data = self._read()
-        size -= len(data)
-        if size <= 0 and not self.pending():
-            return data
-        return self._read_on(data, size) if self.pending() or size > _RECORD else data
-
-    def _read(self) -> bytes:
-        self.wants_write = False
+        tls = self._sslobj
         try:
-            return self.read(_RECORD)
+            data: bytes = tls.read(_RECORD)
         except ssl.SSLWantReadError:
+            self.wants_write = False
             raise BlockingIOError from None
         except ssl.SSLWantWriteError:
             self.wants_write = True
             raise BlockingIOError from None
         except ssl.SSLZeroReturnError:  # its end, after ours
             return b""
+        except AttributeError:
+            raise _gone() from None
+        if data and (tls.pending() or size > _RECORD):
+            return self._read_on(data, size)
+        return data
 
-    def _read_on(self, data: bytes, left: int) -> bytes:
+    def _read_on(self, data: bytes, most: int) -> bytes:
         """The rest of a longer piece, and in any case all that OpenSSL has."""
-        parts = [data]
+        parts, length = [data], len(data)
         try:
-            while data and (left > 0 or self.pending()):
-                data = self._read()
+            while length < most or self._sslobj.pending():
+                data = self._sslobj.read(_RECORD)
+                if not data:
+                    break
                 parts.append(data)
-                left -= len(data)
+                length += len(data)
         except OSError:
-            # What has come comes first; the end is told by the next call.
+            # What has come comes first; what is the matter is told by the next call.
             pass
         return b"".join(parts)
 
@@ -86,20 +103,24 @@ class TlsSocket(ssl.SSLSocket):
             BlockingIOError: None.
             OSError: The connection is broken.
         """
+        size = len(data)
         try:
-            sent = super().send(data)
+            if size <= _RECORD:
+                whole: int = self._sslobj.write(data)
+                return whole
+            view = memoryview(data)
+            sent: int = self._sslobj.write(view[:_RECORD])
         except ssl.SSLWantWriteError:
             raise BlockingIOError from None
-        # Only a renegotiation would want to read here, and there is none.
-        size = len(data)
-        if sent == size:
-            return sent
-        view = memoryview(data)
+        except AttributeError:
+            raise _gone() from None
+        # Only a renegotiation would want to read here, and there is none. A record at a time: of a longer write that
+        # stops in between OpenSSL would not say how far it came, and want the same again.
         try:
             while sent < size:
-                sent += super().send(view[sent:])
+                sent += self._sslobj.write(view[sent : sent + _RECORD])
         except OSError:
-            # As above: the next call finds out what is the matter.
+            # The next call finds out what is the matter.
             pass
         return sent
 
@@ -117,7 +138,7 @@ class TlsSocket(ssl.SSLSocket):
         return self.send(data) if data else 0
 
     def shutdown(self, how: int) -> None:
-        """Says that nothing more comes, by TLS and by TCP, without waiting for the other side.
+        """Says that nothing more comes, by TLS as far as that goes at once, and by TCP.
 
         Raises:
             OSError: The connection is broken.
@@ -125,8 +146,25 @@ class TlsSocket(ssl.SSLSocket):
         self.say_end()
         socket.socket.shutdown(self, how)
 
-    def say_end(self) -> None:
-        """Sends close_notify, unless there is no TLS any more or the socket takes nothing."""
-        # Usually SSLWantReadError: ours is sent, and the other side's has not come, for which nobody waits.
-        with suppress(OSError, ValueError):
+    def say_end(self) -> bool:
+        """Sends close_notify; the other side's is not waited for.
+
+        Returns:
+            Whether it is sent, or cannot be any more; else the socket takes nothing now.
+        """
+        if self.has_ended:
+            return True
+        try:
             self.unwrap()
+        except ssl.SSLWantWriteError:
+            return False
+        except (OSError, ValueError):
+            # Usually SSLWantReadError: ours is sent.
+            pass
+        self.has_ended = True
+        return True
+
+
+def _gone() -> OSError:
+    """Both sides have said their ends, and OpenSSL's part is over."""
+    return BrokenPipeError("the connection has ended")

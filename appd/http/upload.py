@@ -6,7 +6,6 @@ An application is called when its request is complete, so that a slow upload hol
 from __future__ import annotations
 
 from io import BytesIO
-from tempfile import TemporaryFile
 from typing import IO
 
 __all__ = ["Upload"]
@@ -46,6 +45,8 @@ class Upload:
         if not self._keep:
             return
         if self.length > self._memory and isinstance(self._file, BytesIO):
+            from tempfile import TemporaryFile  # late: it imports shutil and random
+
             file = TemporaryFile()  # noqa: SIM115  # as long as the upload
             file.write(self._file.getvalue())
             self._file = file

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 from sys import getsizeof
-from typing import NamedTuple
+
+from appd.records import NamedTuple
 
 __all__ = [
     "CRITICAL",

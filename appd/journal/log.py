@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -190,12 +191,20 @@ class Log:
 
         return EventObserver(self)
 
-    def install_stdlib(self) -> None:
+    def install_stdlib(self, *, later: bool = False) -> None:
         """Take the records of ``logging`` and the warnings of ``warnings``; installs itself once.
+
+        Args:
+            later: When somebody imports ``logging``, which takes its time, and not before.
 
         Root gets the level of the process and each namespace of `configure` its own, so that records nobody wants are
         not even made. Twisted's events do not come this way, there is nothing twice.
         """
+        if later and "logging" not in sys.modules:
+            from appd.journal.awaited import when_imported
+
+            when_imported("logging", self.install_stdlib)
+            return
         from appd.journal.stdlib import RecordHandler
 
         if self._handler is None:

@@ -2,9 +2,9 @@
 
 from queue import Empty, SimpleQueue
 from threading import Event, RLock
-from typing import NamedTuple
 
 from appd.journal.entry import Entry, memory
+from appd.records import NamedTuple
 
 __all__ = ["MAX_BYTES", "MAX_ENTRIES", "BoundedQueue", "Mark"]
 

@@ -9,23 +9,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
-
-from zope.interface import implementer
+from typing import TYPE_CHECKING, Any
 
 from appd.address import Address, parse
 from appd.binding import BindOptions
+from appd.declaring import implements
 from appd.errors import ConfigurationError, Place
-from appd.interfaces import IServerType, ISSHServerType, ISSLServerType, Section
 from appd.limits import StreamLimits, read_stream_limits
 from appd.listeners import BoundListener, Listener
 from appd.registry import Registration, Registry
-from appd.service import ServerService
+
+if TYPE_CHECKING:
+    from appd.interfaces import IServerType
+    from appd.lending import Section
+    from appd.service import ServerService
 
 __all__ = ["SSHServerType", "SSLServerFactory", "SSLServerType", "ServerFactory", "ServerType", "find_type"]
 
 
-@implementer(IServerType)
+@implements("IServerType")
 class ServerType:
     """A server type over a callable that makes a Twisted protocol factory.
 
@@ -82,6 +84,8 @@ class ServerType:
         section: Section | None = None,
     ) -> ServerService:
         """Makes a server; see `appd.interfaces.IServerType.create`."""
+        from appd.service import ServerService
+
         listeners: Sequence[Listener]
         limits = self._limits
         if section is not None:
@@ -119,7 +123,7 @@ class ServerType:
         return BoundListener(address, address, BindOptions(backlog=backlog))
 
 
-@implementer(ISSLServerType)
+@implements("ISSLServerType")
 class SSLServerType(ServerType):
     """A server type whose servers speak TLS; arguments as for `ServerType`.
 
@@ -149,7 +153,7 @@ class SSLServerType(ServerType):
         return made
 
 
-@implementer(ISSHServerType)
+@implements("ISSHServerType")
 class SSHServerType(ServerType):
     """A server type whose factory is called with the application object and the path of the host key."""
 

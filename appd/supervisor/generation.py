@@ -234,11 +234,14 @@ class Generation:
         """Takes what the first worker tells of the file, in one message or several.
 
         Args:
-            words: X_APPD_SERVERS, X_APPD_LISTENING, X_APPD_KEEPS and X_APPD_IDLE_EXIT count.
+            words: X_APPD_SERVERS, X_APPD_LISTENING, X_APPD_KEEPS and X_APPD_IDLE_EXIT count; later X_APPD_KEEPS alone,
+                of what a service has bound by itself.
         """
+        self.keeps |= set(words.get("X_APPD_KEEPS", "").split())
+        if self.wanted is not None:
+            return
         self.idle_exit = number_of(words, "X_APPD_IDLE_EXIT", 0) / 1000
         self.servers.update(unpack(words.get("X_APPD_SERVERS", "")))
-        self.keeps |= set(words.get("X_APPD_KEEPS", "").split())
         for server, told in unpack(words.get("X_APPD_LISTENING", "")).items():
             type_name, *addresses = told.split("\n")
             self.listening[server] = {"server": server, "type": type_name, "addresses": addresses}

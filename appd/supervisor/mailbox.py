@@ -9,9 +9,9 @@ import socket
 import struct
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from typing import NamedTuple
 
 from appd.notify import MARK, parse
+from appd.records import NamedTuple
 
 __all__ = ["Letter", "Mailbox", "number_of", "pack", "unpack"]
 

@@ -297,8 +297,7 @@ class Rollout:
         """
         worker.note(words, self._poller.clock())
         generation.certificates = words.get("X_APPD_CERTIFICATES", generation.certificates)
-        if generation.wanted is None:
-            generation.learn(words)
+        generation.learn(words)
         if "X_APPD_PREPARED" in words and generation.wanted is None:
             generation.wanted = max(1, number_of(words, "X_APPD_WORKERS", 1))
             if generation.wanted > _MOST_WORKERS and generation is self.coming:

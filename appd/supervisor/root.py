@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 from collections.abc import Callable, Mapping
@@ -119,6 +120,8 @@ def _supervise(
     supervisor.forked.append(operator.detach)
     supervisor.rollout.renew = Renewal(supervisor, operator, notifier, own_files()).begin
     try:
+        gc.freeze()
+        gc.enable()
         return supervisor.run(begin)
     except Exception as error:
         # The workers drain when this process has gone, and systemd starts it again.

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn
 
-__all__ = ["CHANNEL", "STACKS", "spawn"]
+__all__ = ["CHANNEL", "STACKS", "end_with_parent", "spawn"]
 
 # The variable that tells a process that it is a worker, and which descriptor its supervisor is behind.
 CHANNEL = "APPD_CHANNEL"
@@ -91,8 +91,8 @@ def _child(
             os.environ["LISTEN_PID"] = str(os.getpid())
             os.environ["LISTEN_FDS"] = str(len(passed))
             os.environ["LISTEN_FDNAMES"] = ":".join(name for name, _fd in passed)
-        _end_with_parent()
         if go_on is None:
+            end_with_parent()
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             os.execv(command[0], command)
         for fd in numbers:
@@ -117,8 +117,12 @@ def _arrange(wanted: Sequence[int]) -> None:
                 continue  # the listing's own
 
 
-def _end_with_parent() -> None:
-    """SIGTERM when the supervisor dies, whatever this process is doing then: prctl(2)."""
+def end_with_parent() -> None:
+    """SIGTERM when the supervisor dies, whatever this process is doing then: prctl(2).
+
+    One that has died before this process could ask who it is is found out by the end of the channel. A worker that was
+    forked calls this itself, after it has begun to serve: ctypes takes longer to import than an answer takes.
+    """
     import ctypes
 
     parent = os.getppid()

@@ -66,7 +66,7 @@ def make_context(policy: Policy, material: Material | None) -> SSL.Context:
 
 def _verify(connection: SSL.Connection, certificate: Any, error: int, depth: int, verified: int) -> bool:
     """Has the last word; OpenSSL calls it for each certificate of the chain, that of the other end last."""
-    protocol = connection.get_app_data()  # which Twisted sets
+    protocol = connection.get_app_data()
     name = protocol.expected_name
     if verified and (depth or is_called(der_of(certificate) or b"", name)):
         return True
@@ -96,6 +96,7 @@ class Creator:
     def clientConnectionForTLS(self, protocol: Any) -> SSL.Connection:
         """Makes a connection object; see IOpenSSLClientConnectionCreator."""
         connection = SSL.Connection(self._context(), None)
+        connection.set_app_data(protocol)  # newer releases of Twisted do it themselves
         protocol.expected_name = self._name
         try:
             ipaddress.ip_address(self._name)

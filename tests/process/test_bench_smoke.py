@@ -32,6 +32,7 @@ BENCH = Path(__file__).parents[2] / "bench"
             "hello/s",
             marks=pytest.mark.skipif(shutil.which("wrk") is None, reason="it asks with wrk: apt-get install wrk"),
         ),
+        (["activation.py", "--alone"], "appd, cold"),
         (["restart.py", "--alone", "--only", "restart"], "appd, keep-alive"),
         (["restart.py", "--alone", "--only", "swap"], "appd, keep-alive"),
         (["restart.py", "--alone", "--only", "burst"], "busier worker's share"),

@@ -1,6 +1,6 @@
 """The drivers over real sockets: what waits does not hold up what does not, and every limit has its answer.
 
-Each test runs on the lane, and, where it says so, on the loop: with connections that begin there, with some that the
+Each test runs on the lane, and, where it says so, on the lane over TLS and on the loop: with connections that begin there, with some that the
 lane has handed over, and with requests for the lane on such ones.
 """
 
@@ -10,6 +10,7 @@ import json
 import os
 import resource
 import socket
+import ssl
 import struct
 import time
 from collections.abc import Callable
@@ -17,7 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.running import Running, ask, listening, wait_until
+from support.authority import Authority
+from support.running import Running, listening, wait_until
+from support.talking import Talker
+
+ROOT = Authority("Root")
 
 APPLICATION = """
 import os, threading, time
@@ -99,6 +104,8 @@ async def asgi(scope, receive, send):
 
 ALL = ("lane", "loop", "handed", "guest")
 FRESH = ALL[:-1]
+# The lane over TLS: for the rest `test_tls_lane` has the counterparts.
+LANE = ("lane", "tls")
 """How a request may get to its application: see `Site`."""
 
 CONFIGURATION = """
@@ -151,7 +158,10 @@ threads 2
 HANDED = LOOP.replace("</http>", "  <static>\n    path /static\n    root ..\n  </static>\n</http>")
 # A mount of the loop beside those of the lane; a connection is handed over with its first request.
 GUEST = CONFIGURATION.replace("</http>", "  <asgi>\n    path /warm\n    application hosted:asgi\n  </asgi>\n</http>")
-DRIVERS = {"lane": CONFIGURATION, "loop": LOOP, "handed": HANDED, "guest": GUEST}
+TLS = CONFIGURATION.replace(
+    "  address {address}", "  tls-address {address}\n  <tls>\n    certificate ../site.pem\n  </tls>"
+)
+DRIVERS = {"lane": CONFIGURATION, "tls": TLS, "loop": LOOP, "handed": HANDED, "guest": GUEST}
 
 
 class Site:
@@ -163,18 +173,21 @@ class Site:
 
     def __init__(self, running: Running, folder: Path, family: int, address: Any, driver: str) -> None:
         self.driver = driver
+        self._context = ssl.create_default_context(cadata=ROOT.pem.decode())
         self.running = running
         self.folder = folder
         self._family = family
         self._address = address
-        self.open: list[socket.socket] = []
+        self.open: list[Any] = []
 
-    def connect(self, path: str = "", warm: bool = True) -> socket.socket:
+    def connect(self, path: str = "", warm: bool = True) -> Any:
         """A connection, on which perhaps something is asked."""
-        client = socket.socket(self._family, socket.SOCK_STREAM)
-        self.open.append(client)
+        client: Any = socket.socket(self._family, socket.SOCK_STREAM)
         client.settimeout(10)
         client.connect(self._address)
+        if self.driver == "tls":
+            client = Talker(client, self._context)
+        self.open.append(client)
         if self.driver == "guest" and warm:
             client.sendall(GET.format("/warm").encode())
             assert read_answer(client).endswith(b"warm 0")
@@ -229,6 +242,7 @@ def site(start: Callable[..., Running], tmp_path: Path) -> Any:
     def make(limits: str = "", kind: str = "inherited", extra: str = "", driver: str = "lane") -> Site:
         (tmp_path / "hosted.py").write_text(APPLICATION + ASGI_APPLICATION)
         (tmp_path / "a.txt").write_text("a file")
+        ROOT.issue("localhost").write(tmp_path / "site.pem")
         family, address, passed = socket.AF_INET, "systemd:name=web", ()
         where: Any = None
         if kind in ("inherited", "inherited-unix", "inherited-six"):
@@ -279,7 +293,8 @@ def test_what_sleeps_holds_up_nobody(site: Any, kind: str) -> None:
     assert read_answer(queued).endswith(b"queued 0")
     served.go("wait1")
     assert read_answer(sleepers[1]).endswith(b"wait1 0")
-    assert len([one for one in served.entries(LOGGER="appd.http") if "wait (queue)" in one["MESSAGE"]]) == 1
+    told = lambda: [one for one in served.entries(LOGGER="appd.http") if "wait (queue)" in one["MESSAGE"]]  # noqa: E731
+    assert len(wait_until(told)) == 1
     assert len(served.entries(LOGGER="appd.http")) == 1
     assert served.running.stop() == 0
 
@@ -300,9 +315,10 @@ def test_a_share_of_the_threads(site: Any) -> None:
     assert read_answer(second).endswith(b"second 0")
 
 
-def test_what_was_quick_may_become_slow(site: Any) -> None:
+@pytest.mark.parametrize("driver", LANE)
+def test_what_was_quick_may_become_slow(site: Any, driver: str) -> None:
     """A call that takes long for the first time does not hold up those that came with it."""
-    served = site()
+    served = site(driver=driver)
     for _ in range(20):
         assert served.ask("/quick").endswith(b"quick 0")
     slow = served.connect("/busy?3")
@@ -314,7 +330,7 @@ def test_what_was_quick_may_become_slow(site: Any) -> None:
     assert read_answer(slow).endswith(b"busy 0")
 
 
-@pytest.mark.parametrize("driver", ALL)
+@pytest.mark.parametrize("driver", (*ALL, "tls"))
 def test_a_slow_head(site: Any, driver: str) -> None:
     """408 at an absolute time, however busily it trickles."""
     client = site("header-timeout 1s", driver=driver).connect()
@@ -333,7 +349,7 @@ def test_a_slow_head(site: Any, driver: str) -> None:
     assert b"\r\nConnection: close\r\n" in answer
 
 
-@pytest.mark.parametrize("driver", ALL)
+@pytest.mark.parametrize("driver", (*ALL, "tls"))
 def test_a_slow_body(site: Any, driver: str) -> None:
     """408 when it comes slower than body-rate, after the grace."""
     client = site("body-rate 1000000", driver=driver).connect()
@@ -343,7 +359,7 @@ def test_a_slow_body(site: Any, driver: str) -> None:
     assert 4 < time.monotonic() - began < 9
 
 
-@pytest.mark.parametrize("driver", ALL)
+@pytest.mark.parametrize("driver", (*ALL, "tls"))
 def test_an_idle_connection(site: Any, driver: str) -> None:
     """It ends without a word."""
     served = site("idle-timeout 1s", driver=driver)
@@ -352,7 +368,7 @@ def test_an_idle_connection(site: Any, driver: str) -> None:
     assert (fresh.recv(1), kept.recv(1)) == (b"", b"")
 
 
-@pytest.mark.parametrize("driver", ALL)
+@pytest.mark.parametrize("driver", (*ALL, "tls"))
 def test_a_client_that_takes_nothing(site: Any, driver: str) -> None:
     """Its thread is free at once, and after the write time-out it is cut off."""
     served = site("write-timeout 1s\nresponse-spool 100MB", driver=driver)
@@ -364,13 +380,13 @@ def test_a_client_that_takes_nothing(site: Any, driver: str) -> None:
         clients.append(client)
     assert served.ask("/free").endswith(b"free 0")
     time.sleep(2.5)
-    with pytest.raises(ConnectionResetError):
+    with pytest.raises((ConnectionResetError, ssl.SSLEOFError)):
         for _ in range(20_000_000):
             if not clients[0].recv(65536):
                 break
 
 
-@pytest.mark.parametrize("driver", ALL)
+@pytest.mark.parametrize("driver", (*ALL, "tls"))
 def test_a_slow_reader_gets_all(site: Any, driver: str) -> None:
     """From memory, from the spool's file, and from a thread that waits beyond it."""
     served = site("response-spool 1MB", driver=driver)
@@ -385,9 +401,10 @@ def test_a_slow_reader_gets_all(site: Any, driver: str) -> None:
     assert served.ask("/after").endswith(b"after 0")
 
 
-def test_a_file_of_the_application(site: Any) -> None:
+@pytest.mark.parametrize("driver", LANE)
+def test_a_file_of_the_application(site: Any, driver: str) -> None:
     """wsgi.file_wrapper, to a slow reader, closed in between by the application."""
-    served = site()
+    served = site(driver=driver)
     (served.folder / "large.bin").write_bytes(b"y" * 20_000_000)
     client = served.connect()
     client.sendall(GET.format("/file").encode())
@@ -398,9 +415,10 @@ def test_a_file_of_the_application(site: Any) -> None:
     assert read_answer(client).endswith(b"next 0")
 
 
-def test_a_large_file(site: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("driver", LANE)
+def test_a_large_file(site: Any, driver: str, tmp_path: Path) -> None:
     """Sent by the kernel; the connection stays."""
-    served = site()
+    served = site(driver=driver)
     (tmp_path / "large").write_bytes(b"z" * 5_000_000)
     client = served.connect("/static/large")
     assert read_answer(client).count(b"z") == 5_000_000
@@ -408,7 +426,7 @@ def test_a_large_file(site: Any, tmp_path: Path) -> None:
     assert read_answer(client).endswith(b"next 0")
 
 
-@pytest.mark.parametrize("driver", ALL)
+@pytest.mark.parametrize("driver", (*ALL, "tls"))
 def test_a_large_upload(site: Any, driver: str) -> None:
     """It goes through a file; too large is 413, and the answer arrives though the client goes on sending."""
     served = site("upload-memory 1KB\nbody-size 1MB", driver=driver)
@@ -420,7 +438,7 @@ def test_a_large_upload(site: Any, driver: str) -> None:
     assert read_all(client).startswith(b"HTTP/1.1 413 ")
 
 
-@pytest.mark.parametrize("driver", ALL)
+@pytest.mark.parametrize("driver", (*ALL, "tls"))
 def test_slow_uploads_hold_no_thread(site: Any, driver: str) -> None:
     """More of them than threads."""
     served = site(driver=driver)
@@ -487,7 +505,7 @@ def test_no_descriptors(site: Any, driver: str) -> None:
         assert read_answer(client).endswith(b"x 0")
 
 
-@pytest.mark.parametrize("driver", FRESH)
+@pytest.mark.parametrize("driver", (*FRESH, "tls"))
 def test_requests_per_connection(site: Any, driver: str) -> None:
     """The last one says so."""
     client = site("requests-per-connection 2", driver=driver).connect("/x")
@@ -497,7 +515,7 @@ def test_requests_per_connection(site: Any, driver: str) -> None:
     assert client.recv(1) == b""
 
 
-@pytest.mark.parametrize("driver", ALL)
+@pytest.mark.parametrize("driver", (*ALL, "tls"))
 def test_a_call_that_takes_too_long(site: Any, driver: str) -> None:
     """504 to the client, the stacks of all threads in one entry, and the lane goes on."""
     served = site("request-timeout 1s", driver=driver)
@@ -512,7 +530,7 @@ def test_a_call_that_takes_too_long(site: Any, driver: str) -> None:
     assert served.running.stop() == 0
 
 
-@pytest.mark.parametrize("driver", ALL)
+@pytest.mark.parametrize("driver", (*ALL, "tls"))
 def test_who_is_at_the_other_end(site: Any, driver: str) -> None:
     """The address and port, or the credentials of a UNIX peer."""
     tcp = eval(site(driver=driver).ask("/peer").partition(b"\r\n\r\n")[2])
@@ -526,7 +544,7 @@ def test_who_is_at_the_other_end_of_a_unix_socket(site: Any) -> None:
     assert (unix["appd.peer_uid"], unix["appd.peer_pid"]) == (os.geteuid(), os.getpid())
 
 
-@pytest.mark.parametrize("driver", ALL)
+@pytest.mark.parametrize("driver", (*ALL, "tls"))
 def test_behind_a_proxy(site: Any, driver: str) -> None:
     """The fields of a trusted one count; the scheme and the host are those that the client saw."""
     served = site(extra="trusted 127.0.0.0/8", driver=driver)
@@ -541,7 +559,7 @@ def test_behind_a_proxy(site: Any, driver: str) -> None:
     # The next request of the same proxy is another client's.
     client.sendall(GET.format("/peer").encode())
     found = eval(read_answer(client).partition(b"\r\n\r\n")[2])
-    assert (found["REMOTE_ADDR"], found["wsgi.url_scheme"]) == ("127.0.0.1", "http")
+    assert (found["REMOTE_ADDR"], found["wsgi.url_scheme"]) == ("127.0.0.1", "https" if driver == "tls" else "http")
 
 
 @pytest.mark.parametrize("driver", FRESH)
@@ -561,7 +579,7 @@ def test_the_proxy_protocol(site: Any, driver: str) -> None:
         raise ConnectionResetError
 
 
-@pytest.mark.parametrize("driver", ALL)
+@pytest.mark.parametrize("driver", (*ALL, "tls"))
 def test_clients_that_leave(site: Any, driver: str) -> None:
     """In every state; nothing is left of them."""
     served = site(driver=driver)
@@ -580,7 +598,7 @@ def test_clients_that_leave(site: Any, driver: str) -> None:
     before = sockets()
     wait_until(lambda: sockets() <= before)
     assert served.running.stop() == 0
-    assert "Traceback" not in served.running.errors
+    assert [one for one in served.running.err if "Traceback" in one] == []
 
 
 def _link(path: Path) -> str:
@@ -590,7 +608,7 @@ def _link(path: Path) -> str:
         return ""
 
 
-@pytest.mark.parametrize("driver", ALL)
+@pytest.mark.parametrize("driver", (*ALL, "tls"))
 def test_debug(site: Any, driver: str) -> None:
     """An error of the application is kept as a report; the log says which, the client nothing."""
     served = site(extra="debug on", driver=driver)
@@ -603,16 +621,20 @@ def test_debug(site: Any, driver: str) -> None:
     assert "could not convert string to float" in text
 
 
-def test_half_closed(site: Any) -> None:
+@pytest.mark.parametrize("driver", LANE)
+def test_half_closed(site: Any, driver: str) -> None:
     """A client that has closed its side is answered, after a call too."""
-    served = site()
-    assert ask(served.connect().getpeername(), GET.format("/busy?0.2").encode()).endswith(b"busy 0")
+    served = site(driver=driver)
+    client = served.connect("/busy?0.2")
+    client.shutdown(socket.SHUT_WR)
+    assert read_all(client).endswith(b"busy 0")
 
 
 @pytest.mark.parametrize("end", [False, True])
-def test_what_comes_while_a_call_runs(site: Any, end: bool) -> None:
+@pytest.mark.parametrize("driver", LANE)
+def test_what_comes_while_a_call_runs(site: Any, driver: str, end: bool) -> None:
     """The poller tells once of what has come, whoever has the client then: it is answered, and its end is seen."""
-    here = site()
+    here = site(driver=driver)
     client = here.connect("/wait-0")
     here.here("wait-0")
     client.sendall(GET.format("/second").encode())
@@ -621,16 +643,19 @@ def test_what_comes_while_a_call_runs(site: Any, end: bool) -> None:
     # Another connection's turn shows that the poller has been there.
     assert here.ask("/other").startswith(b"HTTP/1.1 200")
     here.go("wait-0")
+    answers = b""
     if not end:
-        wait_until(lambda: b"second 0" in client.recv(65536, socket.MSG_PEEK))
+        while b"second 0" not in answers:
+            answers += client.recv(65536)
         client.sendall(GET.format("/third").replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n").encode())
-    answers = read_all(client)
+    answers += read_all(client)
     assert answers.count(b"HTTP/1.1 200") == (2 if end else 3)
 
 
-def test_more_than_one_read_takes(site: Any) -> None:
+@pytest.mark.parametrize("driver", LANE)
+def test_more_than_one_read_takes(site: Any, driver: str) -> None:
     """What is left in the socket behind a read is not told of again: it is read all the same."""
-    here = site()
+    here = site(driver=driver)
     client = here.connect()
     requests = 2000
     client.sendall(GET.format("/x").encode() * requests)

@@ -503,9 +503,9 @@ def test_what_is_not_to_be_had_there(tmp_path: Path) -> None:
     said = [one.partition("appd.conf:")[2] for one in done.stderr.splitlines() if "appd.conf:" in one]
     assert done.returncode == 78
     assert said == [
-        "4: trusted is not available on an address that Twisted binds, nor over TLS",
+        "4: trusted is not available on an address that Twisted binds",
         f"6: root {tmp_path}/gone: there is no such folder",
-        "12: <limits> is not available on an address that Twisted binds, nor over TLS",
+        "12: <limits> is not available on an address that Twisted binds",
     ]
 
 

@@ -490,3 +490,34 @@ def test_a_status_without_a_body_has_none_however_it_is_said(status):
     head_, _, body = asked().whole(status, prepare([("Content-Length", "2")]), b"xx").partition(b"\r\n\r\n")
     assert not body
     assert (b"Content-Length: 2" in head_) is (status == 304)
+
+
+def test_a_connection_that_is_as_new():
+    """After a whole exchange nothing of it is needed, so that another client may have it."""
+    one = connection()
+    assert one.is_as_new
+    one.receive(GET)
+    assert not one.is_as_new
+    one.next()
+    assert not one.is_as_new
+    one.whole(200, PLAIN, b"hello")
+    assert one.is_as_new
+    one.receive(b"")
+    assert one.ended
+    assert not one.is_as_new
+
+
+@pytest.mark.parametrize("more", [b"\r\n", b"\r", b"GE", GET])
+def test_a_connection_that_is_not_as_new(more):
+    """What has come of the next request counts, also the one empty line before it that is forgiven."""
+    one = asked(GET + more)
+    one.whole(200, PLAIN, b"hello")
+    one.next()
+    assert not one.is_as_new
+
+
+def test_a_connection_that_ends_is_not_as_new():
+    """Nobody else may have it."""
+    one = asked(OLD)
+    one.whole(200, PLAIN, b"hello")
+    assert not one.is_as_new

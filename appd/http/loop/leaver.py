@@ -210,6 +210,22 @@ class LoopLeaver(LoopSender):
             if self.transport.get_write_buffer_size():
                 self.driver.alarm.deadlines.put(self, time.monotonic() + self.server.limits.write_timeout)
 
+    def hand_to(self, successor: Any) -> bytes:
+        """Gives the transport to another protocol, which is the connection from now on.
+
+        Returns:
+            What has come and was not read.
+        """
+        rest = self.connection.rest()
+        self.driver.alarm.deadlines.drop(self)
+        self.exchange = self.request = None
+        self.phase = Phase.CLOSED
+        self.server.clients.add(successor)
+        self.server.clients.discard(self)
+        self.transport.set_protocol(successor)
+        self.unpause()
+        return rest
+
     def _forget(self) -> None:
         self.phase = Phase.CLOSED
         self.driver.alarm.deadlines.drop(self)

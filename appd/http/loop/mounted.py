@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from appd.http.errors import Refused
 from appd.http.loop.exchange import Exchange
 from appd.http.loop.scope import make_scope
+from appd.http.loop.upgrade import asks_for_websocket, read_offer
 from appd.http.mounted import Mounted
 
 if TYPE_CHECKING:
@@ -55,9 +57,33 @@ class AsgiMounted(Mounted):
 
     def begin(self, line: Any, request: Request) -> None:
         """Calls the application for a request, in the thread of the loop."""
+        if self.serves.websocket and "upgrade" in request.named and asks_for_websocket(request):
+            self._begin_websocket(line, request)
+            return
         exchange = Exchange(line, request, self, make_scope(line, request, self))
         line.exchange = exchange
         task = exchange.task = self.driver.loop.create_task(exchange.run())
+        self._keep(task)
+
+    def _begin_websocket(self, line: Any, request: Request) -> None:
+        # Late: wsproto is an extra.
+        from appd.http.loop.handshake import Handshake
+
+        if request.named.get("sec-websocket-version", "").strip() != "13":
+            line.plain(426, ("Sec-WebSocket-Version", "13"))
+            return
+        try:
+            offer = read_offer(request)
+        except Refused as refused:
+            line.refuse(refused)
+            return
+        scope = make_scope(line, request, self, websocket=True)
+        scope["subprotocols"] = offer.subprotocols
+        handshake = line.exchange = Handshake(line, request, self, scope, offer)
+        task = handshake.task = self.driver.loop.create_task(handshake.run())
+        self._keep(task)
+
+    def _keep(self, task: asyncio.Task[Any]) -> None:
         self.tasks.add(task)
         # Not at the end of its coroutine: one that is cancelled early enough never begins.
         task.add_done_callback(self.tasks.discard)

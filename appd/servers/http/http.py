@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from zope.interface import implementer
-
-from appd.address import Address
-from appd.config.settings import Settings
+from appd.declaring import implements
 from appd.errors import ConfigurationError
-from appd.http.basic import Guard
 from appd.http.site import Site, of_application
-from appd.interfaces import Host, IServerType, Section
+from appd.lending import Host
 from appd.servers import ServerType, SSLServerType
+from appd.servers.http.forerunner import Forerunner, may_begin
 from appd.servers.http.mounts import LIMITS, not_by_twisted, read_limits, read_site
-from appd.servers.http.service import HttpService
-from appd.service import ServerService
+
+if TYPE_CHECKING:
+    from appd.address import Address
+    from appd.config.settings import Settings
+    from appd.http.basic import Guard
+    from appd.lending import Section
+    from appd.service import ServerService
 
 __all__ = ["https_type", "serve_application", "server_type"]
 
@@ -25,7 +27,7 @@ __all__ = ["https_type", "serve_application", "server_type"]
 _PORT = 8080
 
 
-@implementer(IServerType)
+@implements("IServerType")
 class _HttpServerType:
     """Serves the mounts of a section, or without a section the application object."""
 
@@ -46,11 +48,38 @@ class _HttpServerType:
     ) -> ServerService:
         """Makes a server; see `appd.interfaces.IServerType.create`. Without a section `db` is a WSGI application."""
         if section is not None:
-            return _service(name, lambda: read_site(section.settings, partial(_guard, name, section.host)), section)
+            return _service(name, partial(_read_section, name, section), section)
         if not callable(db):
             raise TypeError(f"without a section, http serves a WSGI application, and {db!r} is not callable")
         plain = ServerType(lambda application: _over(name, application), _PORT, name="http")
         return plain.create(name, db, ip, port, backlog, address)
+
+    def forerun(self, name: str, section: Section) -> Forerunner | None:
+        """Makes what may serve before Twisted is imported; `create` goes on with it.
+
+        Args:
+            name: As for `create`.
+            section: Its host has no reactor and no threads yet.
+
+        Returns:
+            None when that may not be.
+
+        Raises:
+            ConfigurationError: The settings are wrong; every problem at once.
+        """
+        site = _checked(partial(_read_section, name, section), section)
+        made = Forerunner(name, site, section) if may_begin(site, section.listeners) else None
+        # Hosted code has been called: `create` may not do so again.
+        section.host.shared[_key(name)] = (site, made)
+        return made
+
+
+def _key(name: str) -> str:
+    return f"appd.servers.http.forerunner:{name}"
+
+
+def _read_section(name: str, section: Section) -> Site:
+    return read_site(section.settings, name, section.host, partial(_guard, name, section.host))
 
 
 def _guard(name: str, host: Host, settings: Settings) -> Guard:
@@ -61,6 +90,7 @@ def _guard(name: str, host: Host, settings: Settings) -> Guard:
     """
     from appd.auth.gate import Gate
     from appd.auth.sections import auth_of
+    from appd.http.basic import Guard
 
     auth = auth_of(settings, host)
     if auth.passwords is None and not auth.checkers:
@@ -69,13 +99,14 @@ def _guard(name: str, host: Host, settings: Settings) -> Guard:
     return Guard(auth.name, Gate(auth, name, host.reactor))
 
 
-def serve_application(name: str, db: Any, section: Section) -> ServerService:
+def serve_application(name: str, db: Any, section: Section, *, debug: bool = False) -> ServerService:
     """Makes a server that answers everything by one WSGI application: `type HTTP` of `<server>`.
 
     Args:
         name: What the server is called.
         db: The application.
         section: The section, which has a key `type`.
+        debug: As the key of `<http>`.
 
     Raises:
         ConfigurationError: It is no application.
@@ -90,10 +121,19 @@ def serve_application(name: str, db: Any, section: Section) -> ServerService:
             )
         )
     limits = read_limits(settings.limits)
-    return _service(name, lambda: of_application(db, "application-object")._replace(limits=limits), section)
+    return _service(
+        name, lambda: of_application(db, "application-object")._replace(limits=limits, debug=debug), section
+    )
 
 
 def _service(name: str, read: Callable[[], Site], section: Section) -> ServerService:
+    from appd.servers.http.service import HttpService
+
+    site, made = section.host.shared.pop(_key(name), (None, None))
+    return HttpService(name, site or _checked(read, section), section, made)
+
+
+def _checked(read: Callable[[], Site], section: Section) -> Site:
     by_twisted = any(not hasattr(one, "duplicate") for one in section.listeners)
     problems = not_by_twisted(section.settings) if by_twisted else []
     if section.tls is not None and any(hasattr(one, "duplicate") for one in section.listeners):
@@ -107,7 +147,7 @@ def _service(name: str, read: Callable[[], Site], section: Section) -> ServerSer
     for one in section.listeners:
         if one.tls is not None:
             one.tls.speaks("http/1.1")
-    return HttpService(name, site, section)
+    return site
 
 
 def _over(name: str, application: Any) -> Any:

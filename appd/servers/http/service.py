@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -10,25 +9,20 @@ from twisted.internet import defer
 
 from appd.connections import Connections
 from appd.http.door import Door
-from appd.http.entrylog import EntryLog
-from appd.http.lane import Lane
-from appd.http.report import Reports
 from appd.http.server import Server
 from appd.http.site import Asgi, Site
-from appd.interfaces import Section
-from appd.servers.http.web_log import EventLog
+from appd.servers.http.forerunner import Forerunner, log_of
 from appd.service import ServerService
 
 if TYPE_CHECKING:
     from appd.http.loop.driver import Driver
     from appd.http.tlsclient import Security
-    from appd.interfaces import Host
+    from appd.lending import Host, Section
     from appd.listeners import Listener
     from appd.servers.http.loop import Loop
 
 __all__ = ["HttpService"]
 
-_LANE = "appd.http.lane"
 # How often the worker hears of connections that begin and end, in seconds: it tells people.
 _TELL = 1.0
 
@@ -40,9 +34,10 @@ class HttpService(ServerService):
         name: What it is called.
         site: What it serves.
         section: The section it was made from.
+        forerunner: The engine, which serves already and is taken over with all that came; None where there is none.
     """
 
-    def __init__(self, name: str, site: Site, section: Section) -> None:
+    def __init__(self, name: str, site: Site, section: Section, forerunner: Forerunner | None = None) -> None:
         host = section.host
         processes = section.settings.processes or "all"
         super().__init__(
@@ -54,8 +49,9 @@ class HttpService(ServerService):
             description=", ".join(one.text for one in site.mounts),
             processes=processes,
         )
-        log: EntryLog = host.log or EventLog()
-        self._lane = _lane_of(host, log)
+        self.connects = [target for one in site.mounts for target in getattr(one.serves, "connects", ())]
+        if self.connects:
+            self.outgoing = True
         self._loop: Loop | None = None
         on_loop = [isinstance(one.serves, Asgi) for one in site.mounts]
         self._accepts_on_loop = all(on_loop)
@@ -63,17 +59,18 @@ class HttpService(ServerService):
             # Late: asyncio takes longer to import than the lane does to answer.
             from appd.servers.http.loop import Loop
 
-            self._loop = Loop(section, log)
-        reports = Reports(os.environ.get("STATE_DIRECTORY", "").partition(":")[0]) if site.debug else None
-        self.engine = Server(name, site, self._lane, log, self._changed_somewhere, reports, self._loop)
+            self._loop = Loop(section, log_of(host))
+        self._forerunner = forerunner or Forerunner(name, site, section, self._loop)
+        self._lane, self.engine = self._forerunner.lane, self._forerunner.engine
         self._all = _AllConnections(self.engine, lambda: self.changed())
         self.connections = self._all
-        self._many = processes == "all" and getattr(host.settings, "workers", 1) > 1
+        self._many = self._forerunner.many
         self._make_factory: Callable[[], Any] = lambda: _web_factory(name, site, host)
         self._told = False
         self._later: Any = None
         # A process that serves accepted connections leaves with the last of them.
         self._is_single = any(one.kind == "connection" for one in section.listeners)
+        self._forerunner.changed = self._changed_somewhere
 
     @property
     def requests(self) -> int:
@@ -112,11 +109,10 @@ class HttpService(ServerService):
         if self._loop is not None and (self._accepts_on_loop or listener.tls is not None):
             return self._listen_on_loop(self._loop.driver, listener)
         security = _security(listener)
-        sock = listener.duplicate()
         if listener.kind == "connection":
-            self.engine.adopt(sock, many_processes=self._many, security=security)
+            self.engine.adopt(listener.duplicate(), many_processes=self._many, security=security)
             return None
-        return _DoorPort(self.engine.listen(sock, many_processes=self._many, security=security))
+        return _DoorPort(self._forerunner.door(listener, security))
 
     def _listen_on_loop(self, driver: Driver, listener: Any) -> Any:
         """Has the loop accept. Connections over TLS cannot be handed over, so that they begin there."""
@@ -129,6 +125,7 @@ class HttpService(ServerService):
 
     def drain(self) -> defer.Deferred[None]:
         """Finishes what is in flight; see `ServerService.drain`."""
+        self.engine.reloading = getattr(self.parent, "reloading", False)
         self.engine.drain()
         if self._later is not None and self._later.active():
             self._later.cancel()
@@ -226,14 +223,6 @@ class _DoorPort:
     def stopListening(self) -> None:
         """Closes it."""
         self._door.close()
-
-
-def _lane_of(host: Host, log: EntryLog) -> Lane:
-    """The lane of a worker: one for all of its servers."""
-    lane: Lane | None = host.shared.get(_LANE)
-    if lane is None:
-        lane = host.shared[_LANE] = Lane(host.settings.threads, log, host.shared.get("replace", lambda: None))
-    return lane
 
 
 def _web_factory(name: str, site: Site, host: Host) -> Any:

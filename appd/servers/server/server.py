@@ -28,9 +28,10 @@ __all__ = ["server_type"]
 _NOT_YET = {
     "ftp": "appd has no FTP yet",
     "sftp": "appd has no SSH yet",
-    "postmortemdebugginghttp": "appd has no debugger yet; use HTTP",
 }
 
+# HTTP with `debug on`: alone on a terminal an error drops into pdb.
+_DEBUGGING = "postmortemdebugginghttp"
 # What appd calls them.
 _CALLED = {"sftp": "ssh"}
 # These name a type themselves.
@@ -69,7 +70,7 @@ class _NamedServerType:
         wanted = settings.type.lower()
         if wanted == "https" and any(one.tls is None for one in section.listeners):
             raise ConfigurationError(settings.problem("type HTTPS needs tls-address and <tls>, not address", "type"))
-        if wanted in ("http", "https"):
+        if wanted in ("http", "https", _DEBUGGING):
             _check_limits(name, settings, LIMITS)
             _check_tls(name, section, None)
             return _http_over_application(name, db, section)
@@ -127,7 +128,7 @@ def _http_over_application(name: str, db: Any, section: Section) -> Any:
         )
     if settings.options is not None and settings.options.values["values"]:
         raise ConfigurationError(settings.options.problem("type HTTP takes no options; <http> has keys for everything"))
-    return serve_application(name, db, section)
+    return serve_application(name, db, section, debug=settings.type.lower() == _DEBUGGING)
 
 
 def _from_factory(name: str, section: Section) -> ServerService:

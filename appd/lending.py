@@ -1,0 +1,52 @@
+"""What a server type gets when it makes a server: its section, and what the process lends it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from appd.records import NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from appd.config.settings import Settings
+    from appd.journal import Log
+    from appd.listeners import Listener
+    from appd.tls.termination import Termination
+
+__all__ = ["Host", "Section"]
+
+
+class Host(NamedTuple):
+    """What the process lends its servers.
+
+    Attributes:
+        reactor: The reactor.
+        threads: A twisted.python.threadpool.ThreadPool for blocking calls. The process starts and stops it.
+        settings: The settings of the file as a whole.
+        log: The log of the process; None where there is none yet (`appd check`).
+        shared: What servers of the process share among themselves, by dotted name of whoever put it there; and from
+            appd `replace`, `inheritance`, `notifier` and `folder`, see `appd.assembly.build`.
+    """
+
+    reactor: Any
+    threads: Any
+    settings: Settings
+    log: Log | None = None
+    shared: dict[str, Any] = {}  # noqa: RUF012  # whoever makes a Host gives it its own
+
+
+class Section(NamedTuple):
+    """A section of the file that becomes a server.
+
+    Attributes:
+        settings: Its keys.
+        listeners: Its addresses, resolved and not yet listening.
+        host: What the process lends it.
+        tls: What its `<tls>` asks for; None without one. A type that `starts_tls` calls `tls.starter(host.reactor)`.
+    """
+
+    settings: Settings
+    listeners: Sequence[Listener]
+    host: Host
+    tls: Termination | None = None

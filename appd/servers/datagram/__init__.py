@@ -1,0 +1,1 @@
+"""The `datagram` server type: any DatagramProtocol by its dotted name."""

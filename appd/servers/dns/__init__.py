@@ -1,0 +1,1 @@
+"""The `dns` server type: zones, and what is asked of others for those who may."""

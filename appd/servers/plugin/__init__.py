@@ -1,0 +1,1 @@
+"""`<plugin>`: any installed twistd plugin."""

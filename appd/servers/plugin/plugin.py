@@ -1,0 +1,76 @@
+"""`<plugin>`: any installed twistd plugin, with its own options."""
+
+from __future__ import annotations
+
+import difflib
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.application.service import IServiceMaker
+from twisted.plugin import getPlugins
+from twisted.python.usage import UsageError
+from zope.interface import implementer
+
+from appd.errors import ConfigurationError
+from appd.interfaces import IServerType, Section
+from appd.servers.application import ApplicationService, make_application
+
+__all__ = ["arguments", "server_type"]
+
+
+def arguments(text: str) -> list[str]:
+    """Arguments, split as POSIX shells do it; the datatype of the key."""
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise ValueError(f"{text!r} are no arguments: {str(error).lower()}") from None
+
+
+@implementer(IServerType)
+class _PluginType:
+    kinds = frozenset({"stream", "datagram"})
+    limits = frozenset[str]()
+    outgoing = False
+    starts_tls = False
+    claims_later = True
+
+    def create(
+        self,
+        name: str,
+        db: Any,
+        ip: str | None = None,
+        port: int | None = None,
+        backlog: int = 50,
+        address: Any = None,
+        section: Section | None = None,
+    ) -> ApplicationService:
+        """Makes it; see `appd.interfaces.IServerType.create`. It needs a section."""
+        if section is None:
+            raise TypeError("<plugin> names a plugin: it is made from a section of the configuration")
+        settings = section.settings
+        makers = {one.tapname: one for one in getPlugins(IServiceMaker)}
+        wanted = settings.plugin
+        if wanted == "appd" or wanted not in makers:
+            near = difflib.get_close_matches(wanted, sorted(makers), n=3)
+            hint = f"did you mean {' or '.join(near)}? " if near else ""
+            raise ConfigurationError(
+                settings.problem(
+                    f"no plugin of twistd is called {wanted!r}: {hint}`twistd --help` lists them", "plugin"
+                )
+            )
+        return make_application(
+            name, "plugin", section, f"plugin {wanted}", "arguments", lambda: _make(makers[wanted], settings.arguments)
+        )
+
+
+def _make(maker: Any, words: Sequence[str]) -> Any:
+    options = maker.options()
+    try:
+        options.parseOptions(list(words))
+    except UsageError as error:
+        raise ValueError(f"{error} (`twistd {maker.tapname} --help` lists its options)") from None
+    return maker.makeService(options)
+
+
+server_type = _PluginType()

@@ -1,0 +1,1 @@
+"""The `portforward` server type: connections passed on to another address."""

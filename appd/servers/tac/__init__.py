@@ -1,0 +1,1 @@
+"""`<tac>`: the application of a .tac file."""
