@@ -25,7 +25,7 @@ from appd.listeners import Listener
 if TYPE_CHECKING:
     from twisted.internet.protocol import DatagramProtocol
 
-    from appd.tls.verdict import Target
+    from appd.tls.target import Target
 
 __all__ = ["ServerGroup", "ServerService"]
 

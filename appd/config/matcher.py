@@ -14,6 +14,7 @@ from ZConfig.info import ValueInfo
 from ZConfig.matcher import BaseMatcher
 
 from appd.config.former import KEYS
+from appd.config.refused import why_not
 from appd.config.settings import Settings
 from appd.config.wording import quoted
 from appd.errors import Place
@@ -148,6 +149,8 @@ class Matcher(BaseMatcher):  # type: ignore[misc]  # ZConfig has no types
         known = sorted(name for name, info in self.type if name and not info.issection())
         section = self.type.name.rpartition(".")[2] if self.type.name else ""
         where = f"<{section}>" if section else "the top of the file"
+        if reason := why_not(section, key):
+            return f"{where} has no key {quoted(key)}: {reason}"
         near = get_close_matches(key.lower(), known, n=3, cutoff=0.6)
         hint = f"did you mean {' or '.join(near)}? " if near else f"it takes {', '.join(known) or 'no keys'}; "
         owner = (self.type.name or "").split(".")[0]

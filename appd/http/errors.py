@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Incomplete", "Misuse", "Refused", "WrongState"]
+__all__ = ["AlreadyTold", "Incomplete", "Misuse", "Refused", "WrongState"]
 
 
 class Refused(Exception):
@@ -25,6 +25,10 @@ class Misuse(ValueError):
 
 class Incomplete(Misuse):
     """The application gave less of a body than it announced: only a cut connection tells the client."""
+
+
+class AlreadyTold(Exception):
+    """What answers a request cannot go on, and the log knows why: the connection is cut, without another word."""
 
 
 class WrongState(RuntimeError):

@@ -118,6 +118,10 @@ class Guest:
             self._say_end()
         self._hold()
 
+    def send_ahead(self, data: bytes) -> None:
+        """As `send`."""
+        self.send(data)
+
     def send_whole(self, status: int | str, fields: Fields | Prepared, body: bytes) -> None:
         """Sends a complete response; see `Sender.send_whole`."""
         self.connection.head(status, fields, len(body))

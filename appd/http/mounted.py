@@ -141,7 +141,7 @@ def _send_parts(client: Client, status: int, fields: Fields, body: Parts) -> Non
             client.send(data + connection.end())
             client.status, client.sent = status_line(status)[0], length
             return
-        client.send(head)
+        client.send_ahead(head)
         client.status, client.sent = status_line(status)[0], length
         for one in body.pieces:
             if isinstance(one, bytes):

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Gone", "Sender"]
 
-# From so many bytes on a body is not copied behind its head.
-_LARGE = 16384
+# From so many bytes on a body is not copied behind its head. Up to there the copy costs less than to have the kernel
+# gather two pieces: 2 to 3 µs of 28 for 100 KB; from there on malloc(3) takes fresh pages for each.
+_LARGE = 131072
 # Connections that a server keeps for whoever is asked for something next.
 _MOST_SPARE = 64
 # Whoever looks at a client that may be idle looks for it; all others have a request.
@@ -100,8 +101,12 @@ class Sender:
         """Lets the connection end with the response to come, unless the client has sent more already."""
         raise NotImplementedError  # only the half that receives knows: `Leaver`
 
-    def send(self, data: bytes) -> None:
+    def send(self, data: bytes, flags: int = 0) -> None:
         """Sends; what the client does not take is kept, and beyond `response_spool` it is waited for.
+
+        Args:
+            data: The bytes.
+            flags: Of send(2).
 
         Raises:
             Gone: The client gets nothing more.
@@ -113,13 +118,21 @@ class Sender:
             self._send_behind(out, data)
             return
         try:
-            sent = self.sock.send(data)
+            sent = self.sock.send(data, flags)
         except BlockingIOError:
             sent = 0
         except OSError:
             raise Gone from None
         if sent != len(data):
             self._begin_out(memoryview(data)[sent:])
+
+    def send_ahead(self, data: bytes) -> None:
+        """Sends what a file follows at once: in one packet with its beginning, which saves the work of one.
+
+        Raises:
+            Gone: As `send`.
+        """
+        self.send(data, socket.MSG_MORE)
 
     def send_whole(self, status: int | str, fields: Fields | Prepared, body: bytes) -> None:
         """Sends a complete response.

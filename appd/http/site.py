@@ -46,6 +46,8 @@ class Asgi(NamedTuple):
         ping_interval: How often a client is asked whether it is there, in seconds; 0 for never.
         ping_timeout: How long it may take to answer, in seconds; 0 for ever.
         compression: Whether messages are compressed for clients that offer it.
+        kind: What people call its mount: `asgi`, or what of ours is one.
+        connects: What it opens connections to; of `appd.tls.target.Target`.
     """
 
     dotted: str
@@ -56,11 +58,13 @@ class Asgi(NamedTuple):
     ping_interval: float = 20.0
     ping_timeout: float = 20.0
     compression: bool = True
+    kind: str = "asgi"
+    connects: tuple[Any, ...] = ()
 
     @property
     def text(self) -> str:
         """For `appd explain`."""
-        return f"asgi {self.dotted}"
+        return f"{self.kind} {self.dotted}"
 
 
 class Static(NamedTuple):

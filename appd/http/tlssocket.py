@@ -40,6 +40,18 @@ class TlsSocket(ssl.SSLSocket):
     # CPython's name for what does the work; every call by way of SSLSocket's own methods takes two more.
     _sslobj: Any
 
+    def do_handshake(self, block: bool = False) -> None:
+        """Goes on with the handshake as far as it goes.
+
+        Raises:
+            ssl.SSLWantReadError: The client is to say more.
+            ssl.SSLWantWriteError: The socket takes nothing.
+            OSError: It has failed.
+        """
+        if self._sslobj is None:
+            raise _gone()
+        self._sslobj.do_handshake()
+
     def recv(self, size: int = _RECORD, flags: int = 0) -> bytes:
         """Receives what has come, decrypted; with flags (MSG_PEEK) what lies in the socket, as it is.
 

@@ -4,38 +4,18 @@ from __future__ import annotations
 
 import socket
 import ssl
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from cryptography import x509
 
 from appd.tls.certificates import day
 from appd.tls.outgoing import has_roots
+from appd.tls.target import Target
 
 if TYPE_CHECKING:
-    from appd.tls.outgoing import Outgoing
+    pass
 
 __all__ = ["Target", "judge"]
-
-
-class Target(NamedTuple):
-    """Something that a server connects to.
-
-    Attributes:
-        host: A host name or an IP address; "" for a UNIX socket.
-        port: The port.
-        path: The path of a UNIX socket; "" for TCP.
-        tls: How it speaks TLS there; None when it is plain.
-    """
-
-    host: str
-    port: int = 0
-    path: str = ""
-    tls: Outgoing | None = None
-
-    def __str__(self) -> str:
-        if self.path:
-            return self.path
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 def judge(target: Target, timeout: float) -> tuple[bool, str]:

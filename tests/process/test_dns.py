@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import re
+import resource
 import signal
 import socket
 import struct
@@ -212,6 +213,24 @@ def test_streams_take_many_queries(served):
         numbers.append(int.from_bytes(answer[2:4], "big"))
         answer = answer[2 + length :]
     assert numbers == list(range(300))
+
+
+def test_a_thousand_connections(start, zone):
+    """At one time, each answered."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard), hard))
+    try:
+        tcp = listening(backlog=1024)
+        start(dns(zone), ("d", tcp)).wait_ready()
+        clients = [socket.create_connection(tcp.getsockname(), timeout=30) for _ in range(1000)]
+        MADE.extend(clients)
+        for number, client in enumerate(clients):
+            one = query("ns.example.org", number=number)
+            client.sendall(struct.pack("!H", len(one)) + one)
+        for number, client in enumerate(clients):
+            assert int.from_bytes(client.recv(4)[2:4], "big") == number
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_garbage(start, zone):

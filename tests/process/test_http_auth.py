@@ -125,6 +125,77 @@ def test_one_connection_crosses_all(serve):
     made.close()
 
 
+def test_what_the_loop_serves_asks_too(start, tmp_path):
+    """An application of ASGI, a resource and a proxy; who is let in, and nothing of a password, is told to each."""
+    (tmp_path / "hosted.py").write_text(
+        """
+from twisted.web import resource
+
+async def app(scope, receive, send):
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.accept"})
+        return
+    said = f"{scope['appd.user']} {b'authorization' in dict(scope['headers'])}".encode()
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": said})
+
+class Page(resource.Resource):
+    isLeaf = True
+    def render(self, request):
+        return repr(request.getHeader("authorization")).encode()
+
+page = Page()
+
+def behind(environ, start_response):
+    start_response("200 OK", [])
+    return [environ.get("HTTP_X_FORWARDED_USER", "-").encode("latin-1")]
+"""
+    )
+    subprocess.run(
+        [APPD, "passwd", str(tmp_path / "passwd"), "alice", "--bcrypt"], input="secret\n", text=True, check=True
+    )
+    listener, behind = listening(), listening(address=("127.0.0.1", 0))
+    guarded = "".join(
+        f"  <{kind}>\n    path /{kind}\n    {keys}\n    auth staff\n  </{kind}>\n"
+        for kind, keys in (
+            ("asgi", "application hosted:app"),
+            ("resource", "resource hosted:page"),
+            ("proxy", f"upstream 127.0.0.1:{behind.getsockname()[1]}"),
+        )
+    )
+    start(
+        f"python-path {tmp_path}\n<auth staff>\n  passwords {tmp_path}/passwd\n</auth>\n<http h>\n  address systemd:name=h\n"
+        f"{guarded}</http>\n<http behind>\n  address systemd:name=behind\n  <wsgi>\n    application hosted:behind\n"
+        "  </wsgi>\n</http>\n",
+        ("h", listener),
+        ("behind", behind),
+    ).wait_ready()
+
+    def connect():
+        return http.client.HTTPConnection("127.0.0.1", listener.getsockname()[1], timeout=20)
+
+    for path, expected in (("/asgi", b"alice False"), ("/resource", b"None"), ("/proxy", b"alice")):
+        answer, _text = ask(connect, path)
+        assert answer.status == 401 and answer.getheader("WWW-Authenticate").startswith('Basic realm="staff"')
+        for _ in range(2):
+            answer, text = ask(connect, path, "alice")
+            assert (answer.status, text) == (200, expected)
+    made = connect()
+    made.request(
+        "GET",
+        "/asgi",
+        headers={
+            "Connection": "upgrade",
+            "Upgrade": "websocket",
+            "Sec-WebSocket-Version": "13",
+            "Sec-WebSocket-Key": "x3JJHMbDL1EzLkh9GBhXDw==",
+        },
+    )
+    assert made.getresponse().status == 401
+    made.close()
+
+
 def test_failures_are_slowed_and_logged(serve):
     """429 for the next attempt, of the right password too, if it was not seen lately; nothing tells who is there."""
     assert ask(serve, "/app", "joe", "pass")[0].status == 200

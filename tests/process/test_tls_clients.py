@@ -21,7 +21,7 @@ import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from support.authority import write_secret
-from support.running import listening, wait_until
+from support.running import APPD, listening, wait_until
 
 LONG = float(os.environ.get("APPD_TEST_SECONDS", "0")) > 60
 HANDSHAKES = 10_000 if LONG else 300
@@ -150,6 +150,25 @@ def test_renewal_under_load(start, files):
             one.join()
     assert failed == []
     assert len(counted) >= HANDSHAKES
+
+
+def test_what_no_library_can_do_is_refused(files):
+    """Groups, ticket keys, stapling: a line each that says why, all at once, and nothing is ignored."""
+    write_secret(files / "site.pem", pem(trustme.CA().issue_cert("localhost")))
+    keys = "    groups X25519\n    session-ticket-key x.key\n    ocsp-stapling on\n"
+    text = both(files, keys).partition("<echo>")[0].replace("systemd:name=web", "8443")
+    (files / "appd.conf").write_text(text)
+    done = subprocess.run(
+        [APPD, "check", "appd.conf"], cwd=files, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 78
+    lines = done.stderr.splitlines()
+    assert [line.partition(": ")[2].partition(": ")[0] for line in lines] == [
+        "<tls> has no key 'groups'",
+        "<tls> has no key 'session-ticket-key'",
+        "<tls> has no key 'ocsp-stapling'",
+    ]
+    assert all("Python's ssl" in line for line in lines)
 
 
 @pytest.mark.skipif(not LONG, reason="takes minutes: make test-all")

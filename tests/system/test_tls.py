@@ -1,4 +1,4 @@
-"""HTTPS, TLS echo and mutual TLS on sockets of systemd's, keys by LoadCredential=, renewal without a restart."""
+"""HTTPS, TLS echo and mutual TLS on TCP and UNIX sockets of systemd's, keys by LoadCredential=, renewal without a restart."""
 
 from __future__ import annotations
 
@@ -23,21 +23,40 @@ FileDescriptorName=https
 _ECHO_SOCKET = """
 [Socket]
 ListenStream=127.0.0.1:4433
+ListenStream=/run/appd-sockets/echo.sock
 FileDescriptorName=echo
+Service=appd.service
+"""
+_FILES_SOCKET = """
+[Socket]
+ListenStream=127.0.0.1:8443
+ListenStream=/run/appd-sockets/files.sock
+FileDescriptorName=files
 Service=appd.service
 """
 _SERVICE = """
 [Unit]
-Requires=appd-echo.socket
+Requires=appd-echo.socket appd-files.socket
 [Service]
 LoadCredential=shop.pem:/etc/letsencrypt/shop.pem
-Sockets=appd.socket appd-echo.socket
+Sockets=appd.socket appd-echo.socket appd-files.socket
 """
 _FILE = f"""
 <http shop>
   tls-address systemd:name=https
   <tls>
     certificate credential:shop.pem
+  </tls>
+  <wsgi>
+    application shop:application
+  </wsgi>
+</http>
+<http files>
+  tls-address systemd:name=files
+  <tls>
+    certificate {FOLDER}/echo.pem
+    client-ca {FOLDER}/ca.pem
+    client-names email:*@example.org
   </tls>
   <wsgi>
     application shop:application
@@ -77,9 +96,10 @@ def served(host: Host) -> Host:
     put(host, "/root/stranger.pem", ROOT.issue("email:ops@example.com").pem, 0o600)
     host.drop_in("appd.socket", _SOCKET)
     host.unit("appd-echo.socket", _ECHO_SOCKET)
+    host.unit("appd-files.socket", _FILES_SOCKET)
     host.drop_in("appd.service", _SERVICE)
     host.configure(_FILE)
-    host.systemctl("start", "appd.socket", "appd-echo.socket")
+    host.systemctl("start", "appd.socket", "appd-echo.socket", "appd-files.socket")
     return host
 
 
@@ -87,6 +107,21 @@ def echo(host: Host, client: str) -> str:
     options = f"cert=/root/{client}.pem,cafile={FOLDER}/ca.pem,verify=1"
     done = host.run("socat", "-t5", "-", f"OPENSSL:localhost:4433,pf=ip4,{options}", input="hello", check=False)
     return done.stdout
+
+
+def echo_by_path(host: Host, client: str) -> str:
+    """The same over the UNIX socket."""
+    command = (
+        f"(echo hello; sleep 1) | openssl s_client -quiet -no_ign_eof -unix /run/appd-sockets/echo.sock -servername localhost "
+        f"-cert /root/{client}.pem -CAfile {FOLDER}/ca.pem -verify_return_error 2>/dev/null"
+    )
+    return host.run("sh", "-c", command, check=False).stdout
+
+
+def https(host: Host, client: str, *options: str) -> tuple[int, str]:
+    """A page for a client with a certificate."""
+    trust = ("--cacert", f"{FOLDER}/ca.pem", "--cert", f"/root/{client}.pem")
+    return host.get("https://localhost:8443/", *trust, *options)
 
 
 def fingerprint(host: Host, port: int) -> str:
@@ -104,6 +139,11 @@ def test_https_and_mutual_tls(served: Host) -> None:
     assert answer(served.run(*through).stdout) == (200, "hello")
     assert echo(served, "client") == "hello"
     assert echo(served, "stranger") == ""
+    assert echo_by_path(served, "client") == "hello\n"
+    assert echo_by_path(served, "stranger") == ""
+    for options in ((), ("--unix-socket", "/run/appd-sockets/files.sock")):
+        assert https(served, "client", *options) == (200, "hello")
+        assert https(served, "stranger", *options)[0] == 403
     status = served.property("appd.service", "StatusText")
     assert re.search(r"certificate of localhost expires \d{4}-\d\d-\d\d$", status)
     explained = served.run("appd", "explain", "/etc/appd/appd.conf").stdout
@@ -117,10 +157,15 @@ def test_files_are_renewed_under_load(served: Host) -> None:
     """No handshake fails while files are swapped under it, and nothing is restarted; a bad file changes nothing."""
     assert echo(served, "client") == "hello"
     pid, before = served.main_pid(), fingerprint(served, 4433)
-    load = served.start(
-        "openssl", "s_time", "-connect", "127.0.0.1:4433", "-new", "-time", "12", "-cert", "/root/client.pem",
-        "-key", "/root/client.pem", "-CAfile", f"{FOLDER}/ca.pem", "-verify", "2",
-    )  # fmt: skip
+    assert https(served, "client") == (200, "hello")
+    # An echo on Twisted's transports, and HTTP on the lane.
+    loads = [
+        served.start(
+            "openssl", "s_time", "-connect", f"127.0.0.1:{port}", "-new", "-time", "12", "-cert", "/root/client.pem",
+            "-key", "/root/client.pem", "-CAfile", f"{FOLDER}/ca.pem", "-verify", "2",
+        )
+        for port in (4433, 8443)
+    ]  # fmt: skip
     put(served, f"{FOLDER}/echo.pem", ROOT.issue("localhost").pem)
     wait_until(lambda: fingerprint(served, 4433) not in ("", before), 20)
     middle = fingerprint(served, 4433)
@@ -129,15 +174,17 @@ def test_files_are_renewed_under_load(served: Host) -> None:
     assert fingerprint(served, 4433) == middle
     put(served, f"{FOLDER}/echo.pem", ROOT.issue("localhost").pem)
     wait_until(lambda: fingerprint(served, 4433) not in ("", middle), 20)
-    said = load.communicate(timeout=40)[0]
-    assert load.returncode == 0, said
-    found = re.search(r"(\d+) connections in", said)
-    assert found is not None, said
-    assert int(found[1]) >= 200
-    assert "ERROR" not in said
+    assert fingerprint(served, 8443) == fingerprint(served, 4433)
+    for load in loads:
+        said = load.communicate(timeout=40)[0]
+        assert load.returncode == 0, said
+        found = re.search(r"(\d+) connections in", said)
+        assert found is not None, said
+        assert int(found[1]) >= 200
+        assert "ERROR" not in said
     assert served.main_pid() == pid
     refused = [one for one in served.journal("-u", "appd.service") if "are refused" in one["MESSAGE"]]
-    assert [one["PRIORITY"] for one in refused] == ["3"]
+    assert [one["PRIORITY"] for one in refused] == ["3"] * 2
     assert f"{FOLDER}/echo.pem: it is not PEM" in refused[0]["MESSAGE"]
 
 

@@ -11,6 +11,7 @@ from appd.config import load
 from appd.errors import ConfigurationError
 from appd.http.limits import Limits
 from appd.http.site import Mount, Site
+from appd.interfaces import Host
 from appd.servers.http.mounts import read_site
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "http"
@@ -33,7 +34,7 @@ def shown_site(site: Site) -> str:
 def outcome(file: Path) -> str:
     try:
         (settings,) = load(str(file)).servers
-        site = read_site(settings)
+        site = read_site(settings, "web", Host(None, None, settings))
     except ConfigurationError as error:
         return "\n".join(str(one) for one in error.problems)
     return "\n".join([shown_site(site), *map(shown, site.mounts)])

@@ -90,7 +90,8 @@ class Driver:
     def mount(self, mount: Mount) -> AsgiMounted:
         """Makes what answers for a mount. One application that is mounted twice begins and ends once."""
         serves: Any = mount.serves
-        key = id(serves.application)
+        # Whatever stands before it.
+        key = id(getattr(serves.application, "guarded", serves.application))
         lifespan = self._lifespans.get(key)
         if lifespan is None:
             lifespan = self._lifespans[key] = Lifespan(serves, self.log)

@@ -11,7 +11,7 @@ import asyncio
 import os
 from typing import TYPE_CHECKING, Any
 
-from appd.http.errors import Misuse
+from appd.http.errors import AlreadyTold, Misuse
 from appd.http.loop.heads import make_head
 from appd.http.loop.pump import Disconnected, pump
 
@@ -244,7 +244,9 @@ class Exchange:
     def _give_up(self, error: BaseException | None) -> None:
         """The call has ended without the end of its response, or with an exception."""
         line = self.line
-        if error is not None and not (line.broken and is_ours(error)):
+        if isinstance(error, AlreadyTold):
+            pass
+        elif error is not None and not (line.broken and is_ours(error)):
             line.tell(self.request, "the application failed", error)
         elif error is None and not self.done and not line.broken and not self.gone:
             line.tell(self.request, "the application returned before its response was complete", None)

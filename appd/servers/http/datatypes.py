@@ -6,6 +6,7 @@ import re
 
 from appd.config.datatypes import dotted, one_of, path, placed
 from appd.http.fields import OF_THE_CONNECTION, is_token, is_value
+from appd.http.proxy.upstream import read_upstream
 from appd.http.routing import segments_of
 from appd.http.target import host_name
 
@@ -21,6 +22,7 @@ __all__ = [
     "mount_path",
     "network",
     "redirect_status",
+    "upstream",
 ]
 
 access_log = one_of("off", "journal", "combined")
@@ -121,6 +123,12 @@ def location(text: str) -> str:
             named = ""
         if not named:
             raise ValueError(f"{text!r}: {match['authority']!r} is no host")
+    return text
+
+
+def upstream(text: str) -> str:
+    """Where a proxy sends requests."""
+    read_upstream(text)
     return text
 
 

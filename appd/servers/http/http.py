@@ -79,7 +79,7 @@ def _key(name: str) -> str:
 
 
 def _read_section(name: str, section: Section) -> Site:
-    return read_site(section.settings, partial(_guard, name, section.host))
+    return read_site(section.settings, name, section.host, partial(_guard, name, section.host))
 
 
 def _guard(name: str, host: Host, settings: Settings) -> Guard:

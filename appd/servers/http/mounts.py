@@ -12,6 +12,7 @@ from appd.errors import ConfigurationError, Problem
 from appd.http.limits import Limits
 from appd.http.routing import Route, Router, segments_of
 from appd.http.site import Asgi, Mount, Redirect, Site, Static, Wsgi
+from appd.interfaces import Host
 
 if TYPE_CHECKING:
     from appd.http.basic import Guard
@@ -29,11 +30,17 @@ _LANE_ONLY = {
 }
 
 
-def read_site(settings: Settings, guard_of: Callable[[Settings], Guard] | None = None) -> Site:
+# What the loop serves, and only the loop.
+_ON_LOOP = frozenset({"http.asgi", "http.proxy", "http.resource"})
+
+
+def read_site(settings: Settings, name: str, host: Host, guard_of: Callable[[Settings], Guard] | None = None) -> Site:
     """Checks a section and imports its applications.
 
     Args:
         settings: The section `<http>`.
+        name: What the server is called.
+        host: What the process lends it.
         guard_of: Makes the guard of a mount that has a key `auth`; raises ConfigurationError.
 
     Raises:
@@ -41,7 +48,9 @@ def read_site(settings: Settings, guard_of: Callable[[Settings], Guard] | None =
     """
     problems: list[Problem] = []
     if not settings.mounts:
-        problems.append(settings.problem("<http> serves nothing: add a <wsgi>, an <asgi>, a <static> or a <redirect>"))
+        problems.append(
+            settings.problem("<http> serves nothing: add a <wsgi>, <asgi>, <resource>, <proxy>, <static> or <redirect>")
+        )
     if settings.proxy_protocol and not settings.trusted:
         problems.append(
             settings.problem(
@@ -54,7 +63,8 @@ def read_site(settings: Settings, guard_of: Callable[[Settings], Guard] | None =
     mounts: list[Mount] = []
     for one, route in zip(settings.mounts, routes, strict=True):
         try:
-            mounts.append(_mount(one, route, settings.access_log, guard_of))
+            serves = _reader(one, route, name, host)
+            mounts.append(_mount(one, route, settings.access_log, serves, guard_of))
         except ConfigurationError as error:
             problems += error.problems
     if problems:
@@ -83,6 +93,9 @@ def not_by_twisted(settings: Settings) -> list[Problem]:
     """
     problems: list[Problem] = []
     for section in (settings, *(settings.values.get("mounts") or ())):
+        if section.section_type in _ON_LOOP:
+            kind = section.section_type.rpartition(".")[2]
+            problems.append(section.problem(f"<{kind}> is not available on an address that Twisted binds"))
         for attribute in _LANE_ONLY.get(section.section_type, ()):
             if attribute in section.places:
                 key = attribute.replace("_", "-")
@@ -124,7 +137,26 @@ def _circles(mounts: Sequence[Settings], routes: Sequence[Route]) -> list[Proble
     return problems
 
 
-def _mount(settings: Settings, route: Route, access_log: str, guard_of: Callable[[Settings], Guard] | None) -> Mount:
+def _reader(settings: Settings, route: Route, name: str, host: Host) -> Callable[[], Any]:
+    """What reads the section of a mount."""
+    kind = settings.section_type
+    if kind in ("http.proxy", "http.resource"):
+        # Late: they bring twisted.web and more.
+        from appd.servers.http.behind import read_proxy, read_resource
+
+        if kind == "http.proxy":
+            return lambda: read_proxy(settings, name, host)
+        return lambda: read_resource(settings, len(route.path))
+    return lambda: _READERS[kind](settings)
+
+
+def _mount(
+    settings: Settings,
+    route: Route,
+    access_log: str,
+    read: Callable[[], Any],
+    guard_of: Callable[[Settings], Guard] | None,
+) -> Mount:
     problems: list[Problem] = []
     guard: Guard | None = None
     serves: Any = None
@@ -139,11 +171,15 @@ def _mount(settings: Settings, route: Route, access_log: str, guard_of: Callable
             except ConfigurationError as error:
                 problems += error.problems
     try:
-        serves = _READERS[settings.section_type](settings)
+        serves = read()
     except ConfigurationError as error:
         problems += error.problems
     if problems:
         raise ConfigurationError(*problems)
+    if guard is not None and isinstance(serves, Asgi):
+        from appd.http.loop.guarded import GuardedApplication
+
+        serves = serves._replace(application=GuardedApplication(serves.application, guard))
     return Mount(route, serves, tuple(settings.header), settings.access_log or access_log, guard)
 
 
@@ -224,7 +260,7 @@ def _redirect(settings: Settings) -> Redirect:
 
 
 # The kinds of mount that a guard stands before, in every engine that serves them.
-_GUARDED = frozenset({"http.redirect", "http.static", "http.wsgi"})
+_GUARDED = frozenset({"http.asgi", "http.proxy", "http.redirect", "http.resource", "http.static", "http.wsgi"})
 _READERS: dict[str, Callable[[Settings], Any]] = {
     "http.asgi": _asgi,
     "http.redirect": _redirect,

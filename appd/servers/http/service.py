@@ -49,6 +49,9 @@ class HttpService(ServerService):
             description=", ".join(one.text for one in site.mounts),
             processes=processes,
         )
+        self.connects = [target for one in site.mounts for target in getattr(one.serves, "connects", ())]
+        if self.connects:
+            self.outgoing = True
         self._loop: Loop | None = None
         on_loop = [isinstance(one.serves, Asgi) for one in site.mounts]
         self._accepts_on_loop = all(on_loop)

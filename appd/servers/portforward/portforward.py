@@ -112,7 +112,7 @@ class _PortforwardServerType:
             processes=settings.processes or "all",
             limits=limits,
         )
-        from appd.tls.verdict import Target
+        from appd.tls.target import Target
 
         service.connects = [Target(where.host, where.port, where.path, outgoing)]
         return service

@@ -1,0 +1,135 @@
+"""The connections to upstreams: one aiohttp session for TCP, and one for each UNIX socket."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import aiohttp
+from yarl import URL
+
+from appd.http.proxy.fields import Fields
+from appd.http.proxy.upstream import Upstream
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["Options", "Pool"]
+
+# As aiohttp adds them by itself, and nobody asked for them.
+_NOT_OURS = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
+# What an upstream may send at once; appd's own limits of responses are those of its applications: none.
+_LINE = 65536
+
+
+class Options(NamedTuple):
+    """How a proxy treats its upstreams.
+
+    Attributes:
+        connect_timeout: How long a connection may take, TLS included, in seconds.
+        response_timeout: How long the head of a response may take from the end of the request on, and how long each
+            further part of it, in seconds.
+        keep_alive: For how long an idle connection is kept, in seconds; 0 keeps none.
+        connections: How many connections a process has to each upstream; 0 is any number.
+        preserve_host: Whether the upstream gets the Host that the client asked for, or its own.
+        most_failures: After how many failures in a row an upstream is passed over; 0 for never.
+        pause: For how long, in seconds.
+    """
+
+    connect_timeout: float = 5.0
+    response_timeout: float = 60.0
+    keep_alive: float = 15.0
+    connections: int = 0
+    preserve_host: bool = True
+    most_failures: int = 1
+    pause: float = 10.0
+
+
+class Pool:
+    """Connections to upstreams.
+
+    Args:
+        options: How they are treated.
+        outgoing: How it speaks TLS, an `appd.tls.outgoing.Outgoing`; None where no upstream does.
+
+    Resource handling: made within the loop; owns its connections until `close`.
+    """
+
+    def __init__(self, options: Options, outgoing: Any) -> None:
+        self._options = options
+        self._outgoing = outgoing
+        self._sessions: dict[str, aiohttp.ClientSession] = {}
+
+    def request(self, upstream: Upstream, method: str, target: str, fields: Fields, body: Any) -> Any:
+        """Sends a request.
+
+        Args:
+            upstream: To whom.
+            method: The method.
+            target: Path and query as the upstream is to see them.
+            fields: Its fields.
+            body: The body, an asynchronous iterable of bytes; None without one.
+
+        Returns:
+            What aiohttp's `request` returns: awaited it is the response, whose connection its `close` gives up.
+
+        Raises:
+            aiohttp.ClientError, TimeoutError: When awaited.
+        """
+        return self._session(upstream).request(
+            method, self._url(upstream, target), headers=fields, data=body, allow_redirects=False, **self._tls(upstream)
+        )
+
+    def connect(self, upstream: Upstream, target: str, fields: Fields, protocols: Iterable[str]) -> Any:
+        """Opens a WebSocket; see `request`. Messages of any size pass: the limit is that of the client's side."""
+        return self._session(upstream).ws_connect(
+            self._url(upstream, target),
+            headers=fields,
+            protocols=tuple(protocols),
+            max_msg_size=0,
+            autoclose=False,
+            **self._tls(upstream),
+        )
+
+    def _tls(self, upstream: Upstream) -> dict[str, Any]:
+        if upstream.scheme != "https":
+            return {}
+        # Asked for each time: files may have been renewed. Where they were not it is the same, and connections too.
+        return {
+            "ssl": self._outgoing.context("http/1.1"),
+            "server_hostname": self._outgoing.name(upstream.host),
+        }
+
+    async def close(self) -> None:
+        """Closes every connection."""
+        for one in self._sessions.values():
+            await one.close()
+
+    @staticmethod
+    def _url(upstream: Upstream, target: str) -> URL:
+        # Nothing of the target is decoded and encoded anew: it means what the client wrote.
+        return URL(f"{upstream.scheme}://{upstream.authority}{target}", encoded=True)
+
+    def _session(self, upstream: Upstream) -> aiohttp.ClientSession:
+        session = self._sessions.get(upstream.path)
+        if session is None:
+            session = self._sessions[upstream.path] = aiohttp.ClientSession(
+                connector=self._connector(upstream.path),
+                # Nothing is added to what the client sends, and nothing kept between clients.
+                cookie_jar=aiohttp.DummyCookieJar(),
+                skip_auto_headers=_NOT_OURS,
+                auto_decompress=False,
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._options.connect_timeout),
+                max_line_size=_LINE,
+                max_field_size=_LINE,
+            )
+        return session
+
+    def _connector(self, path: str) -> aiohttp.BaseConnector:
+        options: dict[str, Any] = {"limit": 0, "limit_per_host": self._options.connections}
+        if self._options.keep_alive:
+            options["keepalive_timeout"] = self._options.keep_alive
+        else:
+            options["force_close"] = True
+        if path:
+            return aiohttp.UnixConnector(path=path, **options)
+        return aiohttp.TCPConnector(**options)
