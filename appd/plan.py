@@ -77,14 +77,14 @@ def server_name(settings: Settings) -> str:
 
 
 def every_address(settings: Settings) -> list[tuple[str, int, Address]]:
-    """The addresses of a server, those with TLS behind the plain ones: the attribute, which of its values, the address.
+    """The addresses of a server, plain, with TLS, for data: the attribute, which of its values, the address.
 
     Args:
         settings: The section of the server. One that does not extend `appd.listener` may know no TLS.
     """
     return [
         (attribute, number, address)
-        for attribute in ("address", "tls_address")
+        for attribute in ("address", "tls_address", "passive_address")
         for number, address in enumerate(settings.values.get(attribute) or ())
     ]
 

@@ -92,6 +92,7 @@ _NAMES = (
     "datagram",
     "dns",
     "echo",
+    "ftp",
     "http",
     "plugin",
     "portforward",

@@ -25,7 +25,8 @@ def judge(answering, data, datagram):
     if isinstance(found, bytes):
         assert found[:2] == data[:2] and found[2] & 0x80
         assert len(found) <= 1232 or not datagram
-        assert dns.message.from_wire(found) is not None
+        if not data[2] & 0x78:  # dnspython 2.3 reads no opcode that it does not know
+            assert dns.message.from_wire(found) is not None
     elif found is not None and not isinstance(found, Forward):
         assert not datagram and all(isinstance(one, bytes) for one in found)
 

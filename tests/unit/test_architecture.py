@@ -73,6 +73,10 @@ BEFORE_TWISTED = [
 ON_A_REACTOR = [
     f"appd.servers.{name}"
     for name in (
+        "ftp.data",
+        "ftp.factory",
+        "ftp.session",
+        "ftp.shell",
         "smtp.delivery",
         "smtp.factory",
         "smtp.letters",

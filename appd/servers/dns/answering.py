@@ -13,7 +13,6 @@ import dns.edns
 import dns.exception
 import dns.flags
 import dns.message
-import dns.opcode
 import dns.rcode
 import dns.rdataclass
 import dns.rdatatype
@@ -95,10 +94,12 @@ class Answering:
         return found
 
     def _find(self, data: bytes, *, trusted: bool, transfers: bool, datagram: bool) -> Any:
+        if data[2] & 0x78:
+            return _bare(data, dns.rcode.NOTIMP)  # an opcode other than QUERY, perhaps one that nobody knows
         try:
             query = dns.message.from_wire(data, ignore_trailing=True)
         except Exception:  # whatever dnspython raises for what is none
-            return _form_error(data)
+            return _bare(data, dns.rcode.FORMERR)
         response = dns.message.make_response(query, recursion_available=self._forwards and trusted)
         size = self._size(query) if datagram else 0
         if query.edns >= 0:
@@ -133,14 +134,12 @@ class Answering:
 def _refusal(query: Any) -> dns.rcode.Rcode | None:
     if query.edns > 0:
         return dns.rcode.BADVERS
-    if query.opcode() != dns.opcode.QUERY:
-        return dns.rcode.NOTIMP
     return None if len(query.question) == 1 else dns.rcode.FORMERR
 
 
-def _form_error(data: bytes) -> bytes:
-    # The number, the opcode and RD of what cannot be read: RFC 1035, 4.1.1.
-    return data[:2] + bytes([0x80 | data[2] & 0x79, int(dns.rcode.FORMERR)]) + bytes(8)
+def _bare(data: bytes, rcode: int) -> bytes:
+    # The number, the opcode and RD of what is not read any further: RFC 1035, 4.1.1.
+    return data[:2] + bytes([0x80 | data[2] & 0x79, int(rcode)]) + bytes(8)
 
 
 def to_wire(response: Any, size: int) -> bytes:

@@ -9,13 +9,10 @@ from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
 from zope.interface import implementer
 
 from appd.interfaces import IDrainable
-from appd.ports import has_unread
+from appd.lull import Lull
 from appd.servers import ServerType
 
 __all__ = ["server_type"]
-
-# How long a connection must have been silent before a drain ends it, in seconds; the same as for HTTP.
-_LINGER = 0.2
 
 
 @implementer(IHalfCloseableProtocol)
@@ -26,8 +23,7 @@ class _Echo(Protocol):
     transport: Any
 
     def __init__(self) -> None:
-        self._heard = False
-        self._later: Any = None
+        self._lull = Lull(self, self.finish)
 
     def connectionMade(self) -> None:
         self.factory.open.add(self)
@@ -37,19 +33,12 @@ class _Echo(Protocol):
         self.transport.registerProducer(self.transport, True)
 
     def dataReceived(self, data: bytes) -> None:
-        self._heard = True
+        self._lull.heard()
         self.transport.write(data)
 
     def drain(self) -> None:
         """Ends the connection once nothing has come for a moment; what is on its way is still sent back."""
-        self._heard = False
-        self._later = self.transport.reactor.callLater(_LINGER, self._end_if_silent)
-
-    def _end_if_silent(self) -> None:
-        if self._heard or has_unread(self.transport):
-            self.drain()
-        else:
-            self.finish()
+        self._lull.begin(self.transport.reactor)
 
     def readConnectionLost(self) -> None:
         """The peer has said all it wants to; what it said is still owed to it."""
@@ -66,8 +55,7 @@ class _Echo(Protocol):
 
     def connectionLost(self, reason: Any = None) -> None:
         self.factory.open.discard(self)
-        if self._later is not None and self._later.active():
-            self._later.cancel()
+        self._lull.stop()
 
 
 @implementer(IDrainable)

@@ -1,0 +1,1 @@
+"""The `ftp` server type: files over FTP and FTPS, by twisted.protocols.ftp."""

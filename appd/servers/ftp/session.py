@@ -1,0 +1,392 @@
+"""A control connection: twisted.protocols.ftp's, with logins, TLS (RFC 4217) and data connections of our own.
+
+Active mode is not spoken: the server would connect to wherever a client says (RFC 2577), and from a unit without a
+network it could not. ASCII mode is taken and changes nothing, as in most servers: files are bytes.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.cred.credentials import UsernamePassword
+from twisted.cred.error import UnauthorizedLogin
+from twisted.internet import defer
+from twisted.internet.interfaces import ISSLTransport
+from twisted.protocols import ftp
+
+from appd.auth.portal import host_of
+from appd.limits import logged_in
+from appd.rooted import Entry
+from appd.servers.ftp.data import Data, plain
+from appd.servers.ftp.listing import as_ls, facts
+
+__all__ = ["Session"]
+
+_ANONYMOUS = ("anonymous", "ftp")
+_LOGINS = 3
+# How long a client may take for the connection of a transfer, in seconds.
+_PATIENCE = 30.0
+_BLOCK = 128 * 1024
+_FEATURES = ("EPSV", "MDTM", "MLST type*;size*;modify*;", "PASV", "REST STREAM", "SIZE", "UTF8")
+
+
+class Session(ftp.FTP):  # type: ignore[misc, unused-ignore]  # old releases have no types
+    """One connection."""
+
+    PUBLIC_COMMANDS = ["AUTH", "FEAT", "NOOP", "OPTS", "PBSZ", "PROT", "QUIT", "SYST"]  # noqa: RUF012  # Twisted has it so
+    timeOut: Any = None  # that of the connection counts
+    transport: Any
+    factory: Any
+    shell: Any
+    workingDirectory: Any
+
+    def connectionMade(self) -> None:
+        self._here = self.transport.getHost()
+        self._peer = host_of(self.transport)
+        self._protected = bool(ISSLTransport.providedBy(self.transport))
+        self._failures = 0
+        self._offset = 0
+        self._data: Data | None = None
+        self._arrived: defer.Deferred[Data] | None = None
+        self._close_port: Any = None
+        self._announced = (0, False)
+        self._busy = 0
+        self._asked = True
+        self._later: Any = None
+        self.factory.open.add(self)
+        super().connectionMade()
+        if self.factory.draining:
+            self.drain()
+
+    @property
+    def is_secure(self) -> bool:
+        """Whether nobody on the way can read it."""
+        return bool(ISSLTransport.providedBy(self.transport))
+
+    def lineReceived(self, line: bytes) -> None:
+        """See FTP."""
+        self._asked = True
+        super().lineReceived(line)
+
+    def processCommand(self, cmd: str, *params: str) -> Any:
+        """See FTP; what is under way is known, so that a drain waits for it."""
+        self._busy += 1
+        return defer.maybeDeferred(super().processCommand, cmd, *params).addBoth(self._processed)
+
+    def _processed(self, result: Any) -> Any:
+        self._busy -= 1
+        return result
+
+    # Logins.
+
+    def ftp_USER(self, username: str = "") -> Any:
+        """RFC 959, 4.1.1."""
+        if not username:
+            raise ftp.CmdSyntaxError("USER requires an argument")
+        anonymous = self.factory.anonymous and username.lower() in _ANONYMOUS
+        if not anonymous and not self.is_secure and not self.factory.login_without_tls:
+            return self.sendLine("530 first AUTH TLS: passwords come over TLS only.")
+        self._user = username
+        self.state = self.INAUTH
+        return ftp.GUEST_NAME_OK_NEED_EMAIL if anonymous else (ftp.USR_NAME_OK_NEED_PASS, username)
+
+    def ftp_PASS(self, password: str = "") -> Any:
+        """RFC 959, 4.1.1."""
+        user = self._user
+        self.state = self.UNAUTH
+        if self.factory.anonymous and user.lower() in _ANONYMOUS:
+            return self._logged_in(self.factory.anonymous_shell(), ftp.GUEST_LOGGED_IN_PROCEED)
+        portal = self.factory.portal_for(self.transport)
+        if portal is None:
+            raise ftp.AuthorizationError()
+        shown = UsernamePassword(user.encode("latin-1"), password.encode("latin-1"))
+        login = portal.login(shown, None, ftp.IFTPShell)
+        return login.addCallbacks(lambda found: self._logged_in(found[1], ftp.USR_LOGGED_IN_PROCEED), self._refused)
+
+    def _logged_in(self, shell: Any, reply: str) -> str:
+        if self.transport is not None:
+            logged_in(self.transport)
+        self.shell, self.workingDirectory, self.state = shell, [], self.AUTHED
+        return reply
+
+    def _refused(self, failure: Any) -> Any:
+        failure.trap(UnauthorizedLogin)
+        self._failures += 1
+        if self._failures >= _LOGINS and self.transport is not None:
+            self.sendLine("421 too many failed logins.")
+            self.disconnected = True
+            self.transport.loseConnection()
+            return None
+        raise ftp.AuthorizationError()
+
+    # TLS.
+
+    def ftp_AUTH(self, mechanism: str = "") -> Any:
+        """RFC 4217, 4."""
+        if self.factory.starter is None or mechanism.upper() not in ("TLS", "TLS-C", "SSL"):
+            return self.sendLine("504 that is not available.")
+        if self.is_secure:
+            return self.sendLine("503 TLS is there.")
+        self.sendLine("234 go ahead.")
+        # Whatever was said before may have been said by somebody in between.
+        self.state = self.UNAUTH
+        self.factory.starter.begin(self)
+        return None
+
+    def ftp_PBSZ(self, size: str = "") -> Any:
+        """RFC 4217, 8: TLS needs none."""
+        return self.sendLine("200 PBSZ=0" if self.is_secure else "503 first AUTH TLS.")
+
+    def ftp_PROT(self, level: str = "") -> Any:
+        """RFC 4217, 9."""
+        if not self.is_secure:
+            return self.sendLine("503 first AUTH TLS.")
+        if level.upper() not in ("P", "C"):
+            return self.sendLine("536 C or P.")
+        self._protected = level.upper() == "P"
+        return self.sendLine("200 so be it.")
+
+    def ftp_FEAT(self) -> None:
+        """RFC 2389."""
+        tls = ("AUTH TLS", "PBSZ", "PROT") if self.factory.starter is not None else ()
+        self.sendLine("211-Features:")
+        for one in sorted((*_FEATURES, *tls)):
+            self.sendLine(f" {one}")
+        self.sendLine("211 End")
+
+    def ftp_OPTS(self, option: str = "") -> None:
+        """RFC 2389: names are UTF-8 in any case."""
+        self.sendLine("200 so it is." if option.upper().startswith(("UTF8", "MLST")) else "501 that is no option.")
+
+    # Data connections.
+
+    def ftp_PORT(self, address: str = "") -> Any:
+        """RFC 959, 4.1.2; see the head of the module."""
+        return self.sendLine("502 there is no active mode: use EPSV or PASV.")
+
+    ftp_EPRT = ftp_PORT
+
+    def ftp_PASV(self) -> None:
+        """RFC 959, 4.1.2."""
+        host = self.factory.passive_host or plain(self._here.host)
+        if ":" in host:
+            self.sendLine("522 use EPSV: PASV has no room for an IPv6 address.")
+            return
+        port = self._expect()
+        if port:
+            self.sendLine(f"227 Entering Passive Mode ({ftp.encodeHostPort(host, port)}).")
+
+    def ftp_EPSV(self, protocol: str = "") -> None:
+        """RFC 2428, 3."""
+        if protocol.upper() == "ALL":
+            self.sendLine("200 so be it.")
+            return
+        port = self._expect()
+        if port:
+            self.sendLine(f"229 Entering Extended Passive Mode (|||{port}|).")
+
+    def _expect(self) -> int:
+        if self._close_port is not None and self._announced[1] == self._protected:
+            return self._announced[0]  # nobody has come to it yet
+        self._drop_data()
+        self._arrived = defer.Deferred()
+        try:
+            port, self._close_port = self.factory.pool.expect(
+                plain(self._here.host), self._peer_key, self._ready, self._protected
+            )
+        except LookupError:
+            self._arrived = None
+            self.sendLine("425 no port for a data connection is free.")
+            return 0
+        self._announced = (int(port), self._protected)
+        return self._announced[0]
+
+    @property
+    def _peer_key(self) -> str:
+        return plain(getattr(self.transport.getPeer(), "host", ""))
+
+    def _ready(self, data: Data) -> None:
+        if self._arrived is None:
+            data.transport.abortConnection()
+            return
+        self._data = data
+        self._stop_expecting()
+        self._arrived.callback(data)
+
+    def _stop_expecting(self) -> None:
+        close, self._close_port = self._close_port, None
+        if close is not None:
+            close()
+
+    def _drop_data(self) -> None:
+        self._stop_expecting()
+        data, self._data, self._arrived = self._data, None, None
+        if data is not None and not data.ended:
+            data.transport.abortConnection()
+
+    @defer.inlineCallbacks
+    def _take_data(self) -> Any:
+        """The data connection; None when it does not come, which the client has been told then."""
+        if self._arrived is None:
+            raise ftp.BadCmdSequenceError("first EPSV or PASV")
+        self.sendLine("150 here it comes.")
+        waiting: defer.Deferred[Any] = defer.Deferred()
+
+        def give(data: Data | None) -> None:
+            if not waiting.called:
+                waiting.callback(data)
+
+        self._arrived.addCallback(give)
+        late = self.factory.reactor.callLater(_PATIENCE, give, None)
+        data = yield waiting
+        if late.active():
+            late.cancel()
+        self._arrived = self._data = None
+        if data is None:
+            self._stop_expecting()
+            self.reply(ftp.CANT_OPEN_DATA_CNX)
+        return data
+
+    def _segments(self, path: str) -> list[str]:
+        try:
+            return list(ftp.toSegments(self.workingDirectory, path))
+        except ftp.InvalidPath:
+            raise ftp.FileNotFoundError(path) from None
+
+    def ftp_REST(self, offset: str = "") -> Any:
+        """RFC 3659, 5."""
+        if not offset.isascii() or not offset.isdigit() or len(offset) > 18:
+            raise ftp.CmdArgSyntaxError(offset)
+        self._offset = int(offset)
+        return self.sendLine(f"350 from {self._offset}.")
+
+    @defer.inlineCallbacks
+    def ftp_RETR(self, path: str) -> Any:
+        """RFC 959, 4.1.3."""
+        names, offset, self._offset = self._segments(path), self._offset, 0
+        shell = self.shell
+        fd = yield shell.call(lambda: shell.root.open(_bytes(names), os.O_RDONLY), path)
+        try:
+            data = yield self._take_data()
+            if data is None:
+                return None
+            place = [offset]
+
+            def read() -> bytes:
+                block = os.pread(fd, _BLOCK, place[0])
+                place[0] += len(block)
+                return block
+
+            good = yield data.send(lambda: shell.call(read, path))
+        finally:
+            os.close(fd)
+        return ftp.TXFR_COMPLETE_OK if good else ftp.CNX_CLOSED_TXFR_ABORTED
+
+    def ftp_STOR(self, path: str) -> Any:
+        """RFC 959, 4.1.3."""
+        return self._store(path, 0 if self._offset else os.O_TRUNC)
+
+    def ftp_APPE(self, path: str) -> Any:
+        """RFC 959, 4.1.3."""
+        return self._store(path, os.O_APPEND)
+
+    @defer.inlineCallbacks
+    def _store(self, path: str, flags: int) -> Any:
+        names, offset, self._offset = self._segments(path), self._offset, 0
+        shell = self.shell
+        fd = yield shell.call(lambda: shell.root.open(_bytes(names), os.O_WRONLY | os.O_CREAT | flags), path)
+        try:
+            data = yield self._take_data()
+            if data is None:
+                return None
+            os.lseek(fd, offset, os.SEEK_SET)
+            block = yield data.receive()
+            while block is not None:
+                yield shell.call(lambda block=block: _write(fd, block), path)
+                block = yield data.receive()
+            good = data.is_good
+        except ftp.FTPCmdError:
+            data.transport.abortConnection()
+            return ftp.REQ_ACTN_ABRTD_LOCAL_ERR
+        finally:
+            os.close(fd)
+        return ftp.TXFR_COMPLETE_OK if good else ftp.CNX_CLOSED_TXFR_ABORTED
+
+    def ftp_LIST(self, path: str = "") -> Any:
+        """RFC 959, 4.1.3; options of ls are passed over."""
+        return self._list(path if not path.startswith("-") else path.partition(" ")[2], as_ls)
+
+    def ftp_NLST(self, path: str = "") -> Any:
+        """RFC 959, 4.1.3."""
+        return self._list(path if not path.startswith("-") else path.partition(" ")[2], lambda one: one.name)
+
+    def ftp_MLSD(self, path: str = "") -> Any:
+        """RFC 3659, 7."""
+        return self._list(path, facts)
+
+    @defer.inlineCallbacks
+    def _list(self, path: str, line: Any) -> Any:
+        names = self._segments(path)
+        shell = self.shell
+
+        def text() -> bytes:
+            found = shell.root.stat(_bytes(names))
+            if stat.S_ISDIR(found.st_mode):
+                entries = shell.root.entries(_bytes(names))
+            else:
+                entries = [Entry(names[-1].encode("latin-1"), found)]
+            return b"".join(line(one) + b"\r\n" for one in entries)
+
+        listing = yield shell.call(text, path)
+        data = yield self._take_data()
+        if data is None:
+            return None
+        parts = iter([listing])
+        good = yield data.send(lambda: defer.succeed(next(parts, b"")))
+        return ftp.TXFR_COMPLETE_OK if good else ftp.CNX_CLOSED_TXFR_ABORTED
+
+    def cleanupDTP(self) -> None:
+        """See FTP."""
+        self._drop_data()
+
+    # The end.
+
+    def drain(self) -> None:
+        """Ends the connection when no transfer is under way and nothing has come for a moment."""
+        self._asked = False
+        self._later = self.factory.reactor.callLater(self.factory.lull, self._end_if_idle)
+
+    def _end_if_idle(self) -> None:
+        if self._asked or self._busy:
+            self.drain()
+        else:
+            self.sendLine("421 the server is going down or reloading.")
+            self.disconnected = True
+            self.transport.loseConnection()
+
+    def connectionLost(self, reason: Any = None) -> None:
+        """See FTP."""
+        self.disconnected = True
+        self.factory.open.discard(self)
+        if self._later is not None and self._later.active():
+            self._later.cancel()
+        self._drop_data()
+        super().connectionLost(reason)
+
+    def sendLine(self, line: Any) -> None:
+        """See FTP; nothing to who has gone."""
+        if self.transport is not None and not self.transport.disconnecting:
+            super().sendLine(line)
+
+
+def _bytes(names: Sequence[str]) -> bytes:
+    return "/".join(names).encode("latin-1")
+
+
+def _write(fd: int, block: bytes) -> None:
+    left = memoryview(block)
+    while left:
+        left = left[os.write(fd, left) :]
