@@ -168,6 +168,8 @@ class _Run:
         self._signals.check()
         self._log.install_prints()
         leave_forks_alone()
+        # What there is by now stays, and need not be looked through; hosted code makes garbage like any other.
+        gc.freeze()
         gc.enable()
         ground = self._begin_early(settings, inheritance) if cold else None
         if cold and self._supervisor is not None:

@@ -20,7 +20,6 @@ Root has no cache, so that for appd root is somebody else, in a user namespace.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import os
 import socket
 import sys
@@ -30,15 +29,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from candidates import PEERS, THREADS, Appd, Candidate, Gunicorn, TwistedWeb, Uvicorn, Waitress, installed
+from candidates import PEERS, THREADS, Appd, Candidate, Gunicorn, Kept, TwistedWeb, Uvicorn, Waitress, installed
 from figures import judged, median, surroundings, table
 
 CLIENT_CORE, SERVER_CORE = 0, 1
 REQUEST = b"GET /hello HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n"
 ANSWER = b"Hello, world!\n"
 _PATIENCE = 15.0
-_CLONE_NEWUSER = 0x10000000
-_NOBODY = 1000
 
 _WAITRESS = """
 import socket, sys
@@ -67,30 +64,10 @@ class First(NamedTuple):
     cpu: float
 
 
-class Warm(Appd):
+class Warm(Kept):
     """appd with the file in the cache of an earlier start."""
 
     name = "appd, warm"
-    # All starts of a run share it: a path of the file is a part of its name.
-    options: Sequence[str] = ()
-    _made: Sequence[str | Path] = ()
-
-    def command(self) -> Sequence[str | Path]:
-        # Written once: a file of a later time would not be the one that is kept.
-        if not self._made:
-            self._made = [*super().command(), *self.options]
-        return self._made
-
-    def _become(self, command: list[str], environ: dict[str, str]) -> None:
-        if os.geteuid() == 0:
-            _be_somebody_else()
-        (self.folder / "cache").mkdir(exist_ok=True)
-        super()._become(command, environ | {"CACHE_DIRECTORY": str(self.folder / "cache")})
-
-    @property
-    def is_warm(self) -> bool:
-        """Whether the file is kept."""
-        return any((self.folder / "cache").glob("*.json"))
 
 
 class Single(Warm):
@@ -140,12 +117,6 @@ class WokenTwisted(TwistedWeb):
 KINDS: tuple[type[Candidate], ...] = (Warm, Single, Cold, Gunicorn, WokenWaitress, WokenUvicorn, WokenTwisted)
 
 
-def _be_somebody_else() -> None:
-    """In the child: no longer root, and still the owner of root's files: user_namespaces(7)."""
-    if ctypes.CDLL(None).unshare(_CLONE_NEWUSER) == 0:
-        Path("/proc/self/uid_map").write_text(f"{_NOBODY} 0 1")
-
-
 def used(pids: Sequence[int]) -> float:
     """What processes have used of the processor, in seconds: the first number of /proc/PID/task/TID/schedstat."""
     total = 0
@@ -179,11 +150,10 @@ def warm_up(server: Candidate) -> bool:
         Whether it may be measured.
     """
     wake(server)
-    ends = time.monotonic() + 10
-    while isinstance(server, Warm) and not server.is_warm and time.monotonic() < ends:
-        time.sleep(0.1)
+    if isinstance(server, Kept):
+        server.wait_kept()
     end(server)
-    return not isinstance(server, Warm) or server.is_warm
+    return not isinstance(server, Kept) or server.is_kept
 
 
 def end(server: Candidate) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import signal
@@ -20,6 +21,7 @@ __all__ = [
     "Granian",
     "Gunicorn",
     "GunicornSync",
+    "Kept",
     "TwistedWeb",
     "Uvicorn",
     "Waitress",
@@ -34,6 +36,10 @@ KEEP = 900
 # Listening sockets wait in a queue of this length, as in the shipped unit.
 BACKLOG = 4096
 _PATIENCE = 30.0
+# appd keeps its file some seconds after it has begun to serve.
+_UNTIL_KEPT = 10.0
+_CLONE_NEWUSER = 0x10000000
+_SOMEBODY = 1000
 # Before whoever measures binds itself to one.
 ALL_CORES = os.sched_getaffinity(0)
 
@@ -309,6 +315,44 @@ class Appd(Candidate):
         subprocess.run([*pin, *command], check=True, capture_output=True, timeout=_PATIENCE, env=environ)
 
 
+class Kept(Appd):
+    """appd as its unit has it: with a cache, and not as root, who has none.
+
+    Who is root is somebody else in a user namespace then, and still the owner of what root owns: user_namespaces(7).
+    """
+
+    options: Sequence[str] = ()
+    _made: Sequence[str | Path] = ()
+
+    def command(self) -> Sequence[str | Path]:
+        # Written once: a file of a later time would not be the one that is kept.
+        if not self._made:
+            self._made = [*super().command(), *self.options]
+        return self._made
+
+    def start(self) -> None:
+        super().start()
+        self.wait_kept()
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the next start finds the file in the cache."""
+        return any((self.folder / "cache").glob("*.json"))
+
+    def wait_kept(self) -> None:
+        """Waits until it is, for as long as that takes where there can be a cache."""
+        ends = time.monotonic() + _UNTIL_KEPT
+        while not self.is_kept and time.monotonic() < ends:
+            time.sleep(0.1)
+
+    def _become(self, command: list[str], environ: dict[str, str]) -> None:
+        if os.geteuid() == 0 and ctypes.CDLL(None).unshare(_CLONE_NEWUSER) == 0:
+            Path("/proc/self/uid_map").write_text(f"{_SOMEBODY} 0 1")
+        cache = self.folder / "cache"
+        cache.mkdir(exist_ok=True)
+        super()._become(command, environ | {"CACHE_DIRECTORY": str(cache)})
+
+
 class Gunicorn(Candidate):
     """gunicorn with threads."""
 
@@ -414,7 +458,7 @@ def installed(kinds: Sequence[type[Candidate]]) -> list[type[Candidate]]:
     there = [
         kind
         for kind in kinds
-        if kind is Appd or (PEERS / kind.program).exists() or (kind is Ceiling and shutil.which(kind.program))
+        if issubclass(kind, Appd) or (PEERS / kind.program).exists() or (kind is Ceiling and shutil.which(kind.program))
     ]
     for kind in kinds:
         if kind not in there:

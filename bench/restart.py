@@ -31,7 +31,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from candidates import Appd, Candidate, Gunicorn, installed
+from candidates import Candidate, Gunicorn, Kept, installed
 from figures import (
     Window,
     counts,
@@ -246,7 +246,7 @@ def main() -> None:
     plan = Plan(options.clients, options.pause / 1000, times, settle, number)
     print(f"{surroundings()}; {plan.clients} clients, {options.pause:g} ms between requests, {rounds} rounds")
 
-    kinds = [Appd] if options.alone else installed([Appd, Gunicorn])
+    kinds = [Kept] if options.alone else installed([Kept, Gunicorn])
     acts = [one for one in ACTS if options.only in (None, one)]
     taken: dict[tuple[str, str, str], list[Run]] = {}
     bursts: dict[str, list[float]] = {kind.name: [] for kind in kinds}

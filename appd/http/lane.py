@@ -103,19 +103,27 @@ class Lane:
         # In this order: `_missed` notes first, and looks for the client afterwards.
         if fd in self._unsure:
             self._unsure.discard(fd)
-            self._modify(fd, _READ)
+            self._poll(client, _READ)
 
     def rearm(self, client: Sender) -> None:
         """As `arm`, for a client of which something may be there that was not read."""
         self._armed[client.fd] = client
         self._unsure.discard(client.fd)
-        self._modify(client.fd, _READ)
+        self._poll(client, _READ)
 
     def arm_to_send(self, client: Sender) -> None:
         """Gives a client to the poller: it is handled when it takes more."""
         self._unsure.add(client.fd)
         self._armed[client.fd] = client
-        self._modify(client.fd, _SEND)
+        self._poll(client, _SEND)
+
+    def _poll(self, client: Sender, events: int) -> None:
+        try:
+            self._modify(client.fd, events)
+        except OSError:
+            # Since it is armed somebody else may have been told of it already, and have closed it.
+            if self._armed.get(client.fd) is client:
+                raise
 
     def read_more(self, fd: int) -> None:
         """Has a client looked at anew when it is armed: not all that was there was read, or its end has come."""

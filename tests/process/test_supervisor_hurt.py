@@ -69,7 +69,7 @@ def service(start, tmp_path):
             done = self.call("reload")
             assert done.returncode == 0, done.stderr + self.running.errors
             assert self.pid() and self.running.stop() == 0
-            assert "Traceback" not in self.running.errors
+            assert "Traceback" not in self.running.errors, self.running.errors
 
     return Service
 

@@ -565,12 +565,17 @@ class TestWithoutTls:
 
 
 @pytest.mark.skipif(shutil.which("gnutls-cli") is None, reason="gnutls-cli is not installed (package gnutls-bin)")
-def test_gnutls(start, pems):
-    """Another library than OpenSSL."""
+@pytest.mark.parametrize("driver", ["echo", "lane"])
+def test_gnutls(start, pems, driver):
+    """Another library than OpenSSL, on both drivers."""
     web = listening()
-    start(echo(pems), ("web", web)).wait_ready()
+    text = echo(pems) if driver == "echo" else http(pems, f"    certificate {pems}/site.pem")
+    start(text, ("web", web)).wait_ready()
     port = str(web.getsockname()[1])
+    said = "hello appd\n" if driver == "echo" else "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     command = ["gnutls-cli", "--x509cafile", str(pems / "ca.pem"), "-p", port, "localhost"]
-    done = subprocess.run(command, input="hello appd\n", capture_output=True, text=True, timeout=20, check=False)
+    done = subprocess.run(command, input=said, capture_output=True, text=True, timeout=20, check=False)
     assert "Handshake was completed" in done.stdout
     assert "The certificate is trusted" in done.stdout
+    if driver == "lane":
+        assert "HTTP/1.1 200 OK" in done.stdout

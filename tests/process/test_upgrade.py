@@ -249,7 +249,7 @@ def test_new_code_that_cannot_go_on(service, what):
 def test_a_program_without_renewal(service):
     """A version that does not know what is asked of it, as after a downgrade: nothing of it is run."""
     made = service()
-    made.write("cli.py", ('"resumable"', '"something-else"'))
+    made.write("arguments.py", ('"resumable"', '"something-else"'))
     made.upgrade("0.2.0")
     made.reload()
     made.running.wait_said("this supervisor stays as it was: it ended with 64 when it was tried")

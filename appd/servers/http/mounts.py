@@ -12,10 +12,10 @@ from appd.errors import ConfigurationError, Problem
 from appd.http.limits import Limits
 from appd.http.routing import Route, Router, segments_of
 from appd.http.site import Asgi, Mount, Redirect, Site, Static, Wsgi
-from appd.interfaces import Host
 
 if TYPE_CHECKING:
     from appd.http.basic import Guard
+    from appd.lending import Host
 
 __all__ = ["LIMITS", "not_by_twisted", "read_limits", "read_site"]
 
