@@ -18,7 +18,7 @@ from appd.config.settings import Settings
 from appd.errors import AppdError, ConfigurationError, Place, Problem
 from appd.signals import Stopped
 
-__all__ = ["apply_surroundings", "call", "guard", "load", "missing_options", "with_options"]
+__all__ = ["apply_surroundings", "call", "called", "guard", "load", "missing_options", "with_arguments", "with_options"]
 
 
 def apply_surroundings(
@@ -240,6 +240,39 @@ def with_options(hosted: Callable[..., Any], options: Settings | None, what: str
     if problems:
         raise ConfigurationError(*problems)
     return arguments
+
+
+def with_arguments(settings: Settings, attribute: str) -> Callable[[], Any]:
+    """What calls the hosted code that a key names, with the section's `<options>`.
+
+    Args:
+        settings: The section, with `options`.
+        attribute: The key, whose value is a dotted name.
+
+    Raises:
+        ConfigurationError: It does not import, is not callable, or takes other options.
+    """
+    dotted = settings.values[attribute]
+    hosted = load(dotted, settings, attribute)
+    if not callable(hosted):
+        raise ConfigurationError(settings.problem(f"{dotted} is not callable: it is {hosted!r}", attribute))
+    arguments = with_options(hosted, settings.options, dotted)
+    missing = missing_options(hosted, arguments)
+    if missing:
+        raise ConfigurationError(settings.problem(f"{dotted} needs <options> {', '.join(missing)}", attribute))
+    from functools import partial
+
+    return partial(hosted, **arguments)
+
+
+def called(settings: Settings, attribute: str) -> Any:
+    """Calls the hosted code that a key names; arguments as for `with_arguments`.
+
+    Raises:
+        ConfigurationError: As that; or it raised.
+    """
+    make = with_arguments(settings, attribute)
+    return call(f"{settings.values[attribute]} failed", make, settings, attribute)
 
 
 def missing_options(hosted: Callable[..., Any], arguments: Mapping[str, Any]) -> list[str]:

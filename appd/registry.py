@@ -89,11 +89,13 @@ class Registration(NamedTuple):
 
 
 _NAMES = (
+    "amp",
     "datagram",
     "dns",
     "echo",
     "ftp",
     "http",
+    "pb",
     "plugin",
     "portforward",
     "process",

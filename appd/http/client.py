@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from appd.http.connection import CLOSED, END, NEED_DATA
 from appd.http.entrylog import tell_failure
 from appd.http.errors import Refused
-from appd.http.handover import Handed
+from appd.http.handover import Driver, Handed
 from appd.http.leaving import Leaver, Phase
 from appd.http.proxyprotocol import read_proxy_header
 from appd.http.request import Request
@@ -29,6 +29,8 @@ __all__ = ["DRAIN_LINGER", "Client"]
 
 # Bytes for one recv(2): most requests fit, and a body has larger ones.
 _HEAD, _BODY = 16384, 262144
+# How a connection of HTTP/2 begins: RFC 9113, 3.4. Clients send it in one piece with what follows.
+_HTTP2 = b"PRI * HTTP/2.0\r\n"
 # Kestrel's MinRequestBodyDataRate comes with 5 seconds of grace.
 _GRACE = 5.0
 # How long an idle connection stays open when a drain has begun, in seconds: longer than a request is on its way from
@@ -93,8 +95,12 @@ class Client(Leaver):
             if self._read_preface(data):
                 self.advance(worker)
             return
-        (self.connection or self.awake()).receive(data)
-        self.advance(worker)
+        connection = self.connection or self.awake()
+        connection.receive(data)
+        if self.server.http2 and data.startswith(_HTTP2) and not connection.requests:
+            self._give(self.server.driver, None)
+        else:
+            self.advance(worker)
 
     def _read_preface(self, data: bytes) -> bool:
         """Takes what the proxy in front says of the connection, before the client's first byte."""
@@ -186,13 +192,16 @@ class Client(Leaver):
             return True
         if found is None or found.mounted.driver is None:
             return False
+        self._give(found.mounted.driver, request)
+        return True
+
+    def _give(self, driver: Driver, request: Request | None) -> None:
         self._phase = Phase.CLOSED
-        server.lane.forget(self)
+        self.server.lane.forget(self)
         peer = (self.host, self.port, self.secure, self.is_beyond, self.counted)
         # With all that the library gives a socket; see `Door.begin`.
         sock = socket.socket(self.sock.family, self.sock.type, self.sock.proto, self.sock.detach())
-        server.replace(self, found.mounted.driver.take(Handed(self.door, sock, self.connection, request, *peer)))
-        return True
+        self.server.replace(self, driver.take(Handed(self.door, sock, self.connection, request, *peer)))
 
     def _begin_body(self, request: Request, worker: Worker) -> bool:
         """Lets the body come, unless the answer is there without it."""

@@ -177,9 +177,13 @@ class Guest:
 
     def plain(self, status: int, *fields: tuple[str, str]) -> bool:
         """Answers with a small page that names the status; see `Leaver.plain`."""
+        self.plain_page(status, *fields)
+        return self.complete()
+
+    def plain_page(self, status: int, *fields: tuple[str, str]) -> None:
+        """As `plain`, but for its end."""
         text = status_line(status)[1].removeprefix("HTTP/1.1 ").replace("\r", "")
         self.send_whole(status, (_PLAIN, *fields), text.encode())
-        return self.complete()
 
     def refuse(self, refused: Refused) -> None:
         """Answers what the client must not do, and ends the connection."""

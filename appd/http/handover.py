@@ -28,7 +28,7 @@ class Handed(NamedTuple):
         door: Where it came in; `door.server` is whose it is.
         sock: The socket, non-blocking; it belongs to the driver from now on.
         connection: The core. Its request is due: the head has been read, nothing of the body.
-        request: The request.
+        request: The request; None where the connection speaks HTTP/2, and nothing was read of what has come.
         host: The address of the peer, "" when it has none.
         port: Its port.
         secure: Whether the client speaks TLS with a proxy in front.
@@ -39,7 +39,7 @@ class Handed(NamedTuple):
     door: Any
     sock: socket.socket
     connection: Connection
-    request: Request
+    request: Request | None
     host: str
     port: int
     secure: bool

@@ -63,6 +63,8 @@ class Server:
         spare: Protocols on which nothing has been said, for clients that are asked for something next.
         draining: Whether connections are to end.
         reloading: Whether that is because of a reload, so that what streams may go on for longer.
+        driver: What serves those mounts, and connections of HTTP/2.
+        http2: Whether HTTP/2 is spoken.
         elsewhere: Whether there are mounts that the lane does not serve.
     """
 
@@ -86,6 +88,8 @@ class Server:
         self.report = report
         self.trusted = Trusted(site.trusted)
         self.proxy_protocol = site.proxy_protocol
+        self.driver = driver
+        self.http2 = site.http2
         self.clients = Crowd()
         self.total = self.requests = 0
         self.draining = self.reloading = False

@@ -153,6 +153,7 @@ class Site(NamedTuple):
             say of their clients.
         proxy_protocol: Whether each connection from a trusted peer begins with a PROXY header, and no other is taken.
         debug: Whether an application error is kept as a report.
+        http2: Whether HTTP/2 is spoken, too.
     """
 
     mounts: tuple[Mount, ...]
@@ -162,6 +163,7 @@ class Site(NamedTuple):
     trusted: tuple[str, ...] = ()
     proxy_protocol: bool = False
     debug: bool = False
+    http2: bool = False
 
 
 def of_application(application: Callable[..., Any], dotted: str) -> Site:

@@ -44,7 +44,8 @@ def test_the_readme_installs_and_it_answers(bare_host: Host, deb: Path) -> None:
     assert "8080" not in host.run("ss", "-ltnH").stdout
     said = host.run("sh", "-euc", "\n".join(rest)).stdout
     assert "appd" in said and "</html>" in said
-    assert host.state("appd.service") == "active"
+    # The first request is answered before all is ready.
+    wait_until(lambda: host.state("appd.service") == "active", timeout=30)
     assert host.run("stat", "--format=%U %a", "/var/lib/appd").stdout == "appd 750\n"
     # What the package says in the journal is explained in it.
     host.run("journalctl", "--sync")
@@ -67,6 +68,7 @@ def test_operated(installed: Host) -> None:
     host.write("/etc/appd/appd.conf", _SHOP)
     host.systemctl("enable", "--now", "appd.socket")
     assert host.get("http://localhost:8080/").body == "first"
+    wait_until(lambda: host.state("appd.service") == "active", timeout=30)
     pid = host.main_pid()
     host.write("/etc/appd/appd.conf", _SHOP.replace("/srv/shop", "/srv/second"))
     said = host.systemctl("reload", "appd", check=False)
@@ -90,6 +92,8 @@ def test_operated(installed: Host) -> None:
         return host.get("http://localhost/", "--unix-socket", f"/run/appd-sockets/{name}.sock").body
 
     assert (ask("a"), ask("b")) == ("this is a", "this is b")
+    wait_until(lambda: host.state("appd@a.service") == "active", timeout=30)
+    wait_until(lambda: host.state("appd@b.service") == "active", timeout=30)
     other = host.main_pid("appd@b.service")
     host.systemctl("kill", "--signal=KILL", "appd@a.service")
     assert ask("a") == "this is a"
@@ -109,7 +113,8 @@ def test_upgrades_lose_nothing(installed: Host, deb: Path, next_deb: Path) -> No
     assert host.get("http://localhost/", "--unix-socket", "/run/appd-sockets/other.sock").status == 200
     count = int(os.environ.get("APPD_TEST_REQUESTS", "5000"))
     load = host.start(*host.client("load.py", "8", "127.0.0.1", "8080", str(count)))
-    wait_until(lambda: host.state("appd.service") == "active")
+    wait_until(lambda: host.state("appd.service") == "active", timeout=30)
+    wait_until(lambda: host.state("appd@other.service") == "active", timeout=30)
 
     def facts() -> tuple[str, ...]:
         sockets = [host.property(f"{one}.socket", "ActiveEnterTimestampMonotonic") for one in ("appd", "appd@other")]
@@ -123,6 +128,8 @@ def test_upgrades_lose_nothing(installed: Host, deb: Path, next_deb: Path) -> No
         pids = host.main_pid(), host.main_pid("appd@other.service")
         _install(host, package)
         assert host.run("appd", "version").stdout.strip() == f"appd {package.name.split('_')[1]}"
+        for one in ("appd", "appd@other"):
+            wait_until(lambda one=one: host.state(f"{one}.service") == "active", timeout=30)
         after = host.main_pid(), host.main_pid("appd@other.service")
         assert 0 not in after
         assert not set(pids) & set(after)
@@ -140,6 +147,7 @@ def test_a_new_version_by_reload(installed: Host, next_deb: Path) -> None:
     host = installed
     host.systemctl("enable", "--now", "appd.socket")
     assert host.get("http://localhost:8080/").status == 200
+    wait_until(lambda: host.state("appd.service") == "active", timeout=30)
     pid = host.main_pid()
     host.run("dpkg", "--unpack", str(next_deb))
     host.systemctl("reload", "appd")

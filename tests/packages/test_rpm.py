@@ -29,6 +29,8 @@ def test_installed_into_a_root(with_rpm: Host, rpm: Path) -> None:
     assert host.run("rpm", "--verify", "--nodeps", "appd").stdout == ""
     host.systemctl("enable", "--now", "appd.socket")
     assert "</html>" in host.get("http://localhost:8080/").body
+    # The first request is answered before all is ready.
+    wait_until(lambda: host.state("appd.service") == "active", timeout=30)
     assert host.run("appd", "version").stdout.strip() == f"appd {rpm.name.split('-')[1]}"
     host.run("journalctl", "--sync")
     said = host.run("journalctl", "-x", "--no-pager", "-u", "appd").stdout
@@ -58,7 +60,8 @@ def test_upgraded_and_removed(with_rpm: Host, rpm: Path, next_rpm: Path) -> None
     assert host.get("http://localhost/", "--unix-socket", "/run/appd-sockets/other.sock").status == 200
     count = int(os.environ.get("APPD_TEST_REQUESTS", "5000")) // 5
     load = host.start(*host.client("load.py", "8", "127.0.0.1", "8080", str(count)))
-    wait_until(lambda: host.state("appd.service") == "active")
+    wait_until(lambda: host.state("appd.service") == "active", timeout=30)
+    wait_until(lambda: host.state("appd@other.service") == "active", timeout=30)
     rounds = 0
     while load.poll() is None or rounds < 2:
         package = rpm if rounds % 2 else next_rpm

@@ -8,7 +8,6 @@ absolute one for a head, a rate for a body, idleness, and a client that takes no
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -47,11 +46,12 @@ class LoopClient(LoopLeaver):
         handed: What the driver had of it that had it before; None for a new one.
     """
 
-    __slots__ = ("_advancing", "_began_body", "_handed", "_took", "preface")
+    __slots__ = ("_advancing", "_alpn", "_began_body", "_handed", "_took", "preface")
 
     def __init__(self, driver: Driver, door: Any, host: str, port: int, handed: Handed | None = None) -> None:
         super().__init__(driver, door, host, port, handed.connection if handed is not None else None)
         self._handed = handed
+        self._alpn = ""
         self.preface = b""
         self._began_body = 0.0
         self._took = 0
@@ -71,8 +71,23 @@ class LoopClient(LoopLeaver):
             self._introduce_tls()
             self.server.welcome(self)
             return
+        if handed.request is None:
+            self._switch_to_http2()
+            return
         self.begin_request(handed.request)
         self.advance()
+
+    def _switch_to_http2(self) -> None:
+        """The connection speaks HTTP/2 from now on, or has from its first byte on."""
+        # Late: h2 is an extra.
+        from appd.http.loop.http2 import Http2
+
+        http2 = Http2(self)
+        rest = self.hand_to(http2)
+        if self.server.draining:
+            http2.drain(0.0)
+        if rest:
+            http2.data_received(rest)
 
     def _introduce_tls(self) -> None:
         """Notes what is known of a client after its handshake."""
@@ -83,6 +98,7 @@ class LoopClient(LoopLeaver):
         self.tls = tls_extension(found)
         if not hasattr(found, "asked_name"):
             found.asked_name = ""
+        self._alpn = found.selected_alpn_protocol() or ""
         security = self.door.security
         self.variables = security.variables(found)
         if not security.admits(found):
@@ -115,12 +131,21 @@ class LoopClient(LoopLeaver):
                 return
         connection = self.connection
         connection.receive(data)
+        if self.server.http2 and self._is_http2(data):
+            self._switch_to_http2()
+            return
         if self.exchange is not None and not self._body_comes:
             # The next request waits for the end of this one.
             if connection.buffered > _AHEAD:
                 self.pause()
             return
         self.advance()
+
+    def _is_http2(self, data: bytes) -> bool:
+        """Whether these bytes are the first, and HTTP/2's; or TLS has agreed on that."""
+        if self.connection.requests or self.phase != Phase.IDLE:
+            return False
+        return self._alpn == "h2" or data.startswith(b"PRI * HTTP/2.0\r\n")
 
     def eof_received(self) -> bool:
         """The client has ended its side. What it has asked for it still gets, who listens for its end hears of it."""
@@ -363,9 +388,3 @@ class LoopClient(LoopLeaver):
             self.advance()
         elif self.phase == Phase.IDLE:
             self.wait_idle()
-
-    def switch(self, protocol: asyncio.Protocol) -> None:
-        """Another protocol has the transport from now on; this one has nothing left to do."""
-        self.driver.alarm.deadlines.drop(self)
-        self.exchange = None
-        self.transport.set_protocol(protocol)

@@ -76,7 +76,8 @@ class Lifespan:
             reason = answer.result()
             if reason is not None:
                 self._ended = True
-                raise LifespanFailed(self._serves.dotted, reason.strip().rpartition("\n")[2], reason)
+                *more, last = reason.strip().split("\n")
+                raise LifespanFailed(self._serves.dotted, last, reason if more else "")
             return
         self._ended = True
         error = self._task.exception() if not self._task.cancelled() else None

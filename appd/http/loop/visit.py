@@ -61,7 +61,7 @@ class Visit:
         if self.request.length == 0:
             self._call(None, 0)
             return
-        wanted = self._mount.wants_body
+        wanted = self._mount.takes_body(self.request)
         if not wanted and self._line.continue_due:
             # Nothing has been sent of it, and with the answer the connection ends.
             self._call(None, 0)

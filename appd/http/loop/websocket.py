@@ -18,6 +18,7 @@ from wsproto.connection import Connection, ConnectionState, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Ping, TextMessage
 from wsproto.utilities import LocalProtocolError
 
+from appd.http.loop.frames import Cutter, simple_frame
 from appd.http.loop.pump import Disconnected
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class WebSocket(asyncio.Protocol):
         "_began",
         "_client",
         "_connection",
+        "_cutter",
         "_heard",
         "_mount",
         "_parts",
@@ -92,6 +94,7 @@ class WebSocket(asyncio.Protocol):
         self._mount = mount
         self._connection = Connection(ConnectionType.SERVER, extensions)
         self._sliced = bool(extensions)
+        self._cutter = Cutter()
         self._queue: deque[dict[str, Any]] = deque()
         self._waiting = 0
         self._parts: list[Any] = []
@@ -115,6 +118,14 @@ class WebSocket(asyncio.Protocol):
         driver = self._client.driver
         if driver.sleeps:
             driver.wake()
+        for one in self._cutter.cut(data):
+            if type(one) is memoryview:
+                self._read(bytes(one))
+            elif self.closed is None:
+                self._put_message(one)
+
+    def _read(self, data: bytes) -> None:
+        """Has wsproto read."""
         size = _SLICE if self._sliced else len(data)
         for at in range(0, len(data), size):
             connection = self._connection
@@ -124,6 +135,13 @@ class WebSocket(asyncio.Protocol):
                 connection.receive_data(data[at : at + size])
             for event in connection.events():
                 self._take(event)
+
+    def _put_message(self, message: Any) -> None:
+        if len(message) > self._mount.serves.message_size:
+            self.close(TOO_BIG, "the message is too big")
+        else:
+            kind = "text" if type(message) is str else "bytes"
+            self._put({"type": "websocket.receive", kind: message}, len(message))
 
     def _is_closing(self) -> bool:
         return self._connection.state is ConnectionState.LOCAL_CLOSING
@@ -249,12 +267,16 @@ class WebSocket(asyncio.Protocol):
         if self.closed is not None:
             raise Disconnected("the WebSocket is closed")
         text, data = message.get("text"), message.get("bytes")
-        if text is not None:
-            self._write(TextMessage(data=text))
-        elif data is not None:
-            self._write(BytesMessage(data=data))
-        else:
+        if text is None and data is None:
             raise RuntimeError("websocket.send has neither text nor bytes")
+        if not self._sliced:
+            frame = simple_frame(2, bytes(data)) if text is None else simple_frame(1, text.encode())
+            self._sent += len(frame)
+            self.transport.write(frame)
+        elif text is not None:
+            self._write(TextMessage(data=text))
+        else:
+            self._write(BytesMessage(data=data))
         while self.blocked is not None:
             await asyncio.shield(self.blocked)
 

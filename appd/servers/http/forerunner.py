@@ -39,7 +39,11 @@ def may_begin(site: Site, listeners: Iterable[Any]) -> bool:
         listeners: Its addresses.
     """
     served = all(isinstance(one.serves, _SERVED) and one.guard is None for one in site.mounts)
-    return served and all(one.kind == "stream" and one.tls is None and hasattr(one, "duplicate") for one in listeners)
+    return (
+        served
+        and not site.http2
+        and all(one.kind == "stream" and one.tls is None and hasattr(one, "duplicate") for one in listeners)
+    )
 
 
 class Forerunner:

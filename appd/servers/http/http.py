@@ -146,7 +146,7 @@ def _checked(read: Callable[[], Site], section: Section) -> Site:
         raise ConfigurationError(*problems)
     for one in section.listeners:
         if one.tls is not None:
-            one.tls.speaks("http/1.1")
+            one.tls.speaks(*(("h2", "http/1.1") if site.http2 else ("http/1.1",)))
     return site
 
 

@@ -9,6 +9,8 @@ from twisted.internet import defer
 
 from appd.errors import ConfigurationError
 from appd.http.entrylog import EntryLog
+from appd.http.handover import Handed
+from appd.http.loop.client import LoopClient
 from appd.http.loop.driver import Driver
 from appd.http.loop.lifespan import LifespanFailed
 from appd.http.loop.mounted import AsgiMounted
@@ -47,6 +49,10 @@ class Loop:
         made = self.driver.mount(mount)
         self._mounts.append(made)
         return made
+
+    def take(self, handed: Handed) -> LoopClient:
+        """Takes over a connection that the lane had; see `Driver.take`."""
+        return self.driver.take(handed)
 
     def start_up(self) -> defer.Deferred[None]:
         """Has the applications begin; calling again does nothing.

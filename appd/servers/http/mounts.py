@@ -24,7 +24,7 @@ LIMITS = frozenset(name.replace("_", "-") for name in Limits._fields)
 
 # What the engine on twisted.web does not do.
 _LANE_ONLY = {
-    "http": ("trusted", "proxy_protocol", "debug", "limits"),
+    "http": ("trusted", "proxy_protocol", "debug", "http2", "limits"),
     "http.wsgi": ("threads",),
     "server": ("limits",),
 }
@@ -57,6 +57,9 @@ def read_site(settings: Settings, name: str, host: Host, guard_of: Callable[[Set
                 "proxy-protocol on needs trusted: the networks of the proxies that say it", "proxy_protocol"
             )
         )
+    if settings.http2 and not _is_there("h2"):
+        message = "http2 on needs h2: apt-get install python3-h2, or pip install 'appd[http2]'"
+        problems.append(settings.problem(message, "http2"))
     routes = [_route(one) for one in settings.mounts]
     problems += _clashes(settings.mounts, routes)
     problems += _circles(settings.mounts, routes)
@@ -77,6 +80,7 @@ def read_site(settings: Settings, name: str, host: Host, guard_of: Callable[[Set
         tuple(settings.trusted),
         settings.proxy_protocol,
         settings.debug,
+        settings.http2,
     )
 
 
@@ -188,9 +192,7 @@ def _wsgi(settings: Settings) -> Wsgi:
 
 
 def _asgi(settings: Settings) -> Asgi:
-    from importlib.util import find_spec
-
-    here = find_spec("wsproto") is not None
+    here = _is_there("wsproto")
     if settings.websocket and not here:
         message = "websocket on needs wsproto: apt-get install python3-wsproto, or pip install 'appd[websocket]'"
         raise ConfigurationError(settings.problem(message, "websocket"))
@@ -204,6 +206,14 @@ def _asgi(settings: Settings) -> Asgi:
         settings.ping_timeout,
         settings.compression,
     )
+
+
+def _is_there(module: str) -> bool:
+    """Whether a module of an extra is installed."""
+    # Late: most starts do not ask.
+    from importlib.util import find_spec
+
+    return find_spec(module) is not None
 
 
 def _application(settings: Settings) -> Callable[..., Any]:

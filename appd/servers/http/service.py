@@ -55,7 +55,7 @@ class HttpService(ServerService):
         self._loop: Loop | None = None
         on_loop = [isinstance(one.serves, Asgi) for one in site.mounts]
         self._accepts_on_loop = all(on_loop)
-        if any(on_loop):
+        if any(on_loop) or site.http2:
             # Late: asyncio takes longer to import than the lane does to answer.
             from appd.servers.http.loop import Loop
 

@@ -221,19 +221,13 @@ class _TimerType:
         settings, host = section.settings, section.host
         if settings.jitter >= settings.every:
             raise ConfigurationError(settings.problem("jitter must be less than every", "jitter"))
-        call = hosting.load(settings.call, settings, "call")
-        if not callable(call):
-            raise ConfigurationError(settings.problem(f"{settings.call} is not callable: it is {call!r}", "call"))
-        arguments = hosting.with_options(call, settings.options, settings.call)
-        missing = hosting.missing_options(call, arguments)
-        if missing:
-            raise ConfigurationError(settings.problem(f"{settings.call} needs <options> {', '.join(missing)}", "call"))
+        call = hosting.with_arguments(settings, "call")
         processes = settings.processes or "one"
         # Where each worker has a timer of its own they do not wait for each other.
         folder = host.shared.get("folder", "") if processes == "one" else ""
         return TimerService(
             name,
-            _calling(call, arguments, host),
+            _calling(call, host),
             settings.call,
             host.reactor,
             settings.every,
@@ -244,10 +238,10 @@ class _TimerType:
         )
 
 
-def _calling(call: Callable[..., Any], arguments: dict[str, Any], host: Any) -> Callable[[], Any]:
+def _calling(call: Callable[[], Any], host: Any) -> Callable[[], Any]:
     if inspect.iscoroutinefunction(call):
-        return lambda: defer.Deferred.fromCoroutine(call(**arguments))
-    return lambda: threads.deferToThreadPool(host.reactor, host.threads, call, **arguments)
+        return lambda: defer.Deferred.fromCoroutine(call())
+    return lambda: threads.deferToThreadPool(host.reactor, host.threads, call)
 
 
 server_type = _TimerType()

@@ -1,0 +1,1 @@
+"""`<amp>`: the Asynchronous Messaging Protocol."""
