@@ -293,8 +293,8 @@ class Leaver(Sender):
         if self.server.lane.disarm(self):
             self.close()
             return
-        # Whoever has it finds its end when it sends, or when it is armed again. Below TLS, whose state is for the thread
-        # that has the client.
+        # Whoever has it finds its end when it sends, or when it is armed again.
+        # Below TLS, whose state is for the thread that has the client.
         with suppress(OSError):
             socket.SocketType.shutdown(self.sock, socket.SHUT_RDWR)
 
