@@ -21,7 +21,7 @@ from candidates import Appd, Candidate, Gunicorn, TwistedWeb, Uvicorn, Waitress,
 from figures import judged, median, surroundings, table
 
 # Of the supervisor, and of what a connection takes beside gunicorn's.
-MOST_RSS, MOST_RATIO = 16.0, 0.5
+MOST_RSS, MOST_RATIO = 16.0, 0.2
 RELOADS = 10
 
 

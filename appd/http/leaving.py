@@ -292,6 +292,11 @@ class Leaver(Sender):
         self._reset()
         if self.server.lane.disarm(self):
             self.close()
+            return
+        # Whoever has it finds its end when it sends, or when it is armed again.
+        # Below TLS, whose state is for the thread that has the client.
+        with suppress(OSError):
+            socket.SocketType.shutdown(self.sock, socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Closes the socket."""

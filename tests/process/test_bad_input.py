@@ -120,7 +120,7 @@ FILES = {
         b"<server>\n type HTTP\n address 127.0.0.1:0\n</server>\n",
         ":2: type HTTP serves what application-object makes",
     ),
-    "type of the past": (b"<server>\n type FTP\n address 127.0.0.1:0\n</server>\n", ":2: type FTP: "),
+    "type of the past": (b"<server>\n type FTP\n address 127.0.0.1:0\n</server>\n", ":1: <ftp> needs 'root'"),
     "name not passed": (
         b"<echo e>\n address systemd:name=web\n</echo>\n",
         ":2: server 'e': systemd:name=web: no descriptor of that name, nothing was inherited",

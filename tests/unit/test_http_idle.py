@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -14,6 +15,7 @@ from appd.http.limits import Limits
 from appd.http.server import Server
 from appd.http.site import of_application
 
+WAITS, GO = threading.Event(), threading.Event()
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
@@ -24,6 +26,9 @@ class Log:
 
 
 def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    if environ["PATH_INFO"] == "/wait":
+        WAITS.set()
+        assert GO.wait(10)
     start_response("200 OK", [("Content-Length", "4")])
     return [b"body"]
 
@@ -109,4 +114,14 @@ def test_the_end_of_an_idle_connection(made: Serving) -> None:
     theirs = made.connect()
     made.ask(theirs)
     theirs.close()
+    made.until(lambda: not made.server.clients)
+
+
+def test_a_connection_that_is_cut_while_a_call_runs(made: Serving) -> None:
+    """Nobody polls for it then; it ends with the call all the same, though the client stays and says nothing."""
+    client = made.connect()
+    client.sendall(GET.replace(b"/ ", b"/wait "))
+    assert WAITS.wait(10)
+    made.server.abort()
+    GO.set()
     made.until(lambda: not made.server.clients)

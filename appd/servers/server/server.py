@@ -24,12 +24,6 @@ from appd.tls.policy import nothing_uses_tls
 
 __all__ = ["server_type"]
 
-# zope.app.twisted's names that appd has no server type for yet, and why.
-_NOT_YET = {
-    "ftp": "appd has no FTP yet",
-    "sftp": "appd has no SSH yet",
-}
-
 # HTTP with `debug on`: alone on a terminal an error drops into pdb.
 _DEBUGGING = "postmortemdebugginghttp"
 # What appd calls them.
@@ -86,8 +80,6 @@ class _NamedServerType:
             if isinstance(made, ServerService):
                 made.outgoing = is_outgoing(server_type, made)
             return made
-        if wanted in _NOT_YET:
-            raise ConfigurationError(settings.problem(f"type {settings.type}: {_NOT_YET[wanted]}", "type"))
         if ":" not in settings.type:
             near = registry.nearest(settings.type, ("http",))
             hint = f"did you mean {' or '.join(near)}? " if near else ""
