@@ -139,7 +139,7 @@ def test_check_takes_a_name_for_a_socket_of_systemd(tmp_path):
     )
     done = run("check", str(file))
     assert done.returncode == 0, done.stderr
-    file.write_text(file.read_text().replace("systemd:name=web", "haproxy:tcp\\:0"))
+    file.write_text(file.read_text().replace("systemd:name=web", "haproxy:tcp:0"))
     assert run("check", str(file)).stderr.count("is not available on an address that Twisted binds") == 2
 
 

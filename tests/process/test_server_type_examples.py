@@ -28,7 +28,9 @@ def folder(tmp_path_factory):
         serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
     )
     write_secret(made / "host.key", key)
-    subprocess.run([APPD, "passwd", made / "staff.passwd", "alice", "--bcrypt"], input=b"secret\n", check=True, timeout=60)
+    subprocess.run(
+        [APPD, "passwd", made / "staff.passwd", "alice", "--bcrypt"], input=b"secret\n", check=True, timeout=60
+    )
     for name in ("keys", "files", "mail"):
         (made / name).mkdir()
     return made

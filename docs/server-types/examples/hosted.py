@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from typing import ClassVar
 
 from twisted.internet.protocol import Factory, Protocol
 from twisted.protocols import amp
@@ -13,7 +14,7 @@ class Square(amp.Command):
 
     arguments = ((b"number", amp.Integer()),)
     response = ((b"square", amp.Integer()),)
-    errors = {ValueError: b"TOO_MUCH"}
+    errors: ClassVar = {ValueError: b"TOO_MUCH"}
 
 
 class Squares(amp.CommandLocator):
