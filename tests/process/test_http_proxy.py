@@ -8,6 +8,7 @@ import http.client
 import json
 import socket
 import ssl
+import subprocess
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -81,6 +82,13 @@ class Upstream:
             await response.prepare(request)
             await response.write(b"x" * 10)
             request.transport.abort()
+            return response
+        if kind == "late":
+            response = web.StreamResponse()
+            await response.prepare(request)
+            while not self.release.is_set():
+                await asyncio.sleep(0.01)
+            await response.write(b"event")
             return response
         if kind == "drop":
             request.transport.abort()
@@ -266,6 +274,57 @@ def test_a_response_that_is_cut(proxy, upstream):
     assert "Traceback" not in here.errors, said
 
 
+def test_an_upstream_that_stops_reading(proxy):
+    """504 in the middle of a request, too."""
+    deaf = listening()
+    here = proxy(f"127.0.0.1:{deaf.getsockname()[1]}", keys="response-timeout 300ms\n    connect-timeout 300ms")
+    with socket.create_connection(("127.0.0.1", here.port), timeout=20) as client:
+        client.sendall(b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\n\r\n")
+        with contextlib.suppress(OSError):
+            for _ in range(1000):
+                client.sendall(b"x" * 100000)
+        assert client.recv(65536).startswith(b"HTTP/1.1 504")
+
+
+def test_the_head_does_not_wait_for_the_body(proxy, upstream):
+    """A stream of events may have none for long."""
+    behind = upstream()
+    here = proxy(behind)
+    with socket.create_connection(("127.0.0.1", here.port), timeout=10) as client:
+        client.sendall(b"GET /late HTTP/1.1\r\nHost: x\r\n\r\n")
+        head = client.recv(65536)
+        assert head.startswith(b"HTTP/1.1 200") and b"event" not in head.partition(b"\r\n\r\n")[2]
+        behind.release.set()
+        assert b"event" in client.recv(65536)
+
+
+def test_bytes_beyond_ascii_and_odd_names(proxy, upstream):
+    """The same bytes arrive; names that would pass for ours do not, nor methods in another case."""
+    here = proxy(upstream())
+    request = (
+        b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nCookie: n=\xc3\xbc\r\nX_Forwarded_For: 192.0.2.1\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", here.port), timeout=10) as client:
+        client.sendall(request)
+        body = b"".join(iter(lambda: client.recv(65536), b"")).partition(b"\r\n\r\n")[2]
+    fields = dict(json.loads(body[body.index(b"{") : body.rindex(b"}") + 1])["fields"])
+    assert fields["cookie"] == "n=\u00fc"
+    assert not [name for name in fields if "_" in name]
+    assert ask(here.port, "/", "get")[0].status == 501
+
+
+def test_http2_bodies_without_a_length(start, upstream, tmp_path):
+    """No field of HTTP/2 says that there is a body."""
+    sock, behind = listening(), upstream()
+    start(
+        f"<http web>\n  address systemd:name=web\n  http2 on\n  <proxy>\n    upstream {behind.where}\n  </proxy>\n</http>\n",
+        ("web", sock),
+        arguments=("--single",),
+    ).wait_ready()
+    command = ["curl", "-s", "--http2-prior-knowledge", "-T", "-", f"http://127.0.0.1:{sock.getsockname()[1]}/upload"]
+    assert subprocess.run(command, input=b"x" * 300000, capture_output=True, timeout=20).stdout == b"300000"
+
+
 def test_a_client_that_leaves(proxy, upstream):
     """Its request ends at the upstream, too."""
     behind = upstream()
@@ -314,6 +373,31 @@ def test_websockets(proxy, upstream):
 
     asyncio.run(talk())
     wait_until(lambda: behind.closed == [4001, 4002])
+
+
+def test_websockets_of_a_silent_upstream(proxy):
+    """504; and a client that leaves meanwhile takes its connection to the upstream along."""
+    silent = listening()
+    handshake = (
+        b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: x3JJHMbDL1EzLkh9GBhXDw==\r\n\r\n"
+    )
+    where = f"127.0.0.1:{silent.getsockname()[1]}"
+    here = proxy(where, keys="response-timeout 300ms\n    connect-timeout 300ms")
+    with socket.create_connection(("127.0.0.1", here.port), timeout=10) as client:
+        client.sendall(handshake)
+        assert client.recv(65536).startswith(b"HTTP/1.1 504")
+    patient = proxy(where)
+    silent.settimeout(10)
+    silent.accept()[0].close()
+    client = socket.create_connection(("127.0.0.1", patient.port), timeout=10)
+    client.sendall(handshake)
+    behind, _ = silent.accept()
+    with behind:
+        behind.settimeout(10)
+        assert behind.recv(65536).startswith(b"GET / ")
+        client.close()
+        assert behind.recv(65536) == b""
 
 
 @pytest.mark.parametrize(("name", "status"), [("upstream.example", 200), ("other.example", 502)])

@@ -6,6 +6,7 @@ import http.client
 import json
 import signal
 import socket
+import subprocess
 import time
 from collections.abc import Callable
 from typing import Any
@@ -212,6 +213,17 @@ def test_a_form_and_a_body(site):
     data = bytes(range(256)) * 4096
     assert ask(site.port, "/echo", "POST", data)[1] == data
     assert ask(site.port, "/echo", "POST", iter([data, data]))[1] == data * 2
+
+
+def test_a_body_of_http2(start, tmp_path):
+    """No field says that there is one."""
+    (tmp_path / "hosted.py").write_text(HOSTED)
+    sock = listening(socket.AF_INET, ("127.0.0.1", 0))
+    start(
+        CONFIGURATION.replace("<resource>", "http2 on\n  <resource>", 1), ("web", sock), arguments=("--single",)
+    ).wait_ready()
+    command = ["curl", "-s", "--http2-prior-knowledge", "-T", "-", f"http://127.0.0.1:{sock.getsockname()[1]}/echo"]
+    assert subprocess.run(command, input=b"y" * 300000, capture_output=True, timeout=20).stdout == b"y" * 300000
 
 
 def test_later(site):

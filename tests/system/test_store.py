@@ -65,6 +65,7 @@ def test_stop_lets_bound_sockets_go(host: Host) -> None:
     assert host.get(f"{_URL}/").body == "hello"
 
 
+@pytest.mark.outgoing
 def test_preserved_store_survives_a_stop(host: Host) -> None:
     """FileDescriptorStorePreserve=yes: stop, then start; who connects in between waits and is answered."""
     if host.version < 254:

@@ -65,6 +65,8 @@ def make_scope(line: Any, request: Request, mount: Any, *, websocket: bool = Fal
         "headers": fields,
         "client": (host, port) if host else None,
         "server": line.door.address,
+        # Of the body; None where that is not known. HTTP/2 has no field that says that there is one.
+        "appd.length": request.length,
         "extensions": {**extensions, "tls": tls} if tls is not None else extensions.copy(),
     }
     if websocket:

@@ -13,7 +13,9 @@ from appd.http.proxy.retries import may_retry
 
 if TYPE_CHECKING:
     from appd.http.proxy.balance import Member
+    from appd.http.proxy.fields import Fields
     from appd.http.proxy.forwarding import Proxy, Receive, Scope, Send
+    from appd.http.proxy.upstream import Upstream
 
 __all__ = ["bridge"]
 
@@ -61,8 +63,17 @@ async def _try(proxy: Proxy, member: Member, scope: Scope, receive: Receive, sen
     """
     upstream = member.upstream
     fields = request_fields(scope, proxy.host_for(upstream))
+    connecting = asyncio.ensure_future(_connect(proxy, upstream, scope, fields))
+    # Before it is accepted a client can say nothing but that it leaves.
+    leaving = asyncio.ensure_future(receive())
     try:
-        there = await proxy.pool.connect(upstream, target_of(scope), fields, scope.get("subprotocols", ()))
+        await asyncio.wait({connecting, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not connecting.done():
+            connecting.cancel()
+            with suppress(asyncio.CancelledError, Exception):
+                await connecting
+            return None
+        there = connecting.result()
     except aiohttp.WSServerHandshakeError as refusal:
         proxy.balance.succeeded(member)
         # A status that is none for a refusal came with a handshake that was wrong.
@@ -70,6 +81,8 @@ async def _try(proxy: Proxy, member: Member, scope: Scope, receive: Receive, sen
         return None
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
         return error
+    finally:
+        leaving.cancel()
     proxy.balance.succeeded(member)
     try:
         headers = response_fields(there._response.raw_headers)
@@ -78,6 +91,11 @@ async def _try(proxy: Proxy, member: Member, scope: Scope, receive: Receive, sen
     finally:
         await there.close()
     return None
+
+
+async def _connect(proxy: Proxy, upstream: Upstream, scope: Scope, fields: Fields) -> Any:
+    async with asyncio.timeout(proxy.options.connect_timeout + proxy.options.response_timeout):
+        return await proxy.pool.connect(upstream, target_of(scope), fields, scope.get("subprotocols", ()))
 
 
 async def _pass_both_ways(there: Any, receive: Receive, send: Send) -> None:

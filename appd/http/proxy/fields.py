@@ -14,6 +14,7 @@ Raw = Sequence[tuple[bytes, bytes]]
 _HOP_BY_HOP = frozenset(
     {b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade"}
 )
+# X_Y would be X-Y to an upstream that makes variables of them, and pass for what we say: names with "_" stay here.
 # Expect we answer ourselves, when the upstream begins to take the body. What a client says of itself is not passed on:
 # only what appd found out goes to the upstream.
 _NOT_PASSED = _HOP_BY_HOP | {b"expect", b"host", b"forwarded", b"x-real-ip"}
@@ -44,9 +45,9 @@ def request_fields(scope: Mapping[str, Any], host: str | None = None) -> Fields:
         if name == b"host":
             asked = value.decode("latin-1")
         elif name == b"via":
-            via += value.decode("latin-1") + ", "
-        elif not (name in _NOT_PASSED or name in named or name.startswith(_NOT_PASSED_PREFIXES)):
-            fields.append((name.decode("latin-1"), value.decode("latin-1")))
+            via += _text(value) + ", "
+        elif not (b"_" in name or name in _NOT_PASSED or name in named or name.startswith(_NOT_PASSED_PREFIXES)):
+            fields.append((name.decode("latin-1"), _text(value)))
     fields.append(("host", host if host is not None else asked))
     fields.append(("via", f"{via}{scope.get('http_version', '1.1')} {_PSEUDONYM}"))
     return fields + _claims(scope, asked)
@@ -64,6 +65,14 @@ def response_fields(raw: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, byt
     lower = [(name.lower(), value) for name, value in raw]
     named = _named_by_connection(lower)
     return [one for one in lower if not (one[0] in _HOP_BY_HOP or one[0] in named or one[0].startswith(_WEBSOCKET))]
+
+
+def _text(value: bytes) -> str:
+    """A value for aiohttp, which writes UTF-8: the same bytes again where they are that."""
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
 
 
 def _named_by_connection(raw: Raw) -> set[bytes]:
@@ -85,7 +94,7 @@ def _claims(scope: Mapping[str, Any], host: str) -> Fields:
         pairs.append(f'for="[{address}]"' if ":" in address else f"for={address}")
     if "appd.user" in scope:
         # Whom `auth` has let in; what the client says of itself in such a field was not passed on.
-        fields.append(("x-forwarded-user", scope["appd.user"].encode("utf-8", "surrogateescape").decode("latin-1")))
+        fields.append(("x-forwarded-user", scope["appd.user"]))
     if host:
         fields.append(("x-forwarded-host", host))
         pairs.append(f'host="{host}"')

@@ -33,7 +33,12 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 # A request that has come through so many proxies of ours goes in a circle.
 _MOST_HOPS = 10
-_PHRASES = {502: b"502 Bad Gateway\n", 504: b"504 Gateway Timeout\n", 508: b"508 Loop Detected\n"}
+_PHRASES = {
+    501: b"501 Not Implemented\n",
+    502: b"502 Bad Gateway\n",
+    504: b"504 Gateway Timeout\n",
+    508: b"508 Loop Detected\n",
+}
 
 
 class Proxy:
@@ -119,6 +124,11 @@ class Proxy:
             self.tell(scope, "a request goes in a circle, and is answered with 508")
             await _refuse(508, send)
             return
+        if scope["method"] != scope["method"].upper():
+            # RFC 9110, 9.1: methods have a case, and the client of ours would write another one.
+            self.tell(scope, "a method in small letters is answered with 501")
+            await _refuse(501, send)
+            return
         exchange = _Exchange(self, scope, receive, send)
         forwarding = asyncio.ensure_future(exchange.run())
         leaving = asyncio.ensure_future(exchange.client_has_left())
@@ -143,7 +153,8 @@ class _Exchange:
         self._body_begun = False
         self._body_done = asyncio.Event()
         self._deadline: asyncio.Timeout | None = None
-        if not _has_body(scope):
+        self._has_body = scope["appd.length"] != 0
+        if not self._has_body:
             self._body_done.set()
 
     async def client_has_left(self) -> None:
@@ -182,11 +193,11 @@ class _Exchange:
 
         scope, upstream = self._scope, member.upstream
         fields = request_fields(scope, self._proxy.host_for(upstream))
-        body = self._body() if _has_body(scope) else None
+        body = self._body() if self._has_body else None
         options = self._proxy.options
         try:
-            # The time of the answer is counted from the end of the request on.
-            async with asyncio.timeout(None if body else options.connect_timeout + options.response_timeout) as limit:
+            # The time of the answer is counted from the end of the request on; a part of the body may take as long.
+            async with asyncio.timeout(options.connect_timeout + options.response_timeout) as limit:
                 self._deadline = limit
                 response = await self._proxy.pool.request(upstream, scope["method"], target_of(scope), fields, body)
         except _ClientGone:
@@ -197,11 +208,16 @@ class _Exchange:
             return None, error
         finally:
             self._deadline = None
+        if response.status < 200:
+            # 1xx are not for here, and what is below is none.
+            response.close()
+            return None, ValueError(f"its status is {response.status:03}")
         self._proxy.balance.succeeded(member)
         return response, None
 
     async def _body(self) -> AsyncIterator[bytes]:
         self._body_begun = True
+        self._give(None)
         while True:
             message = await self._receive()
             if message["type"] == "http.disconnect":
@@ -209,13 +225,19 @@ class _Exchange:
                 raise _ClientGone
             data = message.get("body", b"")
             if data:
+                self._give(self._proxy.options.response_timeout)
                 yield data
+                # How long the client takes is the affair of `<limits>`.
+                self._give(None)
             if not message.get("more_body", False):
                 break
         self._body_done.set()
+        self._give(self._proxy.options.response_timeout)
+
+    def _give(self, seconds: float | None) -> None:
+        """Says how long what is waited for may take from now on; None for ever."""
         if self._deadline is not None:
-            now = asyncio.get_running_loop().time()
-            self._deadline.reschedule(now + self._proxy.options.response_timeout)
+            self._deadline.reschedule(None if seconds is None else asyncio.get_running_loop().time() + seconds)
 
     async def _pass_on(self, member: Member, response: aiohttp.ClientResponse) -> None:
         """Sends a response to the client as it comes."""
@@ -226,6 +248,7 @@ class _Exchange:
             fields = response_fields(response.raw_headers)
             await self._send({"type": "http.response.start", "status": response.status, "headers": fields})
             try:
+                await self._pass_first(response.content)
                 await self._pass_body(response.content)
                 finished = True
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -239,6 +262,12 @@ class _Exchange:
                 response.release()
             else:
                 response.close()
+
+    async def _pass_first(self, content: aiohttp.StreamReader) -> None:
+        """What has come behind the head; where nothing has, the head goes alone: an event may be long in coming."""
+        data = content.read_nowait()
+        if data or not content.at_eof():
+            await self._send({"type": "http.response.body", "body": data, "more_body": True})
 
     async def _pass_body(self, content: aiohttp.StreamReader) -> None:
         most = self._proxy.options.response_timeout
@@ -284,12 +313,6 @@ def _is_unreached(error: BaseException) -> bool:
     import aiohttp
 
     return isinstance(error, aiohttp.ClientConnectorError | aiohttp.ServerTimeoutError)
-
-
-def _has_body(scope: Scope) -> bool:
-    return any(name in (b"content-length", b"transfer-encoding") for name, _value in scope["headers"]) and not any(
-        name == b"content-length" and value == b"0" for name, value in scope["headers"]
-    )
 
 
 async def _refuse(status: int, send: Send) -> None:

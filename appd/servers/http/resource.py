@@ -92,7 +92,7 @@ class _Visit:
     async def _pass_request(self) -> bool:
         """Returns whether all of it has come."""
         channel, in_reactor = self._channel, self._reactor.callFromThread
-        length = _length(self._scope)
+        length = self._scope["appd.length"]
         if length == 0:
             in_reactor(self._begin_whole)
             return True
@@ -152,13 +152,3 @@ class _Visit:
         channel.taken += len(data)
         if channel.paused:
             self._reactor.callFromThread(channel.resume)
-
-
-def _length(scope: Any) -> int | None:
-    """How long the body is; None when that is not known."""
-    for name, value in scope["headers"]:
-        if name == b"content-length":
-            return int(value)
-        if name == b"transfer-encoding":
-            return None
-    return 0

@@ -172,8 +172,11 @@ class Channel:
         self._written += len(data)
         self._say(data)
         if self._producer is not None and not self.paused and self._written - self.taken > _MOST:
+            # In this order: who takes looks at `paused` afterwards, and may have taken all meanwhile.
             self.paused = True
-            if self._streaming:
+            if self._written - self.taken <= _LEAST:
+                self.paused = False
+            elif self._streaming:
                 self._producer.pauseProducing()
 
     def writeSequence(self, parts: Iterable[bytes]) -> None:
