@@ -91,6 +91,9 @@ def parser() -> argparse.ArgumentParser:
     )
     passwd.add_argument("--delete", action="store_true", help="take the user away")
 
+    new_type = commands.add_parser("new-type", help="write the package of a new server type: keys, code and a test")
+    new_type.add_argument("name", metavar="NAME", help="the server type; the package goes into a new folder NAME")
+
     _add_control(commands)
 
     # A supervisor asks this of a new version of the program: whether it takes these arguments, and could go on.

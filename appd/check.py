@@ -14,9 +14,9 @@ from appd.config import Settings, load
 from appd.confinement import forbids_outgoing, is_outgoing, mend
 from appd.errors import EX_OK, ConfigurationError, HostError, Problem
 from appd.plan import Plan, PlannedServer, every_address, mentioned
-from appd.unitfiles import listen_lines, place_of, service_of, socket_lines
+from appd.unitfiles import credentials_of, listen_lines, place_of, service_of, socket_lines
 
-__all__ = ["check", "disagreements", "socket_disagreements"]
+__all__ = ["check", "credential_disagreements", "disagreements", "socket_disagreements"]
 
 # How long whoever is connected to may take, in seconds.
 _CONNECT = 5.0
@@ -50,6 +50,7 @@ def check(path: str, unit_folder: str | None, out: TextIO, *, connect: bool = Fa
             found = unit_files.read_folder(unit_folder)
             units = [one for one in found if not unit_files.is_of_others(one, unit_folder, service)]
         confined = unit_folder is not None and forbids_outgoing(unit_files.read_unit_texts(service, (unit_folder,)))
+        unloaded = credential_disagreements(settings, service, unit_folder) if unit_folder is not None else []
         from twisted.internet import reactor
 
         built = build(settings, None, {}, reactor)
@@ -58,6 +59,7 @@ def check(path: str, unit_folder: str | None, out: TextIO, *, connect: bool = Fa
     serves = {name: one.kinds for name, one in built.services.items() if isinstance(one, ServerService)}
     problems = disagreements(built.plan, units, serves) if units is not None else []
     problems += [problem for one in settings.sockets for problem in socket_disagreements(one, units or ())]
+    problems += unloaded
     problems += [
         one.settings.problem(f"server {one.name!r}: {mend(service)}", "")
         for one in built.plan.servers
@@ -170,10 +172,36 @@ def socket_disagreements(section: Settings, units: Iterable[unit_files.SocketUni
     for directive, value in socket_lines(section):
         for unit in those if _KEYS.get(directive, "") in said else ():
             found = unit.single.get(directive.lower(), "")
+            if directive == "ReusePort" and found.lower() in ("1", "true", "on"):
+                found = "yes"
             if found.lstrip("0").lower() != value.lstrip("0").lower():
                 message = f"<socket {section.name}>: {unit.name} has {directive}={found}, here it is {value}; {mend}"
                 problems.append(section.problem(message, _KEYS[directive]))
     return problems
+
+
+def credential_disagreements(settings: Settings, service: str, folder: str) -> list[Problem]:
+    """The credentials that a file names and its service has not.
+
+    Args:
+        settings: The settings of the file.
+        service: Its service.
+        folder: The folder of units; with one of systemd's all of those are looked at.
+
+    Returns:
+        A problem for each.
+    """
+    texts = unit_files.read_unit_texts(service, unit_files.folders_with(folder))
+    lines = unit_files.credential_lines(texts, service)
+    return [
+        section.problem(
+            f"credential:{name}: {service} does not load it (LoadCredential=); `appd units` makes the drop-in",
+            attribute,
+            number,
+        )
+        for name, (section, attribute, number) in credentials_of(settings).items()
+        if not unit_files.line_that_loads(name, lines)
+    ]
 
 
 _KINDS = {"ListenStream": "stream", "ListenDatagram": "datagram"}
@@ -184,6 +212,7 @@ _KEYS = {
     "SocketUser": "user",
     "SocketGroup": "group",
     "BindIPv6Only": "bind_ipv6_only",
+    "ReusePort": "reuse_port",
 }
 
 

@@ -220,6 +220,13 @@ def _passwd(options: argparse.Namespace) -> int:
     return EX_OK
 
 
+def _new_type(options: argparse.Namespace) -> int:
+    from appd.newtype import new_type
+
+    print(new_type(options.name))
+    return EX_OK
+
+
 def _status(options: argparse.Namespace) -> int:
     report = _call(options, "Status")
     if options.json:
@@ -267,6 +274,7 @@ _ACTS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "check": _check,
     "explain": _explain,
     "log-level": _log_level,
+    "new-type": _new_type,
     "passwd": _passwd,
     "reload": _reload,
     "resumable": _resumable,

@@ -4,30 +4,50 @@ A `<socket>` section says what a .socket unit would. Here it becomes one, named 
 to, so that a port stands in one place:
 
     /etc/appd/appd.conf   <socket http>  ─▶ appd.socket          any other <socket NAME> ─▶ appd-NAME.socket
-    /etc/appd/shop.conf   <socket http>  ─▶ appd@shop.socket     any other <socket NAME> ─▶ appd@shop:NAME.socket
+    /etc/appd/shop.conf   <socket http>  ─▶ appd@shop.socket     any other <socket NAME> ─▶ appd-NAME@shop.socket
 
 `http` is what the shipped units pass, so that its unit takes the place of the shipped one. The service gets a drop-in
-that ties it to those sockets. Follows systemd.socket(5), systemd.unit(5) and systemd.syntax(7).
+that ties it to those sockets, and one that loads each `credential:NAME` of the file. What a credential is loaded from
+is in no file of ours, so that the unit has it: a conventional path at first, and from then on what an administrator
+made of it. Follows systemd.socket(5), systemd.unit(5), systemd.exec(5) and systemd.syntax(7).
 """
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from appd.address import Address
 from appd.config.settings import Settings
 from appd.errors import ConfigurationError, Problem
+from appd.tls.values import CREDENTIAL
+from appd.units import credential_lines, line_that_loads
 
-__all__ = ["UnitFile", "listen_lines", "mark", "place_of", "service_of", "socket_lines", "unit_files"]
+__all__ = [
+    "DROP_INS",
+    "UnitFile",
+    "credentials_of",
+    "listen_lines",
+    "mark",
+    "place_of",
+    "service_of",
+    "socket_lines",
+    "unit_files",
+]
 
 # The FileDescriptorName= of the shipped .socket units.
 _SHIPPED_NAME = "http"
 # The same as in the shipped units.
 _BACKLOG = 4096
 _MAX_UNIT_NAME = 255
-_DROP_IN = "50-appd-sockets.conf"
+_SOCKETS, _CREDENTIALS = DROP_INS = ("50-appd-sockets.conf", "50-appd-credentials.conf")
+_MADE = "# Made by `appd units` from "
+# Where a credential is loaded from until an administrator says otherwise: a folder that only root needs to read.
+_SOURCES = "/etc/appd/credentials"
+# What systemd takes as the name of a credential, and what its syntax would not change: systemd.exec(5).
+_CREDENTIAL_NAME = re.compile(r"[!-9;-\[\]-~]+")
 
 
 class UnitFile(NamedTuple):
@@ -53,15 +73,18 @@ def mark(path: str) -> str:
     return f"{path}: change it there.\n"
 
 
-def unit_files(settings: Settings, path: str) -> list[UnitFile]:
+def unit_files(settings: Settings, path: str, texts: Iterable[str] = ()) -> list[UnitFile]:
     """Makes the units of a file.
 
     Args:
         settings: The settings of the file.
         path: The file.
+        texts: The service as it is: the text of its unit, then those of its drop-ins. What it loads credentials from
+            stays as it is there.
 
     Returns:
-        A .socket unit for each `<socket>`, and the drop-in of the service; nothing when the file has no `<socket>`.
+        A .socket unit for each `<socket>`, a drop-in of the service for them, and one for the credentials that nothing
+        else loads; nothing when the file has neither.
 
     Raises:
         ConfigurationError: A section says what no unit can, every problem at once.
@@ -77,20 +100,69 @@ def unit_files(settings: Settings, path: str) -> list[UnitFile]:
             units.append(UnitFile(name, _socket_unit(section, service, path)))
         except ConfigurationError as error:
             problems += error.problems
+    credentials = credentials_of(settings)
+    for credential, (section, attribute, number) in credentials.items():
+        if not _CREDENTIAL_NAME.fullmatch(credential):
+            message = f"{CREDENTIAL}{credential}: a unit takes ASCII without blank, colon and backslash as its name"
+            problems.append(section.problem(message, attribute, number))
     if problems:
         raise ConfigurationError(*problems)
-    if not units:
-        return []
-    names = [one.path for one in units]
-    return [*units, UnitFile(f"{service}.d/{_DROP_IN}", _drop_in(names, path))]
+    if units:
+        units.append(UnitFile(f"{service}.d/{_SOCKETS}", _drop_in([one.path for one in units], path)))
+    lines = _loading(credentials, service, list(texts))
+    if lines:
+        units.append(UnitFile(f"{service}.d/{_CREDENTIALS}", _credentials_drop_in(lines, path)))
+    return units
+
+
+def credentials_of(settings: Settings) -> dict[str, tuple[Settings, str, int]]:
+    """The credentials that a file names: name → section, attribute and number of the value that names it first."""
+    found: dict[str, tuple[Settings, str, int]] = {}
+    for section, attribute, number, value in _values(settings):
+        if isinstance(value, str) and value.startswith(CREDENTIAL):
+            found.setdefault(value.removeprefix(CREDENTIAL), (section, attribute, number))
+    return found
+
+
+def _values(section: Settings) -> Iterator[tuple[Settings, str, int, object]]:
+    """Every value of a section and of those in it."""
+    for attribute, values in section.values.items():
+        for number, value in enumerate(values if isinstance(values, list | tuple) else [values]):
+            if isinstance(value, Settings):
+                yield from _values(value)
+            else:
+                yield section, attribute, number, value
+
+
+def _loading(credentials: Iterable[str], service: str, texts: list[str]) -> list[str]:
+    """The lines of our drop-in: none for what other texts load, and what is in ours already as it is."""
+    others = credential_lines([one for one in texts if not one.startswith(_MADE)], service)
+    ours = credential_lines([one for one in texts if one.startswith(_MADE)], service)
+    lines: dict[str, None] = {}
+    for name in credentials:
+        if not line_that_loads(name, others):
+            default = f"LoadCredential={_literal(name)}:{_literal(f'{_SOURCES}/{name}')}"
+            lines[line_that_loads(name, ours) or default] = None
+    return list(lines)
+
+
+def _credentials_drop_in(lines: list[str], path: str) -> str:
+    return (
+        f"{_MADE}{mark(path)}"
+        "[Service]\n"
+        "# Only what each is loaded from, or set to, is changed here; that stays when this is made anew.\n"
+        + "".join(f"{one}\n" for one in lines)
+    )
 
 
 def _unit_name(service: str, socket: str) -> str:
     stem = service.removesuffix(".service")
     if socket == _SHIPPED_NAME:
         return f"{stem}.socket"
-    # A colon is in no FileDescriptorName=, so that no instance is called like the socket of another.
-    return f"{stem}{':' if '@' in stem else '-'}{_escaped(socket)}.socket"
+    # Escaped, a name has no @, so that no two are called the same. Not a colon after the instance: to systemd-analyze
+    # verify that is FILE:ALIAS.
+    program, at, instance = stem.partition("@")
+    return f"{program}-{_escaped(socket)}{at}{instance}.socket"
 
 
 def _escaped(name: str) -> str:
@@ -110,7 +182,7 @@ def _socket_unit(section: Settings, service: str, path: str) -> str:
         lines.append("# The path goes with the socket unit.\nRemoveOnStop=yes")
     return "\n".join(
         [
-            f"# Made by `appd units` from <socket {section.name}> of {mark(path)}".rstrip("\n"),
+            f"{_MADE}<socket {section.name}> of {mark(path)}".rstrip("\n"),
             "[Unit]",
             f"Description=Socket {_literal(str(section.name))} of {service}",
             "Documentation=man:systemd.socket(5)",
@@ -194,7 +266,7 @@ def place_of(address: Address) -> str:
 def _drop_in(names: list[str], path: str) -> str:
     listed = " ".join(names)
     return (
-        f"# Made by `appd units` from {mark(path)}"
+        f"{_MADE}{mark(path)}"
         "[Unit]\n"
         "# The sockets stay when the service stops, so that no client is refused meanwhile.\n"
         f"Requires={listed}\nAfter={listed}\n\n"

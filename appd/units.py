@@ -6,6 +6,7 @@ they are written.
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -14,7 +15,18 @@ from typing import NamedTuple
 from appd.address import Address
 from appd.errors import ConfigurationError, Problem
 
-__all__ = ["SocketUnit", "find_units", "is_of_others", "parse_unit", "read_folder", "read_unit_texts", "sockets_of"]
+__all__ = [
+    "SocketUnit",
+    "credential_lines",
+    "find_units",
+    "folders_with",
+    "is_of_others",
+    "line_that_loads",
+    "parse_unit",
+    "read_folder",
+    "read_unit_texts",
+    "sockets_of",
+]
 
 # Where systemd looks for system units, the first wins: systemd.unit(5).
 UNIT_PATH = (
@@ -30,6 +42,17 @@ _KINDS = {
     "listendatagram": "datagram",
     "listensequentialpacket": "sequential packet",
     "listenfifo": "FIFO",
+}
+
+
+# What gives a service credentials; those of one table share an empty assignment, which takes all of them back:
+# systemd.exec(5).
+_CREDENTIAL_TABLES = {
+    "LoadCredential": "load",
+    "LoadCredentialEncrypted": "load",
+    "SetCredential": "set",
+    "SetCredentialEncrypted": "set",
+    "ImportCredential": "import",
 }
 
 
@@ -122,11 +145,15 @@ def is_of_others(unit: SocketUnit, folder: str, service: str) -> bool:
     Args:
         unit: The unit.
         folder: The folder.
-        service: The service that is asked for; of a template any instance counts.
+        service: The service that is asked for; of an instance what is for its template counts, too.
     """
     starts = _template_of(unit.service)
     if starts == _template_of(service):
-        return False
+        # Of another instance; or of all of them, and this one has a unit of that name for itself.
+        if unit.service not in (service, starts):
+            return True
+        own = unit.name.replace("@.", f"@{service.removesuffix('.service').partition('@')[2]}.")
+        return own != unit.name and os.path.isfile(os.path.join(folder, own))
     systems = os.path.abspath(folder) in UNIT_PATH
     return systems or "service" in unit.single or os.path.isfile(os.path.join(folder, starts))
 
@@ -180,6 +207,63 @@ def read_unit_texts(unit: str, path: Iterable[str] = UNIT_PATH) -> list[str]:
         return [text for name in names for text in _texts(name, tuple(path))]
     except OSError:
         return []
+
+
+def folders_with(folder: str) -> tuple[str, ...]:
+    """The folders that systemd reads with one of units: all of its own with one of those, any other alone."""
+    return UNIT_PATH if os.path.abspath(folder) in UNIT_PATH else (folder,)
+
+
+def credential_lines(texts: Iterable[str], unit: str) -> list[tuple[str, str]]:
+    """What gives a service its credentials.
+
+    Args:
+        texts: The text of the .service unit, then those of its drop-ins in the order of their names.
+        unit: Its name, for the specifiers %i and %n.
+
+    Returns:
+        Name of a credential and the line that gives it; of ImportCredential= the name is a pattern.
+    """
+    instance = unit.removesuffix(".service").partition("@")[2]
+    meant = {"%%": "%", "%i": instance, "%n": unit}
+    found: list[tuple[str, str]] = []
+    for text in texts:
+        section = ""
+        for line in re.sub(r"\\\n", " ", text).splitlines():
+            line = line.strip()
+            if line.startswith("["):
+                section = line
+            key, equals, value = (part.strip() for part in line.partition("="))
+            table = _CREDENTIAL_TABLES.get(key)
+            if section != "[Service]" or not equals or table is None:
+                continue
+            if value:
+                name = re.sub("%[%in]", lambda match: meant[match[0]], value.partition(":")[0])
+                found.append((name, f"{key}={value}"))
+            else:
+                found = [one for one in found if _CREDENTIAL_TABLES[one[1].partition("=")[0]] != table]
+    return found
+
+
+def line_that_loads(credential: str, lines: Iterable[tuple[str, str]]) -> str:
+    """The line that gives a service a credential, the last wins; "" when none does.
+
+    Args:
+        credential: The name of the credential.
+        lines: As `credential_lines` gives them.
+    """
+    found = ""
+    for name, line in lines:
+        key, _, value = line.partition("=")
+        if key == "ImportCredential":
+            gives = fnmatch.fnmatchcase(credential, name)
+        else:
+            # LoadCredential=ID:FOLDER gives ID_FILE for each file in it.
+            folder = value.partition(":")[2]
+            gives = name == credential or (credential.startswith(f"{name}_") and os.path.isdir(folder))
+        if gives:
+            found = line
+    return found
 
 
 def _texts(name: str, folders: Iterable[str]) -> list[str]:

@@ -8,7 +8,9 @@ from typing import TextIO
 
 from appd.config import load
 from appd.errors import EX_CONFIG, EX_OK, HostError
-from appd.unitfiles import UnitFile, mark, service_of, unit_files
+from appd.tls.credentials import origins
+from appd.unitfiles import DROP_INS, UnitFile, mark, service_of, unit_files
+from appd.units import folders_with, read_unit_texts
 
 __all__ = ["UNIT_FOLDER", "units"]
 
@@ -32,14 +34,16 @@ def units(path: str, output: str | None, diff: bool, out: TextIO) -> int:
         ConfigurationError: The file is wrong, or says what no unit can.
         HostError: A unit cannot be read or written.
     """
-    made = unit_files(load(path), path)
+    service = service_of(path)
+    texts = read_unit_texts(service, folders_with(output or UNIT_FOLDER))
+    made = unit_files(load(path), path, texts)
     left = _left_over(made, path, output or UNIT_FOLDER)
     if diff:
         differences = "".join(_difference(one, output or UNIT_FOLDER) for one in made)
         out.write(differences + left)
         return EX_CONFIG if differences or left else EX_OK
     if not made:
-        out.write(f"{path} has no <socket>: nothing to make for {service_of(path)}\n{left}")
+        out.write(f"{path} has no <socket> and no credential: nothing to make for {service}\n{left}")
         return EX_OK
     if output is None:
         out.write("\n".join(f"# {UNIT_FOLDER}/{one.path}\n{one.text}" for one in made))
@@ -48,14 +52,41 @@ def units(path: str, output: str | None, diff: bool, out: TextIO) -> int:
         _write(one, output)
         out.write(f"{os.path.join(output, one.path)}\n")
     out.write(left)
-    sockets = " ".join(shlex.quote(one.path) for one in made if one.path.endswith(".socket"))
-    # A socket unit does not start while its service runs.
-    service = shlex.quote(service_of(path))
-    out.write(
-        f"next: systemctl daemon-reload; systemctl stop {service}; systemctl enable {sockets}; "
-        f"systemctl restart {sockets}; systemctl start {service}\n"
-    )
+    out.write(_missing_sources(made, service))
+    out.write(f"next: {'; '.join(_next(made, service))}\n")
     return EX_OK
+
+
+def _next(made: list[UnitFile], service: str) -> list[str]:
+    """The commands that bring the units into force."""
+    sockets = " ".join(shlex.quote(one.path) for one in made if one.path.endswith(".socket"))
+    service = shlex.quote(service)
+    if not sockets:
+        return ["systemctl daemon-reload", f"systemctl restart {service}"]
+    return [
+        "systemctl daemon-reload",
+        # A socket unit does not start while its service runs.
+        f"systemctl stop {service}",
+        f"systemctl enable {sockets}",
+        f"systemctl restart {sockets}",
+        f"systemctl start {service}",
+    ]
+
+
+def _missing_sources(made: list[UnitFile], service: str) -> str:
+    """A line for each file that a credential is loaded from and that is not there: the service would not start."""
+    sources = origins([one.text for one in made if one.path.endswith(".conf")], service)
+    lines: list[str] = []
+    for name, source in sources.items():
+        try:
+            os.stat(source)
+        except (FileNotFoundError, NotADirectoryError):
+            lines.append(
+                f"credential {name}: there is no {source}; put it there, or name another file in the drop-in\n"
+            )
+        except OSError:
+            continue  # cannot be known
+    return "".join(lines)
 
 
 def _left_over(made: list[UnitFile], path: str, folder: str) -> str:
@@ -63,17 +94,21 @@ def _left_over(made: list[UnitFile], path: str, folder: str) -> str:
     wanted = {one.path for one in made}
     lines: list[str] = []
     try:
-        names = sorted(name for name in os.listdir(folder) if name.endswith(".socket") and name not in wanted)
+        names = sorted(name for name in os.listdir(folder) if name.endswith(".socket"))
     except OSError:
         return ""
-    for name in names:
+    # A drop-in that stays would have the service require a socket that is gone.
+    for name in [*names, *(f"{service_of(path)}.d/{one}" for one in DROP_INS)]:
+        if name in wanted:
+            continue
         try:
             with open(os.path.join(folder, name), encoding="utf-8", errors="replace") as file:
                 ours = file.readline().endswith(mark(path))
         except OSError:
             continue
         if ours:
-            lines.append(f"{os.path.join(folder, name)}: {path} does not ask for it any more: disable and remove it\n")
+            what = "disable and remove it" if name.endswith(".socket") else "remove it"
+            lines.append(f"{os.path.join(folder, name)}: {path} does not ask for it any more: {what}\n")
     return "".join(lines)
 
 

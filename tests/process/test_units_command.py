@@ -54,8 +54,35 @@ def test_a_socket_that_is_not_wanted_any_more(units, tmp_path):
     (folder / "sshd.socket").write_text("[Socket]\nListenStream=22\n")
     (tmp_path / "appd.conf").write_text("<echo e>\n  address 8080\n</echo>\n")
     said = units("--output", str(folder), "--diff", code=78)
-    assert said == f"{folder}/appd.socket: {tmp_path}/appd.conf does not ask for it any more: disable and remove it\n"
+    more = f"{tmp_path}/appd.conf does not ask for it any more"
+    drop_in = f"{folder}/appd.service.d/50-appd-sockets.conf"
+    assert said == f"{folder}/appd.socket: {more}: disable and remove it\n{drop_in}: {more}: remove it\n"
     assert "nothing to make" in units("--output", str(folder))
+
+
+def test_a_credential(units, tmp_path):
+    """Loaded from a conventional place until somebody says otherwise, and that stays; the file decides which there are."""
+    folder = tmp_path / "units"
+    text = FILE.replace("address", "tls-address").replace(
+        "</echo>", "  <tls>\n    certificate credential:{}\n  </tls>\n</echo>"
+    )
+    (tmp_path / "appd.conf").write_text(text.format("appd-test.pem"))
+    said = units("--output", str(folder))
+    assert "credential appd-test.pem: there is no /etc/appd/credentials/appd-test.pem" in said
+    drop_in = folder / "appd.service.d" / "50-appd-credentials.conf"
+    line = "LoadCredential=appd-test.pem:/etc/appd/credentials/appd-test.pem\n"
+    assert line in drop_in.read_text()
+    drop_in.write_text(drop_in.read_text().replace(line, f"LoadCredential=appd-test.pem:{tmp_path}/appd.conf\n"))
+    assert units("--output", str(folder), "--diff") == ""
+    assert "there is no" not in units("--output", str(folder))
+    assert f"LoadCredential=appd-test.pem:{tmp_path}/appd.conf\n" in drop_in.read_text()
+    (tmp_path / "appd.conf").write_text(text.format("other.pem"))
+    said = units("--output", str(folder), "--diff", code=78)
+    assert f"-LoadCredential=appd-test.pem:{tmp_path}/appd.conf\n+LoadCredential=other.pem:" in said
+    command = [sys.executable, "-m", "appd", "check", str(tmp_path / "appd.conf"), "--units", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 78
+    assert f"{tmp_path}/appd.conf:7: credential:other.pem: appd.service does not load it" in done.stderr
 
 
 def test_a_folder_that_cannot_be_written(units, tmp_path):

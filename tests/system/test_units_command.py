@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from support.authority import Authority
 from system.disposable_host import Host
 
 _FILE = """
@@ -44,3 +45,63 @@ def test_made_units_serve(host: Host) -> None:
     assert host.exchange("UNIX-CONNECT:/run/appd-sockets/chat.sock", "to the chat\n") == "to the chat\n"
     assert host.datagram("127.0.0.1", 5140, "to the log") == "to the log"
     assert host.run("stat", "--format=%a %G", "/run/appd-sockets/chat.sock").stdout.strip() == "660 appd"
+
+
+_INSTANCE = """
+<socket http>
+  listen 127.0.0.1:8443
+</socket>
+<socket admin>
+  listen 127.0.0.1:{port}
+</socket>
+<socket log>
+  listen unix-dgram:/run/appd-sockets/{name}-log.sock:mode=666
+</socket>
+<http web>
+  tls-address systemd:name=http
+  <tls>
+    certificate credential:{name}.pem
+  </tls>
+  <wsgi>
+    application shop:application
+  </wsgi>
+</http>
+<echo admin>
+  address systemd:name=admin
+</echo>
+<echo log>
+  address systemd:name=log
+</echo>
+"""
+
+
+def test_made_units_of_instances(host: Host) -> None:
+    """Each instance has its sockets and its credential, TLS and datagrams among them, beside another's of the same names."""
+    root = Authority("Root")
+    host.configure(_INSTANCE.format(name="shop", port=8091), "shop")
+    blog = _INSTANCE.format(name="blog", port=8092).replace("127.0.0.1:8443", "127.0.0.1:8444")
+    host.configure(blog, "blog")
+    sockets: list[str] = []
+    for name in ("shop", "blog"):
+        file, service = f"/etc/appd/{name}.conf", f"appd@{name}.service"
+        said = host.run("appd", "units", file, "--output", "/etc/systemd/system").stdout
+        assert f"credential {name}.pem: there is no /etc/appd/credentials/{name}.pem" in said
+        host.write(f"/etc/appd/credentials/{name}.pem", root.issue("localhost").pem.decode(), 0o600)
+        own = [f"appd@{name}.socket", f"appd-admin@{name}.socket", f"appd-log@{name}.socket"]
+        verified = host.run("systemd-analyze", "verify", "--man=no", *own, service, check=False)
+        assert (verified.returncode, verified.stderr) == (0, "")
+        sockets += own
+    for name in ("shop", "blog"):
+        said = host.run("appd", "check", f"/etc/appd/{name}.conf", "--units", "/etc/systemd/system").stdout
+        assert "good, 3 servers" in said
+    host.systemctl("daemon-reload")
+    host.systemctl("enable", "--now", *sockets)
+    for name, port in (("shop", 8443), ("blog", 8444)):
+        service = f"appd@{name}.service"
+        assert host.get(f"https://localhost:{port}/", "--insecure").status == 200
+        assert host.exchange(f"TCP:127.0.0.1:{port - 352}", name) == name
+        log = f"/run/appd-sockets/{name}-log.sock"
+        assert host.datagram(log, 0, "to the log", f"/run/{name}-client", "0666") == "to the log"
+        own = {f"appd@{name}.socket", f"appd-admin@{name}.socket", f"appd-log@{name}.socket"}
+        assert set(host.property(service, "TriggeredBy").split()) == own
+        assert own <= set(host.property(service, "Requires").split())

@@ -47,7 +47,7 @@ LAYERS = [
     {"early"},
     {"worker"},
     {"unitfiles"},
-    {"check", "explain", "remote", "tap", "typelist", "unitwriter"},
+    {"check", "explain", "newtype", "remote", "tap", "typelist", "unitwriter"},
     {"arguments"},
     {"cli"},
     {"__main__"},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from appd.check import socket_disagreements
+from appd.check import credential_disagreements, socket_disagreements
 from appd.config import load
 from appd.errors import ConfigurationError
 from appd.unitfiles import service_of, unit_files
@@ -86,12 +86,77 @@ def test_instances(tmp_path):
     """NAME.conf belongs to appd@NAME; no instance is called like the socket of another."""
     sockets = "<socket http>\n  listen 80\n</socket>\n<socket admin>\n  listen 81\n</socket>\n"
     names = [one.path for one in units_of(tmp_path, sockets, "shop.conf")]
-    assert names == ["appd@shop.socket", "appd@shop:admin.socket", "appd@shop.service.d/50-appd-sockets.conf"]
+    assert names == ["appd@shop.socket", "appd-admin@shop.socket", "appd@shop.service.d/50-appd-sockets.conf"]
     assert service_of("/etc/appd/my shop.conf") == "appd@my\\x20shop.service"
 
 
+TLS = "<auth staff>\n  passwords credential:staff\n</auth>\n<echo t>\n  tls-address systemd:name=https\n  <tls>\n"
+TLS += "    certificate credential:shop%i.pem\n    client-ca credential:ca\n  </tls>\n</echo>\n"
+DROP_IN = "appd@shop.service.d/50-appd-credentials.conf"
+
+
+def credential_lines_of(tmp_path, *texts):
+    made = unit_files(*settings_of(tmp_path, TLS, "shop.conf"), texts)
+    assert [one.path for one in made] in ([], [DROP_IN])
+    return [line for one in made for line in one.text.splitlines() if "Credential" in line]
+
+
+def test_credentials(tmp_path):
+    """Each that the file names, in sections within sections too, has a line, and nothing in it is a specifier."""
+    assert sorted(credential_lines_of(tmp_path)) == [
+        "LoadCredential=ca:/etc/appd/credentials/ca",
+        "LoadCredential=shop%%i.pem:/etc/appd/credentials/shop%%i.pem",
+        "LoadCredential=staff:/etc/appd/credentials/staff",
+    ]
+
+
+def test_credentials_that_others_load_stay_theirs(tmp_path):
+    """By whatever setting; what an administrator has made of a line of ours stays as it is."""
+    (tmp_path / "folder").mkdir()
+    theirs = "[Service]\nSetCredential=ca:text\nImportCredential=shop*\n"
+    assert credential_lines_of(tmp_path, theirs) == ["LoadCredential=staff:/etc/appd/credentials/staff"]
+    ours = "# Made by `appd units` from x: change it there.\n[Service]\nLoadCredentialEncrypted=staff:/srv/%i.cred\n"
+    assert credential_lines_of(tmp_path, theirs, ours) == ["LoadCredentialEncrypted=staff:/srv/%i.cred"]
+    assert credential_lines_of(tmp_path, theirs, "[Service]\nLoadCredential=staff:/x\n", ours) == []
+    assert (
+        len(
+            credential_lines_of(
+                tmp_path, "[Service]\nSetCredential=ca:x\nSetCredential=\n", "[Unit]\nLoadCredential=ca:/x"
+            )
+        )
+        == 3
+    )
+    # A folder is loaded file by file.
+    text = "<echo t>\n  tls-address 1\n  <tls>\n    certificate credential:f_a.pem\n  </tls>\n</echo>\n"
+    settings, path = settings_of(tmp_path, text)
+    for folder, count in ((tmp_path / "folder", 0), (tmp_path / "none", 1)):
+        assert len(unit_files(settings, path, [f"[Service]\nLoadCredential=f:{folder}\n"])) == count
+
+
+def test_a_credential_that_no_unit_can_load(tmp_path):
+    """One line with its place."""
+    text = "<echo t>\n  tls-address 1\n  <tls>\n    certificate credential:a:b\n  </tls>\n</echo>\n"
+    with pytest.raises(ConfigurationError, match=r"appd.conf:4: credential:a:b: a unit takes ASCII without"):
+        units_of(tmp_path, text)
+
+
+def test_credentials_that_nothing_loads(tmp_path):
+    """`check --units` names each with its line, until a unit of the folder loads it."""
+    settings, path = settings_of(tmp_path, TLS, "shop.conf")
+    found = credential_disagreements(settings, "appd@shop.service", str(tmp_path))
+    assert sorted(one.message.split(": ")[0] for one in found) == [
+        "credential:ca", "credential:shop%i.pem", "credential:staff",
+    ]  # fmt: skip
+    assert {one.place.line for one in found} == {2, 7, 8}
+    (made,) = unit_files(settings, path)
+    (tmp_path / made.path).parent.mkdir()
+    (tmp_path / made.path).write_text(made.text)
+    assert credential_disagreements(settings, "appd@shop.service", str(tmp_path)) == []
+    assert len(credential_disagreements(settings, "appd@other.service", str(tmp_path))) == 3
+
+
 def test_nothing_to_make(tmp_path):
-    """A file without <socket> keeps the shipped units."""
+    """A file without <socket> and credential keeps the shipped units."""
     assert units_of(tmp_path, "") == []
 
 
@@ -128,6 +193,7 @@ def test_every_problem_at_once(tmp_path):
         ("ListenStream=80\nBacklog=128", "has Backlog=128, here it is 7"),
         ("ListenStream=80\nBacklog=7", None),
         ("ListenStream=%i", None),
+        ("ListenStream=80\nReusePort=true", None),
     ],
 )
 def test_disagreements(tmp_path, unit, message):

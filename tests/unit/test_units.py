@@ -43,6 +43,23 @@ def test_units_of_others(tmp_path):
     assert others("appd@shop.service") == ["appd.socket", "dbus.socket", "syslog.socket"]
 
 
+def test_units_of_other_instances(tmp_path):
+    """One of its own goes before the template's, and those of another instance are another's."""
+    for name, service in (
+        ("appd@.socket", ""),
+        ("appd@shop.socket", "Service=appd@shop.service"),
+        ("appd-admin@shop.socket", "Service=appd@shop.service"),
+        ("appd-admin@blog.socket", "Service=appd@blog.service"),
+    ):
+        (tmp_path / name).write_text(f"[Socket]\nListenStream=1\n{service}\n")
+
+    def own(service: str) -> list[str]:
+        return [one.name for one in read_folder(str(tmp_path)) if not is_of_others(one, str(tmp_path), service)]
+
+    assert own("appd@shop.service") == ["appd-admin@shop.socket", "appd@shop.socket"]
+    assert own("appd@blog.service") == ["appd-admin@blog.socket", "appd@.socket"]
+
+
 def test_drop_ins(tmp_path):
     """Drop-ins add and override, those of a higher folder hide those below of the same name."""
     etc, lib = tmp_path / "etc", tmp_path / "lib"
