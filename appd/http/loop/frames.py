@@ -53,7 +53,9 @@ class Cutter:
             start += at + (4 if second & 0x80 else 0)
             stop = start + length
             message = None
-            if first in (0x81, 0x82) and second & 0x80 and length <= _LONGEST and stop <= end and not self.open:
+            simple = first in (0x81, 0x82) and second & 0x80 and length <= _LONGEST and stop <= end and not self.open
+            # A length that is not written as shortly as it can be is for wsproto to refuse.
+            if simple and second & 0x7F == min(length, 126):
                 message = _unmask(data[start - 4 : start], data[start:stop])
                 if first == 0x81:
                     try:

@@ -185,8 +185,14 @@ class WebSocket(asyncio.Protocol):
             self._end(event.code, event.reason or "")
             self._finish()
         else:
-            # The client has broken the rules; the code says which.
+            # The client has broken the rules; the code says which. Nothing that follows can be read, its close neither
+            # (RFC 6455, 7.1.7), so our side ends at once; what is unread must not reset what the code says.
+            first = self.closed is None
             self.close(event.code, event.reason or "")
+            if first and self.transport.can_write_eof():
+                self.transport.write_eof()
+            elif first:
+                self._finish()
 
     def eof_received(self) -> bool:
         """The client has ended its side: nothing can be agreed upon any more."""
