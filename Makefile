@@ -12,7 +12,7 @@ SOURCES := $(shell find appd twisted -type f -not -name '*.pyc' -not -name dropi
 PACKAGED := $(SOURCES) $(shell find packaging units etc docs -type f) pyproject.toml README.md CHANGELOG.md LICENSE
 DIST ?= trixie
 
-.PHONY: help run test test-all test-oldest test-trixie test-packages lint quick install deb rpm bench fuzz clean
+.PHONY: help run test test-all test-oldest test-trixie test-packages lint quick install deb rpm bench fuzz server-types clean
 
 help:
 	@echo 'make run       serve $(FILE) on $(BIND)'
@@ -25,6 +25,7 @@ help:
 	@echo 'make bench     the measurements of bench/, beside other servers'
 	@echo 'make soak      ten minutes of mixed clients and reloads: does anything leak?'
 	@echo 'make fuzz      the core of HTTP fuzzed for $(FUZZ_SECONDS) seconds'
+	@echo 'make server-types  the pages of docs/server-types, after a component has changed'
 
 run: $(VENV)/.installed
 	@echo 'appd serves $(FILE) on http://$(BIND)/ - Ctrl-C stops it'
@@ -120,6 +121,9 @@ dist/.deb-trixie: $(PACKAGED) dist/vendored/.downloaded
 	@rm -f dist/*.deb
 	packaging/deb dist
 	@touch $@
+
+server-types: $(VENV)/.installed
+	$(BIN)/python -I packaging/server-types docs/server-types
 
 # For another release: dist/RELEASE/appd_VERSION~RELEASE_all.deb, which the package of Debian 13 goes before.
 dist/.deb-%: $(PACKAGED) dist/vendored/.downloaded

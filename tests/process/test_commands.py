@@ -130,6 +130,19 @@ def test_check_knows_what_a_server_section_serves(tmp_path):
     ]
 
 
+def test_check_takes_a_name_for_a_socket_of_systemd(tmp_path):
+    """What only Twisted's own addresses cannot have is no fault of a name that nobody has passed yet."""
+    file = tmp_path / "appd.conf"
+    file.write_text(
+        "<http web>\n address systemd:name=web\n <limits>\n  body-size 1MB\n </limits>\n <proxy>\n  upstream http://127.0.0.1:1\n"
+        " </proxy>\n</http>\n"
+    )
+    done = run("check", str(file))
+    assert done.returncode == 0, done.stderr
+    file.write_text(file.read_text().replace("systemd:name=web", "haproxy:tcp:0"))
+    assert run("check", str(file)).stderr.count("is not available on an address that Twisted binds") == 2
+
+
 def test_check_of_accepted_connections(tmp_path):
     """Whoever serves streams takes the connections of a unit with Accept=yes."""
     (tmp_path / "each.socket").write_text("[Socket]\nListenStream=515\nAccept=yes\n")

@@ -134,7 +134,8 @@ def _service(name: str, read: Callable[[], Site], section: Section) -> ServerSer
 
 
 def _checked(read: Callable[[], Site], section: Section) -> Site:
-    by_twisted = any(not hasattr(one, "duplicate") for one in section.listeners)
+    # One without a kind is a name that systemd will pass: all that `appd check` has of it.
+    by_twisted = any(one.kind and not hasattr(one, "duplicate") for one in section.listeners)
     problems = not_by_twisted(section.settings) if by_twisted else []
     if section.tls is not None and any(hasattr(one, "duplicate") for one in section.listeners):
         problems += section.tls.stdlib_refusals()
