@@ -172,6 +172,7 @@ bench: $(VENV)/.installed .venv-bench/.installed
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python bench/activation.py $(BENCH)
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python bench/restart.py $(BENCH)
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python bench/tls.py --peers .venv-bench
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python bench/install.py
 
 # What it finds is written to .cache/fuzz/ and belongs into tests/corpora/.
 fuzz: $(VENV)/.installed

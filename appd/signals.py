@@ -28,6 +28,17 @@ class Stopped(SystemExit):
     """
 
 
+def _is_lost_in(frame: Any) -> bool:
+    """Whether Python would print what is raised there, and go on: in a destructor, or when importlib drops a lock.
+
+    `check` raises it then, a moment later.
+    """
+    code = frame.f_code if frame is not None else None
+    return code is not None and (
+        code.co_name == "__del__" or (code.co_name == "cb" and code.co_filename == "<frozen importlib._bootstrap>")
+    )
+
+
 class StopSignals:
     """What the ending signals do.
 
@@ -57,9 +68,9 @@ class StopSignals:
         if self.received is not None:
             raise Stopped(0)
 
-    def _raise(self, number: int, _frame: Any) -> None:
+    def _raise(self, number: int, frame: Any) -> None:
         again, self.received = self.received is not None, number
-        if not (again and self.serves):
+        if not (again and self.serves) and not _is_lost_in(frame):
             raise Stopped(0)
 
     def note_when_told(self, leave: Callable[[], Any], *, insists: bool) -> None:

@@ -293,10 +293,10 @@ class Leaver(Sender):
         if self.server.lane.disarm(self):
             self.close()
             return
-        # Whoever has it finds its end when it sends, or when it is armed again.
+        # Whoever has it finds its end when it is armed again, and resets it then.
         # Below TLS, whose state is for the thread that has the client.
         with suppress(OSError):
-            socket.SocketType.shutdown(self.sock, socket.SHUT_RDWR)
+            socket.SocketType.shutdown(self.sock, socket.SHUT_RD)
 
     def close(self) -> None:
         """Closes the socket."""
