@@ -1,4 +1,4 @@
-"""Frameworks side by side in one server, by the snippet of docs/configuration.md: Django, FastAPI, Starlette, Flask."""
+"""Frameworks side by side in one server, by the snippet of docs/configuration.md: Django, FastAPI, Starlette, Flask, klein."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import json
 import os
 import re
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+from support.authority import Authority
 from support.running import APPD, Running
 from websockets.sync.client import connect
 
@@ -27,42 +30,69 @@ def snippet() -> str:
     return found[1]
 
 
+ROOT_OF_TLS = Authority()
+
+
+class Ports(NamedTuple):
+    """Where the server listens."""
+
+    plain: int
+    tls: int
+
+
 @pytest.fixture(scope="module")
-def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """One appd with all of them."""
+def ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ports]:
+    """One appd with all of them, over TCP and TLS."""
     folder = tmp_path_factory.mktemp("samples")
     data = folder / "data"
     (data / "static").mkdir(parents=True)
     (data / "static" / "style.css").write_text("p {}")
+    ROOT_OF_TLS.issue("localhost").write(folder / "site.pem")
     paths = f"python-path {APPLICATIONS}/shop\npython-path {APPLICATIONS}\n<environment>\n  SHOP_DATA {data}\n</environment>\n"
-    (folder / "appd.conf").write_text(paths + snippet().replace("/srv/shop", str(data)))
+    tls = f"  tls-address systemd:name=https\n  <tls>\n    certificate {folder}/site.pem\n  </tls>\n</http>\n"
+    text = snippet().replace("/srv/shop", str(data)).replace("</http>\n", tls)
+    (folder / "appd.conf").write_text(paths + text)
     environ = {**os.environ, "SHOP_DATA": str(data), "PYTHONDONTWRITEBYTECODE": "1"}
     manage = [sys.executable, str(APPLICATIONS / "shop" / "manage.py"), "migrate", "--verbosity=0"]
     subprocess.run(manage, env=environ, check=True, timeout=120)
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        running = Running([APPD, "run", str(folder / "appd.conf")], folder, [("http", sock)], environ=environ)
+    with socket.create_server(("127.0.0.1", 0)) as sock, socket.create_server(("127.0.0.1", 0)) as https:
+        passed = [("http", sock), ("https", https)]
+        running = Running([APPD, "run", str(folder / "appd.conf")], folder, passed, environ=environ)
         try:
             running.wait_ready(60)
-            yield sock.getsockname()[1]
+            yield Ports(sock.getsockname()[1], https.getsockname()[1])
             assert running.stop() == 0
             assert "Traceback" not in running.errors
         finally:
             running.close()
 
 
-def test_all_on_one_connection(port: int) -> None:
-    """Each kind twice, in one segment: by Django's handler, FastAPI's, Starlette's and Flask's, and a file."""
+@pytest.fixture
+def port(ports: Ports) -> int:
+    return ports.plain
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["segment", "record"])
+def test_all_on_one_connection(ports: Ports, tls: bool) -> None:
+    """Each kind twice, in one segment or one record of TLS: by Django, FastAPI, Starlette, Flask and klein, and a file."""
     wanted = {
         "/where/x": b"/where/x",
         "/api/items/7?q=a": b'{"id":7,"q":"a","root":"/api"}',
         "/live/lines": b"line 0\nline 1\nline 2\n",
         "/notes/": b'"here":"/notes/"',
+        "/shelf/moby": b"moby is on the shelf",
         "/static/style.css": b"p {}",
     }
     paths = [*wanted, *wanted]
     data = "".join(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n" for path in paths).encode()
     data = data[:-2] + b"Connection: close\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+    # One call of OpenSSL's write is one record as long as it fits: RFC 8446, 5.1.
+    assert len(data) < 16384
+    client = socket.create_connection(("127.0.0.1", ports.tls if tls else ports.plain), timeout=20)
+    if tls:
+        context = ssl.create_default_context(cadata=ROOT_OF_TLS.pem.decode())
+        client = context.wrap_socket(client, server_hostname="localhost")
+    with client:
         client.sendall(data)
         answer = b"".join(iter(lambda: client.recv(65536), b""))
     answers = answer.split(b"HTTP/1.1 ")[1:]
@@ -102,8 +132,8 @@ def test_a_websocket(port: int) -> None:
 
 def test_by_http2(port: int) -> None:
     """The same by nghttp, at once."""
-    paths = ("/where/x", "/api/items/7?q=a", "/live/lines", "/notes/", "/static/style.css")
+    paths = ("/where/x", "/api/items/7?q=a", "/live/lines", "/notes/", "/shelf/moby", "/static/style.css")
     command = ["nghttp", *(f"http://127.0.0.1:{port}{path}" for path in paths)]
     said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
-    for part in ("/where/x", '"id":7', "line 2", "/notes/", "p {}"):
+    for part in ("/where/x", '"id":7', "line 2", "/notes/", "moby is on the shelf", "p {}"):
         assert part in said
