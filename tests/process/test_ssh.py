@@ -262,7 +262,14 @@ def test_check_finds_what_is_wrong(tmp_path):
         "<ssh t>\n address 127.0.0.1:0\n auth staff\n root none\n realm os:getcwd\n host-key credential:x\n</ssh>\n"
         "<auth staff>\n checker memory:a:b\n</auth>\n"
     )
-    done = subprocess.run([APPD, "check", "a.conf"], capture_output=True, text=True, check=False, cwd=tmp_path)
+    done = subprocess.run(
+        [APPD, "check", "a.conf"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONWARNINGS": "ignore"},
+    )
     assert done.returncode == 78
     told = done.stderr.splitlines()
     assert [re.match(r"a\.conf:(\d+): ", one)[1] for one in told] == ["5", "1", "4", "3", "11", "10"], told
