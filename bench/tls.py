@@ -345,7 +345,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--certificates", type=int, default=1000)
-    parser.add_argument("--peers")
+    parser.add_argument("--peers", type=os.path.abspath)
     parser.add_argument("--only", help="candidates, by commas")
     options = parser.parse_args()
     if len(os.sched_getaffinity(0)) > 1:
