@@ -41,6 +41,7 @@ class Connections:
 
     Attributes:
         total: How many there have been.
+        shared: Whether other processes accept connections of the same sockets.
         full: Whether so many are open that no more is to be accepted.
     """
 
@@ -53,6 +54,7 @@ class Connections:
         gate: Callable[[bool], None] = lambda _open: None,
     ) -> None:
         self.total = 0
+        self.shared = False
         self.full = False
         # Each with the number of looks at which nothing had come or gone.
         self._open: dict[Any, int] = {}

@@ -65,6 +65,8 @@ class Lane:
         # Descriptors of which epoll may not tell again what is there.
         self._unsure: set[int] = set()
         self._doors: dict[int, Door] = {}
+        # Doors that are left to other processes for a moment, and until when.
+        self._aside: dict[Door, float] = {}
         self._replace = replace
         self._started = False
         self._asked, self._answered = 0.0, True
@@ -163,6 +165,7 @@ class Lane:
     def shut(self, door: Door) -> None:
         """Accepts no more connections, for now; they wait in the queue of the socket."""
         self._doors.pop(door.fd, None)
+        self._aside.pop(door, None)
         with suppress(OSError, ValueError):
             self._crew.epoll.unregister(door.fd)
 
@@ -170,6 +173,14 @@ class Lane:
         """Accepts no connections for a moment."""
         self.shut(door)
         self.deadlines.put(door, time.monotonic() + _PAUSE)
+
+    def set_aside(self, door: Door, seconds: float) -> None:
+        """Accepts no connections for an even shorter moment, while other processes do.
+
+        Whoever calls is at something that has come, so that the watch is awake: it looks again within a tick.
+        """
+        self.shut(door)
+        self._aside[door] = time.monotonic() + seconds
 
     # What the crew asks for.
 
@@ -308,7 +319,18 @@ class Lane:
                 one.expired()
             except Exception as error:
                 self.failed(error)
-        return self.deadlines.wait(time.monotonic())
+        wait = self.deadlines.wait(time.monotonic())
+        return self._bring_back(now, wait) if self._aside else wait
+
+    def _bring_back(self, now: float, wait: float | None) -> float | None:
+        """Has the doors polled again that were left alone for long enough. Returns as `look`."""
+        for door, ends in list(self._aside.items()):
+            if ends <= now:
+                if self._aside.pop(door, None) is not None:
+                    door.come_back()
+            elif wait is None or ends - now < wait:
+                wait = ends - now
+        return wait
 
     def failed(self, error: BaseException) -> None:
         """Something of ours has failed: see `Handler`."""
