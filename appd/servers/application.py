@@ -29,8 +29,8 @@ __all__ = ["ApplicationService", "make_application"]
 class _LooseConnections(Connections):
     """Connections that hosted code may simply let go of.
 
-    twisted.runner.inetd takes a transport out of the reactor when it has given the socket to a child, and forgets it; what
-    closes this process's copy is the collection of garbage. So the record must not be what holds it.
+    twisted.runner.inetd takes a transport out of the reactor when it has given the socket to a child, and forgets it;
+    what closes this process's copy is the collection of garbage. So the record must not be what holds it.
     """
 
     def __init__(self, changed: Callable[[], None]) -> None:
