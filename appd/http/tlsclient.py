@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from appd.http.crew import Worker
     from appd.http.door import Door
 
-__all__ = ["PLAIN_ANSWER", "Security", "TlsClient"]
+__all__ = ["HANDSHAKE", "PLAIN_ANSWER", "Security", "TlsClient"]
 
 # ContentType of RFC 8446, 5.1: a connection begins with a handshake.
-_HANDSHAKE = 22
+HANDSHAKE = 22
 _PEEK = 16384
 # The last of the phases in which requests are read.
 _READING = Phase.BODY
@@ -160,7 +160,7 @@ class TlsClient(Client):
                 if not first:
                     self.close()
                     return
-                if first[0] != _HANDSHAKE:
+                if first[0] != HANDSHAKE:
                     self._no_tls(first)
                     return
                 self.sock = sock = security.wrap(sock)
