@@ -250,7 +250,13 @@ class LoopLeaver(LoopSender):
 
     def abort(self) -> None:
         """Cuts the connection at once. Any thread may call."""
-        self.driver.post(self.reset)
+        self.driver.post(self._abort)
+
+    def _abort(self) -> None:
+        if self.phase == Phase.LINGERING:  # all was said, and may be on its way
+            self.close()
+        else:
+            self.reset()
 
 
 def frames_of(coroutine: Any) -> Iterator[FrameType]:
