@@ -11,8 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.cred.credentials import IUsernameHashedPassword
+from twisted.cred.error import UnauthorizedLogin
 from twisted.cred.portal import IRealm, Portal
-from twisted.spread.pb import IPBRoot, PBServerFactory
+from twisted.spread.pb import Error, IPBRoot, PBServerFactory
 from zope.interface import implementer
 
 from appd import hosting
@@ -25,6 +26,18 @@ __all__ = ["server_type"]
 
 # With a realm. Objects are used for as long as the other end wants.
 USUAL = StreamLimits(login_timeout=60)
+
+
+class _Refused(UnauthorizedLogin, Error):
+    """A login that is refused, for clients the same as UnauthorizedLogin.
+
+    PB logs the traceback of every error that it sends, unless it is one of its own, which belongs to the answers.
+    """
+
+
+# What a client is told is the name.
+_Refused.__module__, _Refused.__name__ = UnauthorizedLogin.__module__, UnauthorizedLogin.__name__
+_Refused.__qualname__ = UnauthorizedLogin.__qualname__
 
 
 class _PortalOfConnection(Portal):
@@ -42,7 +55,11 @@ class _PortalOfConnection(Portal):
             logged_in(transport)
             return result
 
-        return self._make(self.realm, transport).login(credentials, mind, *interfaces).addCallback(admitted)
+        def refused(failure: Any) -> None:
+            failure.trap(UnauthorizedLogin)
+            raise _Refused()
+
+        return self._make(self.realm, transport).login(credentials, mind, *interfaces).addCallbacks(admitted, refused)
 
 
 @implementer(IPBRoot)
