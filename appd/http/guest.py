@@ -16,8 +16,8 @@ from threading import Condition
 from typing import TYPE_CHECKING, Any
 
 from appd.http.errors import Refused
-from appd.http.leaving import describe
 from appd.http.outbox import Stretch
+from appd.http.peer import describe
 from appd.http.response import Fields, Prepared, prepare, status_line
 from appd.http.sending import Gone
 from appd.http.transcript import Transcript
@@ -77,6 +77,7 @@ class Guest:
         self._room = Condition()
         self._held = 0
         self._broken = False
+        self._call: Any = None
 
     # In a thread of the lane.
 
@@ -206,6 +207,22 @@ class Guest:
     def gone(self) -> None:
         """The client has left, or was told something else."""
 
+    @property
+    def has_left(self) -> bool:
+        """Whether the client has left."""
+        return self._broken
+
+    def park(self, call: Any) -> None:
+        """Has a call wait; see `Leaver.park`."""
+        self._call = call
+
+    def dismiss(self) -> None:
+        """Answers 503 in place of a call, unless the client has left; see `Leaver.dismiss`."""
+        try:
+            self.plain(503, ("Retry-After", "1"))
+        except Gone:
+            return
+
     def close(self) -> None:
         """Something of ours has failed."""
         if not self._broken:
@@ -238,6 +255,9 @@ class Guest:
     def lost(self) -> None:
         """The client has left."""
         self._broken = True
+        call = self._call
+        if call is not None:
+            self.server.lane.cancel(call)
         with self._room:
             self._room.notify_all()
         while self.words:

@@ -164,6 +164,10 @@ class TlsClient(Client):
                     self._no_tls(first)
                     return
                 self.sock = sock = security.wrap(sock)
+                if self.server.draining:
+                    # A client that said nothing had a moment left, and now speaks.
+                    wait = self.server.limits.handshake_timeout
+                    self.server.lane.deadlines.put(self, time.monotonic() + wait)
             sock.do_handshake()
         except (ssl.SSLWantReadError, BlockingIOError):
             self.server.lane.arm(self)
@@ -214,6 +218,13 @@ class TlsClient(Client):
         self.server.log.write(what, DEBUG, LOGGER="appd.tls", APPD_SERVER=self.server.name)
 
     # How it ends.
+
+    def drain(self, ends: float) -> None:
+        """Has a connection on which nothing goes on end at a time; see `Leaver.drain`. A handshake may end."""
+        if self._phase in (Phase.PREFACE, Phase.HANDSHAKE) and type(self.sock) is not TlsSocket:
+            self.server.lane.deadlines.put(self, ends)
+        else:
+            super().drain(ends)
 
     def refuse(self, refused: Refused) -> None:
         """Answers what the client must not do; who has not shaken hands is only left."""

@@ -321,7 +321,7 @@ class LoopClient(LoopLeaver):
         elif phase in (Phase.LINGERING, Phase.PREFACE):
             self.close()
         elif phase == Phase.CLOSED:
-            self.reset()
+            return
         elif limit and self.exchange is not None and self.exchange.task is not None and now >= self.began + limit:
             self.overdue(limit)
         elif phase == Phase.HEAD or (self._body_comes and not self.paused):
