@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from appd.http.crew import Worker
     from appd.http.door import Door
 
-__all__ = ["PLAIN_ANSWER", "Security", "TlsClient"]
+__all__ = ["HANDSHAKE", "PLAIN_ANSWER", "Security", "TlsClient"]
 
 # ContentType of RFC 8446, 5.1: a connection begins with a handshake.
-_HANDSHAKE = 22
-_PEEK = 16384
+HANDSHAKE = 22
+_READ = 16384
 # The last of the phases in which requests are read.
 _READING = Phase.BODY
 # As of `_AT_ONCE` in `appd.http.tlssocket`.
@@ -97,7 +97,7 @@ class TlsClient(Client):
     def _read(self, worker: Worker, phase: int) -> None:
         sock: Any = self.sock
         try:
-            data = sock.recv(_PEEK if phase != _READING else _BODY)
+            data = sock.recv(_READ if phase != _READING else _BODY)
         except BlockingIOError:
             if sock.may_have_more:
                 self._look_again(sock)
@@ -132,7 +132,7 @@ class TlsClient(Client):
         """Reads past what still comes on a connection that has ended."""
         sock: Any = self.sock
         try:
-            data = getattr(sock, "plain", sock).recv(_PEEK)
+            data = getattr(sock, "plain", sock).recv(_READ)
         except BlockingIOError:
             self.server.lane.arm(self)
         except OSError:
@@ -143,7 +143,7 @@ class TlsClient(Client):
     def _read_proxy(self, worker: Worker) -> None:
         """Takes what the proxy in front says, before the client's first byte."""
         try:
-            data = self.sock.recv(_PEEK)
+            data = self.sock.recv(_READ)
             known = self._preface + data
             proxied = read_proxy_header(known) if data else None
         except BlockingIOError:
@@ -165,7 +165,7 @@ class TlsClient(Client):
             return
         self._phase = Phase.HANDSHAKE
         self.server.lane.deadlines.put(self, time.monotonic() + self.server.limits.handshake_timeout)
-        if len(data) == _PEEK:
+        if len(data) == _READ:
             self.server.lane.read_more(self.fd)
         if len(known) > proxied.used:
             self._greet(known[proxied.used :], worker)
@@ -177,8 +177,8 @@ class TlsClient(Client):
         sock: Any = self.sock
         try:
             if type(sock) is not TlsSocket:
-                data = sock.recv(_PEEK)
-                if len(data) == _PEEK:
+                data = sock.recv(_READ)
+                if len(data) == _READ:
                     self.server.lane.read_more(self.fd)
             else:
                 data = b""
@@ -201,13 +201,17 @@ class TlsClient(Client):
 
     def _greet(self, data: bytes, worker: Worker) -> None:
         """Begins the handshake, with the client's first bytes."""
-        if data[0] != _HANDSHAKE:
+        if data[0] != HANDSHAKE:
             self._no_tls(data)
             return
         security = self.door.security
         assert security is not None
         sock = security.wrap(self.sock)
         self.sock = sock  # type: ignore[assignment]  # it behaves as a socket does
+        if self.server.draining:
+            # A client that said nothing had a moment left, and now speaks.
+            wait = self.server.limits.handshake_timeout
+            self.server.lane.deadlines.put(self, time.monotonic() + wait)
         sock.feed(data)
         self._go_on_shaking(sock, worker)
 
@@ -270,6 +274,13 @@ class TlsClient(Client):
         self.server.log.write(what, DEBUG, LOGGER="appd.tls", APPD_SERVER=self.server.name)
 
     # How it ends.
+
+    def drain(self, ends: float) -> None:
+        """Has a connection on which nothing goes on end at a time; see `Leaver.drain`. A handshake may end."""
+        if self._phase in (Phase.PREFACE, Phase.HANDSHAKE) and type(self.sock) is not TlsSocket:
+            self.server.lane.deadlines.put(self, ends)
+        else:
+            super().drain(ends)
 
     def refuse(self, refused: Refused) -> None:
         """Answers what the client must not do; who has not shaken hands is only left."""
