@@ -277,7 +277,8 @@ class TlsClient(Client):
 
     def drain(self, ends: float) -> None:
         """Has a connection on which nothing goes on end at a time; see `Leaver.drain`. A handshake may end."""
-        if self._phase in (Phase.PREFACE, Phase.HANDSHAKE) and type(self.sock) is not TlsSocket:
+        sock: Any = self.sock
+        if self._phase in (Phase.PREFACE, Phase.HANDSHAKE) and type(sock) is not TlsSocket:
             self.server.lane.deadlines.put(self, ends)
         else:
             super().drain(ends)
