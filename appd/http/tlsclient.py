@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from appd.http.client import Client
 from appd.http.errors import Refused
-from appd.http.leaving import Phase, describe
-from appd.http.peer import peer_text
+from appd.http.leaving import Phase
+from appd.http.peer import describe, peer_text
 from appd.http.proxyprotocol import read_proxy_header
 from appd.http.tlssocket import TlsSocket
 from appd.journal import DEBUG
