@@ -13,9 +13,9 @@ from appd.http.environ import add_fields
 from appd.http.errorlines import ErrorLines
 from appd.http.errors import Incomplete
 from appd.http.fields import is_secret
-from appd.http.outbox import Stretch
 from appd.http.response import Prepared, prepare, status_line
 from appd.http.sending import Gone
+from appd.http.spool import Stretch
 
 if TYPE_CHECKING:
     from appd.http.client import Client

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from appd.http.gateway import Call
-from appd.http.outbox import Stretch
 from appd.http.response import Fields, Parts, Response, status_line
 from appd.http.site import Mount, Redirect, Static, Wsgi
+from appd.http.spool import Stretch
 from appd.records import NamedTuple
 
 if TYPE_CHECKING:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from appd.http.connection import Connection
 from appd.http.entrylog import tell_failure
-from appd.http.outbox import Outbox, Stretch
+from appd.http.outbox import Outbox
 from appd.http.response import Prepared, status_line
+from appd.http.spool import Stretch
 
 if TYPE_CHECKING:
     from appd.http.response import Fields
