@@ -147,7 +147,7 @@ def explained(host: Host) -> None:
     subjects = dict(re.findall(r"^-- ([0-9a-f]{32})\nSubject: (.+)$", catalogue, re.M))
     ids = {getattr(messages, name) for name in messages.__all__}
     listed = host.run("journalctl", "--list-catalog").stdout
-    assert {one for one in re.findall("^([0-9a-f]{32}) appd: ", listed, re.M)} == ids
+    assert set(re.findall("^([0-9a-f]{32}) appd: ", listed, re.M)) == ids
     for one in ids:
         host.run("logger", "--journald", input=f"MESSAGE=an entry to explain\nMESSAGE_ID={one}\n")
     host.run("journalctl", "--sync")

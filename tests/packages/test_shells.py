@@ -28,20 +28,20 @@ def host(host_of: Callable[..., Host], deb: Path) -> Host:
     host.run("dpkg", "--install", str(deb), timeout=120)
     for name in ("blog", "shop"):
         host.write(f"/etc/appd/{name}.conf", _SHOP)
-    host.write("/srv/work/shop.conf", _SHOP)
-    host.write("/srv/work/notes.txt", "")
+    host.write("/srv/shop/shop.conf", _SHOP)
+    host.write("/srv/shop/notes.txt", "")
     host.systemctl("start", "appd@wiki.socket")
     return host
 
 
 def _offered(host: Host, shell: str, line: str) -> set[str]:
-    """What a shell offers at the end of a line, in /srv/work."""
+    """What a shell offers at the end of a line, in /srv/shop."""
     commands = {
         "bash": ["bash", "-c", _BASH, "bash", line],
         "fish": ["fish", "--no-config", "-c", "set -p fish_complete_path /usr/share/fish/vendor_completions.d; complete -C $argv[1]", line],
         "zsh": ["zsh", "-f", str(CLIENTS / "complete.zsh"), line],
     }  # fmt: skip
-    said = host.run("env", "--chdir=/srv/work", *commands[shell], timeout=120).stdout
+    said = host.run("env", "--chdir=/srv/shop", *commands[shell], timeout=120).stdout
     return {one.split("\t")[0].rstrip("=") for one in said.splitlines() if one.strip()}
 
 
