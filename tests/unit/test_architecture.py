@@ -18,6 +18,7 @@ LAYERS = [
     {"errors", "messages", "signals", "vendored"},
     {"address"},
     {
+        "access",
         "confinement",
         "control",
         "ending",
