@@ -178,6 +178,9 @@ class _Run:
 
         # What the servers import, hosted code among it, imports Twisted.
         postpone_openssl()
+        from appd.reactor import install
+
+        install()
         from twisted.internet import reactor
         from twisted.logger import globalLogBeginner
 

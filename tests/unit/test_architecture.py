@@ -44,7 +44,7 @@ LAYERS = [
     {"limits"},
     {"connections"},
     {"counted", "datagrams", "transports"},
-    {"ports"},
+    {"ports", "reactor"},
     {"listeners", "lull"},
     {"endpoints"},
     {"held"},
