@@ -15,12 +15,15 @@ import errno
 import os
 import socket
 import stat
-from collections.abc import Callable, Iterable, Mapping
 
 from appd.address import Address
 from appd.errors import ConfigurationError
 from appd.records import NamedTuple
 from appd.store import PREFIX
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
 
 __all__ = ["ClaimError", "Inheritance", "InheritedSocket", "inherit", "probe", "takes"]
 

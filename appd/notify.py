@@ -10,11 +10,13 @@ import os
 import socket
 import time
 from array import array
-from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
+
     from appd.errors import AppdError
 
 __all__ = ["MARK", "Notifier", "compose", "parse"]

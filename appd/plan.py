@@ -7,9 +7,7 @@ passed, wrong kinds, two servers of one name, an address twice, a circle in `aft
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
 
 from appd.activation import ClaimError, Inheritance, takes
 from appd.address import Address
@@ -22,7 +20,11 @@ from appd.listeners import Listener
 from appd.records import NamedTuple
 from appd.registry import Registration, Registry
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
     from appd.interfaces import IServerType
     from appd.tls.termination import Termination
 

@@ -10,9 +10,12 @@ import os
 import re
 import socket
 import stat
-from collections.abc import Iterable, Mapping
 
 from appd.address import Address
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 __all__ = ["PREFIX", "Store", "store_name"]
 

@@ -6,10 +6,13 @@ A condition is a question about versions: is mine still yours? Entity tags answe
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import NamedTuple
 
 from appd.http.date import parse_date
+from appd.records import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = ["Version", "counts_range", "tags_of", "verdict"]
 

@@ -6,12 +6,14 @@ import os
 import socket
 import sys
 from threading import Lock
-from typing import TYPE_CHECKING, Any, cast
 
 from appd.http.client import Client
 from appd.http.environ import base_environ
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from appd.http.server import Server
     from appd.http.tlsclient import Security
 
@@ -81,7 +83,8 @@ class Door:
             address: The address of the peer, as accept(2) gives it.
         """
         # What the library adds to a socket in C, such as names for its family, is nearly half of its size.
-        sock = cast(socket.socket, socket.SocketType(sock.family, sock.type, sock.proto, sock.detach()))
+        bare: Any = socket.SocketType(sock.family, sock.type, sock.proto, sock.detach())
+        sock = bare
         sock.setblocking(False)
         if self.is_local:
             client = self.make(self, sock, "", 0)

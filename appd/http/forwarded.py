@@ -17,14 +17,14 @@ of hops is read from the right, where the nearest proxy wrote, and the first hop
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from appd.http.errors import Refused
 from appd.http.target import host_name
 from appd.records import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 __all__ = ["Claims", "Trusted", "read_claims"]

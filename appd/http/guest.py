@@ -11,9 +11,7 @@ A thread does not wait for a slow client until `response_spool` bytes are on the
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from threading import Condition
-from typing import TYPE_CHECKING, Any
 
 from appd.http.errors import Refused
 from appd.http.leaving import describe
@@ -22,8 +20,10 @@ from appd.http.response import Fields, Prepared, prepare, status_line
 from appd.http.sending import Gone
 from appd.http.transcript import Transcript
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import IO
+    from collections.abc import Callable
+    from typing import IO, Any
 
     from appd.http.crew import Worker
     from appd.http.forwarded import Claims

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import re
 from itertools import islice
-from typing import NoReturn
 
 from appd.http.errors import Refused
 from appd.http.fields import is_secret
@@ -22,6 +21,10 @@ from appd.http.grammar import FIELD, REQUEST_LINE, VERSION
 from appd.http.limits import Limits
 from appd.http.request import Request
 from appd.http.target import known_host, read_target
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 __all__ = ["check_field", "keep_head", "read_fields", "read_head", "scan", "seen_head"]
 

@@ -6,7 +6,6 @@ import socket
 import struct
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
 
 from appd.http.errors import Refused
 from appd.http.peer import answer_of, credentials, fields_of, peer_text
@@ -15,7 +14,10 @@ from appd.http.sending import Gone, Sender
 from appd.http.target import host_name
 from appd.journal import DEBUG, WARNING
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from appd.http.door import Door
     from appd.http.forwarded import Claims
     from appd.http.mounted import Mounted

@@ -11,7 +11,10 @@ import os
 import socket
 from collections import deque
 from threading import Condition
-from typing import IO
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import IO
 
 __all__ = ["Outbox", "Stretch"]
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import socket
 import struct
-from typing import TYPE_CHECKING, Any
 
 from appd.http.accesslog import Answer, printable
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from appd.http.request import Request
     from appd.journal.entry import Value
 

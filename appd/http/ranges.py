@@ -7,7 +7,8 @@ merged, as 15.3.7.2 allows, so that the parts of one answer are disjoint, and th
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+
+from appd.records import NamedTuple
 
 __all__ = ["Part", "Unsatisfiable", "read_ranges"]
 

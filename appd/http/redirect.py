@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from appd.http.response import Response, status_line
 from appd.http.site import Redirect
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from appd.http.request import Request
 

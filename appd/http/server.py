@@ -6,9 +6,7 @@ import errno
 import os
 import socket
 import time
-from collections.abc import Callable
 from threading import Lock
-from typing import TYPE_CHECKING, Any
 
 from appd.http.accesslog import AccessLog
 from appd.http.client import DRAIN_LINGER, Client
@@ -26,8 +24,10 @@ from appd.http.site import Asgi
 from appd.http.target import host_name
 from appd.journal import WARNING
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import IO
+    from collections.abc import Callable
+    from typing import IO, Any
 
     from appd.http.connection import Connection
     from appd.http.crew import Worker

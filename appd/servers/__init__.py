@@ -8,8 +8,6 @@ from sections of a configuration, whose types are looked up by name when a serve
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
 
 from appd.address import Address, parse
 from appd.binding import BindOptions
@@ -19,7 +17,11 @@ from appd.limits import StreamLimits, read_stream_limits
 from appd.listeners import BoundListener, Listener
 from appd.registry import Registration, Registry
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
     from appd.interfaces import IServerType
     from appd.lending import Section
     from appd.service import ServerService

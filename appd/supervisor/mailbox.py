@@ -7,11 +7,14 @@ import json
 import os
 import socket
 import struct
-from collections.abc import Iterator, Mapping
 from contextlib import suppress
 
 from appd.notify import MARK, parse
 from appd.records import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
 
 __all__ = ["Letter", "Mailbox", "number_of", "pack", "unpack"]
 

@@ -11,8 +11,6 @@ import select
 import socket
 import struct
 from collections import deque
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
 
 from appd import __version__
 from appd.control import (
@@ -27,7 +25,11 @@ from appd.control import (
 )
 from appd.supervisor.overview import report
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
     from appd.supervisor.poller import Poller
     from appd.supervisor.supervisor import Supervisor
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
 
 from appd import __version__
 from appd.errors import EX_OK, EX_SUPERSEDED
 from appd.wear import resident_memory
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
     from appd.supervisor.rollout import Rollout
     from appd.supervisor.supervisor import Supervisor
 

@@ -13,17 +13,19 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any
 
 from appd.signals import RESUME
 from appd.supervisor.generation import Generation
 from appd.supervisor.poller import describe_exit
 from appd.supervisor.spawn import spawn
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
     from appd.notify import Notifier
     from appd.supervisor.operator import Operator
     from appd.supervisor.supervisor import Supervisor

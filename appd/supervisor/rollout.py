@@ -14,9 +14,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
 
 from appd.errors import EX_CONFIG, EX_OK, EX_SOFTWARE, EX_SUPERSEDED, EX_UNAVAILABLE
 from appd.messages import WORKER_REPLACED
@@ -27,7 +25,11 @@ from appd.supervisor.overview import changes, summary
 from appd.supervisor.poller import describe_exit
 from appd.supervisor.recycling import Recycling
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
     from appd.notify import Notifier
     from appd.store import Store
     from appd.supervisor.directlog import DirectLog

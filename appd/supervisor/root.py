@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import socket
-from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from appd import __version__
@@ -23,6 +22,10 @@ from appd.supervisor.operator import Operator, listen_at
 from appd.supervisor.poller import Poller
 from appd.supervisor.renewal import Renewal, kept_descriptors, own_files, read_state, take_signals
 from appd.supervisor.supervisor import Supervisor
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 __all__ = ["private_folder", "resume", "supervise"]
 

@@ -14,8 +14,11 @@ import fcntl
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from typing import NoReturn
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import NoReturn
 
 __all__ = ["CHANNEL", "STACKS", "end_with_parent", "spawn"]
 

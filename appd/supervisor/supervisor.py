@@ -10,9 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 from appd.messages import WORKER_HUNG
 from appd.notify import Notifier
@@ -24,7 +22,10 @@ from appd.supervisor.poller import Poller
 from appd.supervisor.rollout import Rollout
 from appd.supervisor.spawn import CHANNEL, STACKS, spawn
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from appd.supervisor.directlog import DirectLog
 
 __all__ = ["Supervisor"]
