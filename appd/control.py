@@ -5,7 +5,6 @@ A message is a JSON object that ends in a NUL. `varlinkctl` of systemd 257 and l
 
 from __future__ import annotations
 
-import json
 import os
 
 from appd.records import NamedTuple
@@ -204,10 +203,14 @@ def control_path(environ: Mapping[str, str]) -> str | None:
 
 
 def _encode(message: Mapping[str, Any]) -> bytes:
+    import json
+
     return json.dumps(message, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\0"
 
 
 def _object(message: bytes) -> dict[str, Any]:
+    import json
+
     try:
         found = json.loads(message)
     except (ValueError, RecursionError):

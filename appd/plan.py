@@ -6,7 +6,6 @@ passed, wrong kinds, two servers of one name, an address twice, a circle in `aft
 
 from __future__ import annotations
 
-import re
 from contextlib import suppress
 
 from appd.activation import ClaimError, Inheritance, takes
@@ -17,6 +16,7 @@ from appd.endpoints import resolve
 from appd.errors import ConfigurationError, Place, Problem
 from appd.limits import unused_limits
 from appd.listeners import Listener
+from appd.patterns import pattern
 from appd.records import NamedTuple
 from appd.registry import Registration, Registry
 
@@ -40,7 +40,7 @@ __all__ = [
     "unserved",
 ]
 
-_MENTIONED = re.compile(r"systemd:(?:[^\s\"':]+:)*?name=([^\s\"':]+)")
+_MENTIONED = pattern(r"systemd:(?:[^\s\"':]+:)*?name=([^\s\"':]+)")
 
 
 class PlannedServer(NamedTuple):

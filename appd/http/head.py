@@ -12,7 +12,6 @@ complete, the verdict is the same however the bytes arrive.
 
 from __future__ import annotations
 
-import re
 from itertools import islice
 
 from appd.http.errors import Refused
@@ -43,7 +42,7 @@ _SINGLE = frozenset({"content-length", "host", "transfer-encoding"})
 
 # What says how the message is framed or what becomes of the connection.
 _OF_THE_MESSAGE = frozenset({"connection", "content-length", "expect", "transfer-encoding"})
-_TCHARS = frozenset(chr(one) for one in range(128) if REQUEST_LINE.match(f"{chr(one)} / HTTP/1.1"))
+_TCHARS = frozenset("!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
 
 
 def read_head(lines: list[str], size: int, limits: Limits) -> Request:
@@ -277,7 +276,7 @@ def _check_request_line(line: str) -> None:
     if len(parts) != 3:
         raise Refused(400, "a request line of other than three parts")
     method, target, version = parts
-    if re.fullmatch(VERSION, version) and version not in ("HTTP/1.0", "HTTP/1.1"):
+    if VERSION.fullmatch(version) and version not in ("HTTP/1.0", "HTTP/1.1"):
         # HTTP/2 begins with "PRI * HTTP/2.0" (RFC 9113, 3.4).
         raise Refused(505, f"{version} is not spoken here")
     if not REQUEST_LINE.fullmatch(f"GET / {version}"):

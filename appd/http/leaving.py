@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-import struct
+import sys
 import time
 from contextlib import suppress
 
@@ -31,7 +31,8 @@ __all__ = ["Leaver", "Phase", "describe"]
 _LINGER_READ, _LINGER = 1.0, 10.0
 # nginx's status for a client that left before the head of the response was out; it is only ever logged.
 _CLIENT_GONE = 499
-_RESET = struct.pack("ii", 1, 0)
+# struct linger of socket(7): on, and no time.
+_RESET = (1).to_bytes(4, sys.byteorder) + bytes(4)
 _PLAIN = ("Content-Type", "text/plain; charset=utf-8")
 _READ = 16384
 

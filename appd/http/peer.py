@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-import struct
+import sys
 
 from appd.http.accesslog import Answer, printable
 
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 __all__ = ["answer_of", "credentials", "fields_of", "peer_text"]
 
-_CREDENTIALS = struct.Struct("iII")
-
 
 def peer_text(host: str, port: int) -> str:
     """An address as text; "" for none."""
@@ -29,10 +27,11 @@ def peer_text(host: str, port: int) -> str:
 def credentials(sock: socket.socket) -> dict[str, Any]:
     """Who is at the other end of a UNIX socket, as keys of a WSGI environment; nothing when the kernel does not say."""
     try:
-        packed = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        packed = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
     except OSError:
         return {}
-    pid, uid, gid = _CREDENTIALS.unpack(packed)
+    # struct ucred of unix(7)
+    pid, uid, gid = (int.from_bytes(packed[at : at + 4], sys.byteorder) for at in (0, 4, 8))
     return {"appd.peer_pid": pid, "appd.peer_uid": uid, "appd.peer_gid": gid}
 
 

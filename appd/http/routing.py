@@ -7,8 +7,7 @@ whoever takes it apart next. Clients remove such parts before they send a reques
 
 from __future__ import annotations
 
-import re
-
+from appd.patterns import pattern
 from appd.records import NamedTuple
 
 TYPE_CHECKING = False
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Route", "Router", "segments_of"]
 
-_SEPARATORS = re.compile(rb"[/\\]")
+_SEPARATORS = pattern(rb"[/\\]")
 
 
 class Route(NamedTuple):

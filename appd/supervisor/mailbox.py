@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import array
-import json
 import os
 import socket
 import struct
@@ -52,11 +51,15 @@ def number_of(words: Mapping[str, str], key: str, otherwise: int) -> int:
 
 def pack(texts: Mapping[str, str]) -> str:
     """Writes names and values as one word; without a blank, since `appd.notify.compose` makes one of several."""
+    import json
+
     return json.dumps(dict(texts), separators=(",", ":")).replace(" ", "\\u0020")
 
 
 def unpack(word: str) -> dict[str, str]:
     """Reads what `pack` wrote; what nobody packed is empty."""
+    import json
+
     try:
         found = json.loads(word)
     except (ValueError, RecursionError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 
@@ -103,6 +102,8 @@ def certificates(text: str) -> list[dict[str, Any]]:
         Their servers, names, paths, ends (seconds since the epoch), and what is newer than a credential; nothing when
         it is no such text.
     """
+    import json
+
     try:
         rows = json.loads(text or "[]")
         return [

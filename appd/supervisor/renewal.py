@@ -9,7 +9,6 @@ one journal entry.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -76,6 +75,8 @@ def write_state(state: Mapping[str, Any]) -> int:
     Raises:
         OSError: There is no descriptor or no memory.
     """
+    import json
+
     descriptor = os.memfd_create("state", os.MFD_CLOEXEC)
     with open(descriptor, "w", encoding="ascii", closefd=False) as file:
         json.dump(state, file)
@@ -88,6 +89,8 @@ def read_state(descriptor: int) -> dict[str, Any]:
     Raises:
         StateError: It is of another format, or what is needed is not in it.
     """
+    import json
+
     os.lseek(descriptor, 0, os.SEEK_SET)
     with open(descriptor, encoding="ascii") as file:
         try:

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[2] / "appd"
 
 # From what everybody may import to what nobody may. A module imports from earlier layers only, or from its own package.
 LAYERS = [
-    {"records"},
+    {"patterns", "records"},
     {"errors", "messages", "signals", "vendored"},
     {"address"},
     {"confinement", "control", "ending", "journal", "notify", "order", "rooted", "store", "turn", "units", "wear"},
