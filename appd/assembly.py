@@ -86,11 +86,11 @@ def build(
         ConfigurationError: Every problem at once.
     """
     from appd.confinement import may_connect
-    from appd.lifecycle import application_threads
     from appd.plan import claims_later, unclaimed
+    from appd.pool import ApplicationThreads
 
     plan, db, host = ground or lay_ground(settings, inheritance, binds, log, shared)
-    threads = application_threads(settings.threads)
+    threads = ApplicationThreads(settings.threads)
     host = host._replace(reactor=reactor, threads=threads)
     problems: list[Problem] = []
     if settings.auths:
@@ -205,8 +205,8 @@ def compose(built: Built, notifier: Notifier, reactor: Any, **callbacks: Any) ->
         reactor: The reactor.
         callbacks: As for `appd.lifecycle.Lifecycle`.
     """
+    from appd.group import ServerGroup
     from appd.lifecycle import Lifecycle
-    from appd.service import ServerGroup
 
     number = int(os.environ.get("APPD_WORKER", "1"))
     services = [one for one in built.services.values() if number == 1 or getattr(one, "processes", "one") == "all"]

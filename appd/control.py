@@ -46,8 +46,23 @@ type Worker (
   connections: int,
   rss: int,
   requests: int,
+  running: int,
+  queued: int,
+  threads: int,
   restarts: int,
   recycled: int
+)
+
+# The calls of a mount in all workers; one that has none is not there.
+# refused: answered 503, as the queue was full; cancelled: they have waited, and their client left or the drain ended.
+type Calls (
+  server: string,
+  mount: string,
+  running: int,
+  queued: int,
+  threads: int,
+  refused: int,
+  cancelled: int
 )
 
 # What an address says of itself, and in parentheses the address as the file has it.
@@ -90,6 +105,7 @@ method Status() -> (
   recycled: int,
   dropped: int,
   workers: []Worker,
+  calls: []Calls,
   servers: []string,
   listening: []Listening,
   draining: []Draining,

@@ -158,7 +158,10 @@ _PASSING = (errno_.EAGAIN, errno_.EMFILE, errno_.ENFILE, errno_.ENOBUFS, errno_.
 
 # The words that a later message of the same kind makes worthless.
 _NEWS = frozenset(
-    ["STATUS", "WATCHDOG", "EXTEND_TIMEOUT_USEC", "X_APPD", "X_APPD_CONNECTIONS", "X_APPD_REQUESTS", "X_APPD_DROPPED"]
+    [
+        *("STATUS", "WATCHDOG", "EXTEND_TIMEOUT_USEC", "X_APPD", "X_APPD_CONNECTIONS", "X_APPD_REQUESTS"),
+        *("X_APPD_DROPPED", "X_APPD_RUNNING", "X_APPD_QUEUED", "X_APPD_THREADS", "X_APPD_PENDING"),
+    ]
 )
 
 

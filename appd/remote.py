@@ -113,11 +113,19 @@ def format_status(report: Mapping[str, Any]) -> str:
         lines.insert(-1, f"certificate of {one['name']} ({one['server']}, {one['path']}) expires {day}")
     lines += _table(("SERVER", "TYPE", "ADDRESS"), "<<<", _addresses(report["listening"]))
     lines.append("")
-    titles = ("WORKER", "PID", "GENERATION", "STATE", "AGE", "CONNECTIONS", "REQUESTS", "RSS", "RESTARTS", "RECYCLED")
-    rows = [[one[title.lower()] for title in ("NUMBER", *titles[1:])] for one in workers]
+    calls = ("SERVER", "MOUNT", "RUNNING", "QUEUED", "THREADS", "REFUSED", "CANCELLED")
+    if report.get("calls"):
+        lines += _table(calls, "<<>>>>>", [[one[title.lower()] for title in calls] for one in report["calls"]])
+        lines.append("")
+    titles = (
+        *("WORKER", "PID", "GENERATION", "STATE", "AGE", "CONNECTIONS", "REQUESTS"),
+        *("RUNNING", "QUEUED", "THREADS", "RSS", "RESTARTS", "RECYCLED"),
+    )
+    # A service of an earlier version says less.
+    rows = [[one.get(title.lower(), 0) for title in ("NUMBER", *titles[1:])] for one in workers]
     for row in rows:
-        row[4], row[7] = f"{row[4]:.0f} s", f"{row[7] // 1024} KB"
-    lines += _table(titles, "<>><>>>>>>", rows)
+        row[4], row[10] = f"{row[4]:.0f} s", f"{row[10] // 1024} KB"
+    lines += _table(titles, "<>><>>>>>>>>>", rows)
     return "\n".join(lines) + "\n"
 
 

@@ -88,11 +88,11 @@ class PeerPortal(Portal):
             interfaces: What the avatar shall be.
         """
         auth, key = self._auth, peer_key(self._peer)
-        is_password = IUsernamePassword.providedBy(credentials)
+        is_password, is_key = IUsernamePassword.providedBy(credentials), ISSHPrivateKey.providedBy(credentials)
         user = _text(getattr(credentials, "username", b""))
         avatar_id = None
         # The offer of a key without a signature guesses nothing.
-        guesses = is_password or getattr(credentials, "signature", None) is not None
+        guesses = not is_key or credentials.signature is not None
         wait = auth.failures.enter(key) if guesses else 0.0
         if wait:
             yield _sleep(self._reactor, wait)
@@ -100,7 +100,7 @@ class PeerPortal(Portal):
             avatar_id = yield self._verified(credentials, user, is_password)
         if avatar_id is None:
             if guesses:
-                cost = auth.failed(user, self._peer, self._server, "password" if is_password else "key")
+                cost = auth.failed(user, self._peer, self._server, "key" if is_key else "password")
                 yield _sleep(self._reactor, cost)
             raise UnauthorizedLogin()
         avatar = yield self.realm.requestAvatar(avatar_id, mind, *interfaces)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 
 from appd.http.gateway import Call
-from appd.http.outbox import Stretch
 from appd.http.response import Fields, Parts, Response, status_line
 from appd.http.site import Mount, Redirect, Static, Wsgi
+from appd.http.spool import Stretch
 from appd.records import NamedTuple
 
 TYPE_CHECKING = False

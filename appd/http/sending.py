@@ -11,8 +11,9 @@ import time
 
 from appd.http.connection import Connection
 from appd.http.entrylog import tell_failure
-from appd.http.outbox import Outbox, Stretch
+from appd.http.outbox import Outbox
 from appd.http.response import Prepared, status_line
+from appd.http.spool import Stretch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -136,10 +136,14 @@ class Mount(NamedTuple):
     guard: Guard | None = None
 
     @property
+    def where(self) -> str:
+        """Its hosts and path."""
+        return f"{','.join(sorted(self.route.hosts))}{self.route.text}"
+
+    @property
     def text(self) -> str:
         """For `appd explain`."""
-        hosts = ",".join(sorted(self.route.hosts))
-        return f"{hosts}{self.route.text} {self.serves.text}"
+        return f"{self.where} {self.serves.text}"
 
 
 class Site(NamedTuple):

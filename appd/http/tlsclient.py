@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from appd.http.crew import Worker
     from appd.http.door import Door
 
-__all__ = ["PLAIN_ANSWER", "Security", "TlsClient"]
+__all__ = ["HANDSHAKE", "PLAIN_ANSWER", "Security", "TlsClient"]
 
 # ContentType of RFC 8446, 5.1: a connection begins with a handshake.
-_HANDSHAKE = 22
+HANDSHAKE = 22
 _PEEK = 16384
 # The last of the phases in which requests are read.
 _READING = Phase.BODY
@@ -160,10 +160,14 @@ class TlsClient(Client):
                 if not first:
                     self.close()
                     return
-                if first[0] != _HANDSHAKE:
+                if first[0] != HANDSHAKE:
                     self._no_tls(first)
                     return
                 self.sock = sock = security.wrap(sock)
+                if self.server.draining:
+                    # A client that said nothing had a moment left, and now speaks.
+                    wait = self.server.limits.handshake_timeout
+                    self.server.lane.deadlines.put(self, time.monotonic() + wait)
             sock.do_handshake()
         except (ssl.SSLWantReadError, BlockingIOError):
             self.server.lane.arm(self)
@@ -214,6 +218,13 @@ class TlsClient(Client):
         self.server.log.write(what, DEBUG, LOGGER="appd.tls", APPD_SERVER=self.server.name)
 
     # How it ends.
+
+    def drain(self, ends: float) -> None:
+        """Has a connection on which nothing goes on end at a time; see `Leaver.drain`. A handshake may end."""
+        if self._phase in (Phase.PREFACE, Phase.HANDSHAKE) and type(self.sock) is not TlsSocket:
+            self.server.lane.deadlines.put(self, ends)
+        else:
+            super().drain(ends)
 
     def refuse(self, refused: Refused) -> None:
         """Answers what the client must not do; who has not shaken hands is only left."""

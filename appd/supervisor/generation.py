@@ -44,6 +44,7 @@ TRANSITIONS = {
 _KEPT = (
     *("pid", "number", "started", "state", "status", "errno"),
     *("connections", "requests", "dropped", "alive", "watchdog", "killed"),
+    *("running", "queued", "threads", "pending"),
     *("recycle", "recycle_failures", "recycle_at", "retired"),
 )
 
@@ -78,6 +79,10 @@ class Worker:
         status: What it said last of itself.
         connections: How many connections it has open.
         requests: How many requests it has begun to answer.
+        running: How many calls run in its threads.
+        queued: How many calls wait for one.
+        threads: How many there are.
+        pending: The calls of each mount, as `appd.pending.pack` has them.
         dropped: How many log entries it has lost.
         recycle: Why it is to be recycled, as it said; "" before it did.
         recycle_failures: How many fresh workers could not take its place.
@@ -98,6 +103,8 @@ class Worker:
         self.errno = 0
         self.connections = 0
         self.requests = 0
+        self.running = self.queued = self.threads = 0
+        self.pending = ""
         self.dropped = 0
         self.recycle = ""
         self.recycle_failures = 0
@@ -148,6 +155,10 @@ class Worker:
         self.connections = number_of(words, "X_APPD_CONNECTIONS", self.connections)
         self.requests = number_of(words, "X_APPD_REQUESTS", self.requests)
         self.dropped = number_of(words, "X_APPD_DROPPED", self.dropped)
+        self.running = number_of(words, "X_APPD_RUNNING", self.running)
+        self.queued = number_of(words, "X_APPD_QUEUED", self.queued)
+        self.threads = number_of(words, "X_APPD_THREADS", self.threads)
+        self.pending = words.get("X_APPD_PENDING", self.pending)
         self.recycle = self.recycle or words.get("X_APPD_RECYCLE", "")[:_MOST_REASON]
         self.alive = now
         if "X_APPD_WATCHDOG" in words:

@@ -7,6 +7,7 @@ import time
 
 from appd import __version__
 from appd.errors import EX_OK, EX_SUPERSEDED
+from appd.pending import sentence, totals, unpack
 from appd.wear import resident_memory
 
 TYPE_CHECKING = False
@@ -34,6 +35,12 @@ def summary(rollout: Rollout) -> str:
         _count(len(serving.workers), "worker"),
         _count(serving.connections, "connection"),
     ]
+    everyone = serving.everyone
+    overload = sentence(
+        sum(one.running for one in everyone), sum(one.queued for one in everyone), sum(one.threads for one in everyone)
+    )
+    if overload:
+        parts.append(overload)
     known = certificates(serving.certificates)
     for soonest in known[:1]:
         parts.append(f"certificate of {soonest['name']} expires {day(soonest['expires'])}")
@@ -74,12 +81,16 @@ def report(supervisor: Supervisor) -> dict[str, Any]:
                 "connections": worker.connections,
                 "rss": resident_memory(worker.pid),
                 "requests": worker.requests,
+                "running": worker.running,
+                "queued": worker.queued,
+                "threads": worker.threads,
                 "restarts": generation.restarts.get(worker.number, 0),
                 "recycled": generation.recycled.get(worker.number, 0),
             }
             for generation in rollout.generations()
             for worker in generation.everyone
         ],
+        "calls": [one._asdict() for one in totals(row for one in rollout.workers() for row in unpack(one.pending))],
         "servers": list(serving.servers) if serving is not None else [],
         "listening": list(serving.listening.values()) if serving is not None else [],
         "draining": [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -66,12 +67,18 @@ def bare_host(host_of: Callable[..., Host]) -> Host:
     return host_of("trixie")
 
 
-def _package(pattern: str, made_by: str) -> Path:
-    found = sorted(DIST.glob(pattern))
+def _package(pattern: str, made_by: str, folder: Path = DIST) -> Path:
+    found = sorted(folder.glob(pattern))
     if not found:
-        _give_up(f"there is no {pattern} in {DIST}: `{made_by}` makes it")
+        _give_up(f"there is no {pattern} in {folder}: `{made_by}` makes it")
     assert len(found) == 1, f"which of {found}?"
     return found[0]
+
+
+def _earlier() -> Path:
+    """The folder of the packages of the commit that packaging/previous names."""
+    [commit] = re.findall("^[0-9a-f]{40}$", (CHECKOUT / "packaging/previous").read_text(), re.M)
+    return DIST / "previous" / commit
 
 
 @pytest.fixture
@@ -81,9 +88,9 @@ def deb() -> Path:
 
 
 @pytest.fixture
-def next_deb() -> Path:
-    """The same with a higher version."""
-    return _package("next/appd_*_all.deb", "make dist/next/.deb")
+def earlier_deb() -> Path:
+    """That of an earlier commit, with a lower version."""
+    return _package("appd_*_all.deb", "make test-packages", _earlier())
 
 
 @pytest.fixture
@@ -93,9 +100,9 @@ def rpm() -> Path:
 
 
 @pytest.fixture
-def next_rpm() -> Path:
-    """The same with a higher version."""
-    return _package("next/appd-*.noarch.rpm", "make dist/next/.rpm")
+def earlier_rpm() -> Path:
+    """That of an earlier commit, with a lower version."""
+    return _package("appd-*.noarch.rpm", "make test-packages", _earlier())
 
 
 @pytest.fixture

@@ -97,8 +97,14 @@ class LoopDoor(Door):
         """Begins a connection."""
         sock.setblocking(False)
         if self.is_local or not address:
-            client = LoopClient(self.driver, self, "", 0)
+            host, port = "", 0
         else:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            client = LoopClient(self.driver, self, sys.intern(plain_host(address[0])), address[1])
-        self.driver.connect(client, sock)
+            host, port = sys.intern(plain_host(address[0])), address[1]
+        if self.security is None:
+            self.driver.connect(LoopClient(self.driver, self, host, port), sock)
+            return
+        # Late: it imports ssl, which only those need who speak TLS.
+        from appd.http.loop.arrival import Arrival
+
+        Arrival(self.driver, self, sock, host, port).begin()

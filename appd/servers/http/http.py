@@ -6,7 +6,7 @@ from functools import partial
 
 from appd.declaring import implements
 from appd.errors import ConfigurationError
-from appd.http.site import Asgi, Site, of_application
+from appd.http.site import Site, of_application
 from appd.lending import Host
 from appd.servers import ServerType, SSLServerType
 from appd.servers.http.forerunner import Forerunner, may_begin
@@ -145,11 +145,6 @@ def _checked(read: Callable[[], Site], section: Section) -> Site:
         site = read()
     except ConfigurationError as error:
         raise ConfigurationError(*problems, *error.problems) from None
-    on_loop = site.http2 or any(isinstance(one.serves, Asgi) for one in site.mounts)
-    if site.proxy_protocol and on_loop and any(one.tls is not None for one in section.listeners):
-        # asyncio begins TLS with the first byte, and the header comes before.
-        message = "proxy-protocol is not available on a tls-address beside http2, <asgi>, <resource> or <proxy>"
-        problems.append(section.settings.problem(message, "proxy_protocol"))
     if problems:
         raise ConfigurationError(*problems)
     for one in section.listeners:

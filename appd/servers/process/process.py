@@ -17,13 +17,13 @@ from typing import Any
 from twisted.internet import defer
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from appd.errors import ConfigurationError, Problem
-from appd.interfaces import IServerType, Section
+from appd.lending import Section
 from appd.listeners import InheritedListener, Listener
 from appd.servers.process.child import Child, describe_end
 from appd.servers.process.command import environment, find_program, launched, prefixed_line, socket_name
+from appd.servers.sectioned import SectionedServerType
 from appd.service import ServerService
 from appd.turn import Turn
 
@@ -225,27 +225,13 @@ class ProcessService(ServerService):
         yield super().stopService()
 
 
-@implementer(IServerType)
-class _ProcessType:
+class _ProcessType(SectionedServerType):
     kinds = frozenset({"stream", "datagram"})
-    limits = frozenset[str]()
-    outgoing = False
-    starts_tls = False
     needs_address = False
+    section_says = "has a command"
 
-    def create(
-        self,
-        name: str,
-        db: Any,
-        ip: str | None = None,
-        port: int | None = None,
-        backlog: int = 50,
-        address: Any = None,
-        section: Section | None = None,
-    ) -> ProcessService:
-        """Makes it; see `appd.interfaces.IServerType.create`. It needs a section, and the application is not used."""
-        if section is None:
-            raise TypeError("<process> has a command: it is made from a section of the file")
+    def make(self, name: str, section: Section) -> ProcessService:
+        """See SectionedServerType."""
         settings, host = section.settings, section.host
         problems: list[Problem] = []
         program: list[str] = settings.command
