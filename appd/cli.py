@@ -138,10 +138,10 @@ def _run(options: RunOptions, signals: StopSignals) -> int:
 
         return resume(int(os.environ.pop(RESUME)))
     if not options.single and CHANNEL not in os.environ:
-        from appd.supervisor.root import supervise
+        from appd.supervisor.beginning import begin
 
         # Forked is only the very first worker.
-        return supervise(lambda inheritance: _work(options, StopSignals(), inheritance), signals, options.control)
+        return begin(lambda inheritance: _work(options, StopSignals(), inheritance), signals, options.control)
     return _work(options, signals, cold=CHANNEL not in os.environ)
 
 

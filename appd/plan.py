@@ -55,8 +55,7 @@ class PlannedServer(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """The servers in the order of starting, what an administrator should be told, and what names stand for
-    otherwise."""
+    """The servers in the order of starting, what an administrator should be told, and what names stand for."""
 
     servers: Sequence[PlannedServer]
     warnings: Sequence[Problem]

@@ -221,14 +221,17 @@ def test_what_runs_before_the_first_worker_is_forked_is_little():
         "email",
         "importlib.metadata",
         "inspect",
+        "json",
         "logging",
         "lzma",
         "pathlib",
         "shutil",
+        "systemd",
+        "typing",
         "urllib",
     }
     code = (
-        "import sys\nimport appd.__main__, appd.cli, appd.supervisor.root, systemd.daemon\n"
+        "import sys\nimport appd.__main__, appd.cli, appd.supervisor.beginning\n"
         "assert appd.cli.plain_run(['run', 'x'])\n"
         f"print(sorted(sys.modules.keys() & {needless!r}))\n"
     )
