@@ -148,6 +148,10 @@ class Lane:
         """Has a client looked at anew when it is armed: not all that was there was read, or its end has come."""
         self._unsure.add(fd)
 
+    def is_unsure(self, fd: int) -> bool:
+        """Whether a client had to be looked at anew if it were armed now."""
+        return fd in self._unsure
+
     def disarm(self, client: Sender) -> bool:
         """Takes a client from the poller.
 

@@ -326,7 +326,7 @@ class Leaver(Sender):
         # Whoever has it finds its end when it is armed again, and resets it then.
         # Below TLS, whose state is for the thread that has the client.
         with suppress(OSError):
-            socket.SocketType.shutdown(self.sock, socket.SHUT_RD)
+            getattr(self.sock, "plain", self.sock).shutdown(socket.SHUT_RD)
 
     def close(self) -> None:
         """Closes the socket."""

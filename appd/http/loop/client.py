@@ -88,7 +88,7 @@ class LoopClient(LoopLeaver):
 
     def _switch_to_http2(self) -> None:
         """The connection speaks HTTP/2 from now on, or has from its first byte on."""
-        # Late: h2 is an extra.
+        # Late: hpack is an extra.
         from appd.http.loop.http2 import Http2
 
         http2 = Http2(self)

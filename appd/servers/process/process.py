@@ -9,8 +9,8 @@ a child, those of both generations overlap, and the old ones are told to end whe
 from __future__ import annotations
 
 import os
-import shutil
 import signal
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -49,7 +49,7 @@ class ProcessService(ServerService):
         name: What the server is called.
         listeners: The sockets that it gets.
         reactor: The reactor.
-        program: What is executed, as `launched` has it.
+        program: Its path and its arguments.
         what: The path of the program.
         more: What is added to its environment.
         directory: Where it is started; None is where appd is.
@@ -130,7 +130,8 @@ class ProcessService(ServerService):
         child = Child(self._line, self._ended)
         try:
             made = environment(os.environ, self._more, names)
-            child.start(self.reactor, self._program, made, self._directory, [one.fileno() for one in held])
+            program = launched(self._program, sys.executable, os.getpid())
+            child.start(self.reactor, program, made, self._directory, [one.fileno() for one in held])
         finally:
             for one in held:
                 one.close()
@@ -258,7 +259,7 @@ class _ProcessType(SectionedServerType):
             name,
             section.listeners,
             host.reactor,
-            launched([found, *program[1:]], shutil.which),
+            [found, *program[1:]],
             found,
             more,
             settings.directory,
