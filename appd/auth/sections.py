@@ -19,7 +19,7 @@ from appd.tls.values import CREDENTIAL
 if TYPE_CHECKING:
     from appd.interfaces import Host
 
-__all__ = ["auth_of", "portals_of", "prepare"]
+__all__ = ["auth_of", "portals_of", "portals_or_problems", "prepare"]
 
 _SHARED = "appd.auth"
 _WARNING = 4
@@ -89,6 +89,18 @@ def portals_of(settings: Settings, host: Host, server: str, attribute: str = "au
 
     auth = auth_of(settings, host, attribute)
     return lambda realm, whose: PeerPortal(realm, auth, host_of(whose), server, host.reactor, host.threads)
+
+
+def portals_or_problems(
+    settings: Settings, host: Host, server: str
+) -> tuple[Callable[[Any, Any], Any] | None, list[Problem]]:
+    """As `portals_of`, for who has more problems to tell; None as well where the section has no `auth`."""
+    if not settings.auth:
+        return None, []
+    try:
+        return portals_of(settings, host, server), []
+    except ConfigurationError as error:
+        return None, list(error.problems)
 
 
 class _Maker:

@@ -15,9 +15,7 @@ from __future__ import annotations
 
 import select
 import time
-from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
 
 from appd.http.admission import Admission
 from appd.http.crew import Crew, Worker
@@ -28,7 +26,11 @@ from appd.http.sending import Gone
 from appd.http.stacks import stacks
 from appd.journal import ERROR
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
     from appd.http.door import Door
     from appd.http.gateway import Call
     from appd.http.sending import Sender
@@ -145,6 +147,10 @@ class Lane:
     def read_more(self, fd: int) -> None:
         """Has a client looked at anew when it is armed: not all that was there was read, or its end has come."""
         self._unsure.add(fd)
+
+    def is_unsure(self, fd: int) -> bool:
+        """Whether a client had to be looked at anew if it were armed now."""
+        return fd in self._unsure
 
     def disarm(self, client: Sender) -> bool:
         """Takes a client from the poller.

@@ -315,6 +315,35 @@ def test_a_client_that_is_cut_off_in_the_middle(serve):
     assert "Traceback" not in served.running.errors
 
 
+def test_a_stop_waits_for_nobody_who_does_not_listen(serve):
+    """Clients that are idle and do not look do not answer a close_notify; what was asked for before is sent first."""
+    served = serve(sock=listening(backlog=50))
+    # The first is accepted by the time that the others are.
+    with served.plain() as silent, served.connect() as idle, served.connect() as asked:
+        idle.sendall(PEER)
+        assert b"200 OK" in idle.recv(65536)
+        asked.sendall(PEER)
+        began = time.monotonic()
+        assert served.running.stop() == 0
+        assert time.monotonic() - began < 8
+        assert b"200 OK" in asked.recv(65536)
+        assert silent.recv(1) == b""
+
+
+def test_a_slow_reader_of_the_last_answer(serve, tmp_path):
+    """All of it arrives, although the connection has ended on the server's side long before."""
+    served = serve()
+    (tmp_path / "large").write_bytes(os.urandom(12_000_000))
+    with served.connect() as client:
+        client.sendall(b"GET /static/large HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        data = b""
+        for _ in range(4):
+            # Longer than it takes to look whether a client is there.
+            time.sleep(1.2)
+            data += client.recv(65536)
+        assert (data + read_all(client)).endswith((tmp_path / "large").read_bytes())
+
+
 def test_a_session_is_resumed(serve):
     """By a ticket, in both versions; the identity of the client stays known."""
     served = serve()

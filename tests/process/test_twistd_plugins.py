@@ -18,6 +18,10 @@ from xml.etree import ElementTree
 import pytest
 from support.running import TWISTD, listening, wait_until
 from support.service import Service
+from twisted.application.service import IServiceMaker
+from twisted.plugin import getPlugins
+
+from twisted import version
 
 PAGE = (Path(__file__).parents[2] / "docs" / "twistd.md").read_text()
 SSH = (
@@ -100,8 +104,7 @@ def connected(port):
 
 def test_none_is_forgotten():
     """docs/twistd.md has a line for each."""
-    listed = subprocess.run([TWISTD, "--help"], capture_output=True, text=True, timeout=60, check=True).stdout
-    names = set(re.findall(r"^ {4}([a-z-]+) ", listed.partition("\nCommands:\n")[2], re.M)) - {"appd"}
+    names = {one.tapname for one in getPlugins(IServiceMaker) if one.module.startswith("twisted.")}
     rows = set(re.findall(r"^\| `([a-z-]+)", PAGE, re.M))
     assert {"words", "web", "conch"} <= names <= rows
 
@@ -161,6 +164,7 @@ def by_password(folder, *command):
     )
 
 
+@pytest.mark.skipif(version.major < 23, reason="under twistd the conch of Twisted 22.4 takes no password")
 @pytest.mark.skipif(os.geteuid() != 0, reason="conch's plugin becomes the user who logs in")
 def test_conch(serve, folder):
     """A command is run; a wrong password is refused."""
@@ -256,9 +260,9 @@ def test_xmpp_router(serve):
 
 def test_dns(serve, folder):
     """It binds TCP and UDP itself."""
-    (folder / "example.zone").write_text(
-        "$ORIGIN example.org.\n$TTL 60\nexample.org. IN SOA ns.example.org. h.example.org. 1 60 60 60 60\n"
-        "ns.example.org. IN A 192.0.2.53\n"
+    (folder / "zone.py").write_text(
+        "zone = [\n    SOA('example.org', mname='ns.example.org', rname='h.example.org', serial=1, refresh=60, retry=60,"
+        " expire=60, minimum=60),\n    A('ns.example.org', '192.0.2.53'),\n]\n"
     )
 
     def client(_one, _two, port):
@@ -266,7 +270,7 @@ def test_dns(serve, folder):
             command = ["dig", "@127.0.0.1", "-p", str(port), "+short", "+noedns", "+time=20", way, "ns.example.org"]
             assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "192.0.2.53\n"
 
-    serve("dns", "--interface 127.0.0.1 --port {port} --bindzone {folder}/example.zone", client)
+    serve("dns", "--interface 127.0.0.1 --port {port} --pyzone {folder}/zone.py", client)
 
 
 def test_inetd(serve, folder):

@@ -33,6 +33,8 @@ __all__ = ["Arrival"]
 
 # So much of what lies in the socket is looked at for the end of a PROXY header.
 _PEEK = 16384
+# How long a transport waits for the client's close_notify is for `parting` to say.
+_FOR_EVER = 86400.0
 
 
 class Arrival:
@@ -136,6 +138,9 @@ class Arrival:
             self.close()
         elif first[0] == HANDSHAKE or first.isalpha():
             self._stop_polling()
+            if self.server.draining:
+                # A client that said nothing had a moment left, and now speaks.
+                self.settle(self.patience)
             self._task = self.driver.keep(self._connect(tls=first[0] == HANDSHAKE))
             # Not at the end of its coroutine: a task that is cancelled early enough never begins.
             self._task.add_done_callback(self._connected)
@@ -200,12 +205,13 @@ class Arrival:
     async def _connect(self, *, tls: bool) -> None:
         """Has asyncio make the transport; `connection_made` of the client is called when the handshake is through."""
         context = self.door.security.contexts().default if tls else None
-        wait = self.server.limits.handshake_timeout if tls else None
+        times: dict[str, Any] = {}
+        if tls:
+            times["ssl_handshake_timeout"] = self.server.limits.handshake_timeout
+            times["ssl_shutdown_timeout"] = _FOR_EVER
         client = LoopClient(self.driver, self.door, self.host, self.port, self)
         try:
-            await self.driver.loop.connect_accepted_socket(
-                lambda: client, self.sock, ssl=context, ssl_handshake_timeout=wait
-            )
+            await self.driver.loop.connect_accepted_socket(lambda: client, self.sock, ssl=context, **times)
         except ssl.SSLError as error:
             self._tell((error.reason or str(error)).replace("_", " ").lower())
         except OSError:

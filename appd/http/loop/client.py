@@ -88,7 +88,7 @@ class LoopClient(LoopLeaver):
 
     def _switch_to_http2(self) -> None:
         """The connection speaks HTTP/2 from now on, or has from its first byte on."""
-        # Late: h2 is an extra.
+        # Late: hpack is an extra.
         from appd.http.loop.http2 import Http2
 
         http2 = Http2(self)
@@ -321,7 +321,7 @@ class LoopClient(LoopLeaver):
         elif phase in (Phase.LINGERING, Phase.PREFACE):
             self.close()
         elif phase == Phase.CLOSED:
-            self.reset()
+            return
         elif limit and self.exchange is not None and self.exchange.task is not None and now >= self.began + limit:
             self.overdue(limit)
         elif phase == Phase.HEAD or (self._body_comes and not self.paused):

@@ -93,8 +93,9 @@ class LoopDoor(Door):
         self._shut()
         self.driver.loop.call_later(_PAUSE, self._poll)
 
-    def begin(self, sock: socket.socket, address: Any) -> None:
+    def begin(self, fd: int, address: Any) -> None:
         """Begins a connection."""
+        sock = socket.socket(*self._kind, fd)
         sock.setblocking(False)
         if self.is_local or not address:
             host, port = "", 0

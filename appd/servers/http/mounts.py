@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
 
 from appd import hosting
 from appd.config.settings import Settings
@@ -13,7 +11,11 @@ from appd.http.limits import Limits
 from appd.http.routing import Route, Router, segments_of
 from appd.http.site import Asgi, Mount, Redirect, Site, Static, Wsgi
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
     from appd.http.basic import Guard
     from appd.lending import Host
 
@@ -57,8 +59,8 @@ def read_site(settings: Settings, name: str, host: Host, guard_of: Callable[[Set
                 "proxy-protocol on needs trusted: the networks of the proxies that say it", "proxy_protocol"
             )
         )
-    if settings.http2 and not _is_there("h2"):
-        message = "http2 on needs h2: apt-get install python3-h2, or pip install 'appd[http2]'"
+    if settings.http2 and not _is_there("hpack"):
+        message = "http2 on needs hpack: apt-get install python3-hpack, or pip install 'appd[http2]'"
         problems.append(settings.problem(message, "http2"))
     routes = [_route(one) for one in settings.mounts]
     problems += _clashes(settings.mounts, routes)

@@ -18,8 +18,9 @@ from zope.interface import implementer
 
 from appd import hosting
 from appd.errors import ConfigurationError
-from appd.interfaces import IServerType, Section
-from appd.limits import StreamLimits, logged_in, read_stream_limits
+from appd.lending import Section
+from appd.limits import StreamLimits, logged_in
+from appd.servers.sectioned import SectionedServerType, read_limits
 from appd.service import ServerService
 
 __all__ = ["server_type"]
@@ -75,32 +76,18 @@ class _Login:
         return IPBRoot(_PortalOfConnection(self._realm, self._make, broker)).rootObject(broker)
 
 
-@implementer(IServerType)
-class _PbType:
-    kinds = frozenset({"stream"})
+class _PbType(SectionedServerType):
     limits = USUAL.keys
-    outgoing = False
-    starts_tls = False
+    section_says = "names its root"
 
-    def create(
-        self,
-        name: str,
-        db: Any,
-        ip: str | None = None,
-        port: int | None = None,
-        backlog: int = 50,
-        address: Any = None,
-        section: Section | None = None,
-    ) -> ServerService:
-        """Makes a server; see `appd.interfaces.IServerType.create`. It needs a section."""
-        if section is None:
-            raise TypeError("<pb> names its root in a section of the file")
+    def make(self, name: str, section: Section) -> ServerService:
+        """See SectionedServerType."""
         settings, host = section.settings, section.host
         if (settings.root is None) == (settings.realm is None):
             raise ConfigurationError(settings.problem(f"server {name!r}: one of root and realm is needed"))
         if (settings.realm is None) != (settings.auth is None):
             raise ConfigurationError(settings.problem(f"server {name!r}: realm and auth go together"))
-        limits = read_stream_limits(settings.limits, USUAL)
+        limits = read_limits(section, USUAL)
         root = hosting.called(settings, "root" if settings.root is not None else "realm")
         if settings.root is not None:
             if IPBRoot(root, None) is None:
