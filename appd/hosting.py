@@ -10,14 +10,17 @@ import importlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping, MutableMapping
-from types import ModuleType, UnionType
-from typing import Any, Union, get_origin, get_type_hints
 
 from appd.access import folder_refusal
 from appd.config.settings import Settings
 from appd.errors import AppdError, ConfigurationError, Place, Problem
 from appd.signals import Stopped
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, MutableMapping
+    from types import ModuleType
+    from typing import Any
 
 __all__ = ["apply_surroundings", "call", "called", "guard", "load", "missing_options", "with_arguments", "with_options"]
 
@@ -301,6 +304,7 @@ def missing_options(hosted: Callable[..., Any], arguments: Mapping[str, Any]) ->
 def _annotations(hosted: Any) -> dict[str, Any]:
     import functools
     import inspect
+    from typing import get_type_hints
 
     if isinstance(hosted, functools.partial):
         return _annotations(hosted.func)
@@ -317,6 +321,9 @@ def _annotations(hosted: Any) -> dict[str, Any]:
 
 
 def _converted(annotation: Any, text: str) -> Any:
+    from types import UnionType
+    from typing import Union, get_origin
+
     members = [one for one in getattr(annotation, "__args__", ()) if one is not type(None)]
     if len(members) == 1 and get_origin(annotation) in (Union, UnionType):
         annotation = members[0]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from appd.access import folder_refusal
 from appd.declaring import implements
 from appd.limits import StreamLimits, read_stream_limits
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from appd.address import Address
     from appd.config.settings import Settings
     from appd.errors import Problem

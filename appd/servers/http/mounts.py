@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
-
 from appd import hosting
 from appd.access import folder_refusal
 from appd.config.settings import Settings
@@ -13,7 +10,11 @@ from appd.http.limits import Limits
 from appd.http.routing import Route, Router, segments_of
 from appd.http.site import Asgi, Mount, Redirect, Site, Static, Wsgi
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
     from appd.http.basic import Guard
     from appd.lending import Host
 
