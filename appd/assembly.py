@@ -7,9 +7,7 @@ far as it wants.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
 
 from appd.activation import Inheritance
 from appd.address import Address
@@ -19,7 +17,11 @@ from appd.lending import Section
 from appd.notify import Notifier
 from appd.records import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
+
     from appd.journal import Log
     from appd.lending import Host
     from appd.lifecycle import Lifecycle

@@ -11,11 +11,14 @@ import errno
 import os
 import socket
 import stat
-from collections.abc import Mapping
 
 from appd.address import Address
 from appd.errors import ConfigurationError, HostError, Place
 from appd.records import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = ["BindOptions", "NamedSocket", "bind", "group_id", "path_identity", "unlink_bound", "user_id"]
 

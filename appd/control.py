@@ -5,12 +5,14 @@ A message is a JSON object that ends in a NUL. `varlinkctl` of systemd 257 and l
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Mapping
-from typing import Any
 
 from appd.records import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
 
 __all__ = [
     "DESCRIPTION",
@@ -217,10 +219,14 @@ def control_path(environ: Mapping[str, str]) -> str | None:
 
 
 def _encode(message: Mapping[str, Any]) -> bytes:
+    import json
+
     return json.dumps(message, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\0"
 
 
 def _object(message: bytes) -> dict[str, Any]:
+    import json
+
     try:
         found = json.loads(message)
     except (ValueError, RecursionError):

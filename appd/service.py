@@ -45,6 +45,7 @@ class ServerService(Service):
         description: What serves, for `appd explain`; the factory's class without one.
         processes: `all` when it keeps nothing between connections and may run in every worker, else `one`.
         limits: What is kept of its stream connections.
+        paced: Whether a client is read only as it takes its answers; for protocols that answer and do nothing else.
 
     Attributes:
         kinds: The kinds of socket it serves, of `stream` and `datagram`.
@@ -69,6 +70,7 @@ class ServerService(Service):
         description: str = "",
         processes: str = "one",
         limits: StreamLimits = UNLIMITED,
+        paced: bool = False,
     ) -> None:
         self.name = name
         self.type_name = type_name
@@ -83,6 +85,7 @@ class ServerService(Service):
         self.kinds = tuple(kind for kind, by in served.items() if by is not None)
         self.changed: Callable[[], None] = lambda: None
         self.connections = Connections(lambda: self.changed(), limits, reactor, name, self._gate)
+        self.connections.paced = paced
         self.counted: int | None = None
         self.outgoing: bool | None = None
         self.connects: Sequence[Target] = ()

@@ -13,10 +13,15 @@ import os
 import select
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
 from contextlib import suppress
 from threading import Lock, Thread
-from typing import Any, Protocol
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any, Protocol
+else:
+    Protocol = object
 
 __all__ = ["Crew", "Handler", "Worker"]
 

@@ -6,12 +6,14 @@ import os
 import socket
 import sys
 from threading import Lock
-from typing import TYPE_CHECKING, Any, cast
 
 from appd.http.client import Client
 from appd.http.environ import base_environ
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from appd.http.server import Server
     from appd.http.tlsclient import Security
 
@@ -84,7 +86,8 @@ class Door:
             fd: The socket, which belongs to the connection from now on.
             address: The address of the peer, as accept(2) gives it.
         """
-        sock = cast(socket.socket, socket.SocketType(*self._kind, fd))
+        bare: Any = socket.SocketType(*self._kind, fd)
+        sock: socket.socket = bare
         sock.setblocking(False)
         if self.is_local:
             client = self.make(self, sock, "", 0)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
 
 from appd.http.entrylog import tell_failure
 from appd.http.environ import add_fields
@@ -17,7 +15,11 @@ from appd.http.response import Prepared, prepare, status_line
 from appd.http.sending import Gone
 from appd.http.spool import Stretch
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any
+
     from appd.http.client import Client
     from appd.http.request import Request
 

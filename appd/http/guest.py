@@ -12,9 +12,7 @@ file, as in the lane's outbox. Files are the driver's to read.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from threading import Condition
-from typing import TYPE_CHECKING, Any
 
 from appd.http.entrylog import tell_failure
 from appd.http.errors import Refused
@@ -24,8 +22,10 @@ from appd.http.sending import Gone
 from appd.http.spool import IN_MEMORY, Spool, Stretch
 from appd.http.transcript import Transcript
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import IO
+    from collections.abc import Callable
+    from typing import IO, Any
 
     from appd.http.crew import Worker
     from appd.http.forwarded import Claims

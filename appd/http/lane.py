@@ -15,9 +15,7 @@ from __future__ import annotations
 
 import select
 import time
-from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
 
 from appd.http.admission import Admission
 from appd.http.crew import Crew, Worker
@@ -28,7 +26,11 @@ from appd.http.sending import Gone
 from appd.http.stacks import stacks
 from appd.journal import ERROR
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
     from appd.http.door import Door
     from appd.http.gateway import Call
     from appd.http.sending import Sender

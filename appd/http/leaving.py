@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import select
 import socket
-import struct
+import sys
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
 
 from appd.http.errors import Refused
 from appd.http.peer import answer_of, describe, fields_of, peer_text
@@ -15,7 +14,10 @@ from appd.http.response import status_line
 from appd.http.sending import Gone, Sender
 from appd.journal import DEBUG, WARNING
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from appd.http.door import Door
     from appd.http.forwarded import Claims
     from appd.http.mounted import Mounted
@@ -29,7 +31,8 @@ __all__ = ["Leaver", "Phase"]
 _LINGER_READ, _LINGER = 1.0, 10.0
 # nginx's status for a client that left before the head of the response was out; it is only ever logged.
 _CLIENT_GONE = 499
-_RESET = struct.pack("ii", 1, 0)
+# struct linger of socket(7): on, and no time.
+_RESET = (1).to_bytes(4, sys.byteorder) + bytes(4)
 _PLAIN = ("Content-Type", "text/plain; charset=utf-8")
 _READ = 16384
 

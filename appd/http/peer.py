@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import socket
-import struct
-from typing import TYPE_CHECKING, Any
+import sys
 
 from appd.http.accesslog import Answer, printable
 from appd.http.target import host_name
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from appd.http.forwarded import Claims
     from appd.http.request import Request
     from appd.journal.entry import Value
 
 __all__ = ["answer_of", "credentials", "describe", "fields_of", "peer_text"]
-
-_CREDENTIALS = struct.Struct("iII")
 
 
 def peer_text(host: str, port: int) -> str:
@@ -29,10 +29,11 @@ def peer_text(host: str, port: int) -> str:
 def credentials(sock: socket.socket) -> dict[str, Any]:
     """Who is at the other end of a UNIX socket, as keys of a WSGI environment; nothing when the kernel does not say."""
     try:
-        packed = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        packed = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
     except OSError:
         return {}
-    pid, uid, gid = _CREDENTIALS.unpack(packed)
+    # struct ucred of unix(7)
+    pid, uid, gid = (int.from_bytes(packed[at : at + 4], sys.byteorder) for at in (0, 4, 8))
     return {"appd.peer_pid": pid, "appd.peer_uid": uid, "appd.peer_gid": gid}
 
 

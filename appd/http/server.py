@@ -6,9 +6,7 @@ import errno
 import os
 import socket
 import time
-from collections.abc import Callable
 from threading import Lock
-from typing import TYPE_CHECKING, Any
 
 from appd.http.accesslog import AccessLog
 from appd.http.client import DRAIN_LINGER, Client
@@ -27,8 +25,10 @@ from appd.http.target import host_name
 from appd.journal import WARNING
 from appd.pending import Pending
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import IO
+    from collections.abc import Callable
+    from typing import IO, Any
 
     from appd.http.connection import Connection
     from appd.http.crew import Worker

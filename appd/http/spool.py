@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
-from typing import IO
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import IO
 
 __all__ = ["AT_ONCE", "IN_MEMORY", "Spool", "Stretch"]
 

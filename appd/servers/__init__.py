@@ -8,8 +8,6 @@ from sections of a configuration, whose types are looked up by name when a serve
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
 
 from appd.address import Address, parse
 from appd.binding import BindOptions
@@ -20,7 +18,11 @@ from appd.listeners import BoundListener, Listener
 from appd.registry import Registration, Registry
 from appd.servers.sectioned import read_limits
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
     from appd.interfaces import IServerType
     from appd.lending import Section
     from appd.service import ServerService

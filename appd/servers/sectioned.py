@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
-from typing import TYPE_CHECKING, Any
-
+from appd.access import folder_refusal
 from appd.declaring import implements
 from appd.limits import StreamLimits, read_stream_limits
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from appd.address import Address
     from appd.config.settings import Settings
     from appd.errors import Problem
@@ -88,7 +89,5 @@ def root_problems(settings: Settings) -> list[Problem]:
         settings: A section with the key `root`.
     """
     root = settings.root
-    if not root or "%" in root or os.path.isdir(root):
-        return []
-    what = "it is no folder" if os.path.exists(root) else "there is no such folder"
-    return [settings.problem(f"root {root}: {what}", "root")]
+    refusal = folder_refusal(root) if root and "%" not in root else ""
+    return [settings.problem(f"root {root}: {refusal}", "root")] if refusal else []

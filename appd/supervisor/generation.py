@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from typing import Any, Protocol
 
 from appd.supervisor.mailbox import number_of, unpack
 from appd.supervisor.poller import describe_exit
+from appd.supervisor.spawn import Spawned
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Any, Protocol
+else:
+    Protocol = object
 
 __all__ = ["DRAINING", "LOADING", "PREPARED", "SERVING", "STARTING", "Generation", "Spawn", "Worker", "send_signal"]
 
@@ -63,11 +69,11 @@ class Worker:
     """One process.
 
     Args:
-        pid: Its process ID.
         number: Its place in the generation, from 1.
-        channel: The supervisor's end of its channel; closed when the process has gone.
-        stacks: A memfd that its stacks are written to when it is aborted; closed by `take_stacks`.
-        now: Monotonic seconds.
+        spawned: The process, with what belongs to it.
+
+    Resource handling: the channel is closed when the process has gone, by whoever removes it from its generation; the
+    memfd of its stacks by `take_stacks`.
 
     Attributes:
         state: How far it has come.
@@ -87,12 +93,9 @@ class Worker:
         watchdog: How long it may be silent, in seconds; None before it said.
     """
 
-    def __init__(self, pid: int, number: int, channel: Any, stacks: int, now: float) -> None:
-        self.pid = pid
+    def __init__(self, number: int, spawned: Spawned) -> None:
         self.number = number
-        self.channel = channel
-        self._stacks = stacks
-        self.started = now
+        self.pid, self.channel, self._stacks, self.started = spawned
         self.state = LOADING
         self.status = ""
         self.errno = 0
@@ -105,7 +108,7 @@ class Worker:
         self.recycle_failures = 0
         self.recycle_at = 0.0
         self.retired = False
-        self.alive = now
+        self.alive = self.started
         self.watchdog: float | None = None
         self.killed = False
         self.gone = False
@@ -125,7 +128,7 @@ class Worker:
             known: What `keep` said, of this version or of another.
             channel: The supervisor's end of its channel.
         """
-        made = cls(known["pid"], known["number"], channel, known["stacks"], known["started"])
+        made = cls(known["number"], Spawned(known["pid"], channel, known["stacks"], known["started"]))
         for name in _KEPT:
             setattr(made, name, known.get(name, getattr(made, name)))
         return made

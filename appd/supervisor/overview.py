@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
 
 from appd import __version__
 from appd.errors import EX_OK, EX_SUPERSEDED
 from appd.pending import sentence, totals, unpack
 from appd.wear import resident_memory
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
     from appd.supervisor.rollout import Rollout
     from appd.supervisor.supervisor import Supervisor
 
@@ -112,6 +113,8 @@ def certificates(text: str) -> list[dict[str, Any]]:
         Their servers, names, paths, ends (seconds since the epoch), and what is newer than a credential; nothing when
         it is no such text.
     """
+    import json
+
     try:
         rows = json.loads(text or "[]")
         return [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any
 import pytest
 from system.conftest import pytest_runtest_makereport as pytest_runtest_makereport
 from system.disposable_host import Host, boot, unavailable
+
+from appd import messages
 
 _HERE = Path(__file__).parent
 CHECKOUT = _HERE.parent.parent
@@ -75,6 +78,24 @@ def _package(pattern: str, made_by: str, folder: Path = DIST) -> Path:
     return found[0]
 
 
+def made_in(root: str, name: str, command: str) -> Path:
+    """A folder of `dist` that a command has filled in a root, kept for the next time.
+
+    Args:
+        root: The root of packaging/root.
+        name: What is in it.
+        command: For sh(1); in $0 is the folder.
+    """
+    folder = DIST / f"{name}-{_root(root).name}"
+    if not (folder / ".made").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        enter = [CHECKOUT / "packaging/root", root, "--bind", str(DIST)]
+        subprocess.run([*enter, "sh", "-euc", command, str(folder)], check=True, timeout=300)
+        (folder / ".made").touch()
+    return folder
+
+
 def _earlier() -> Path:
     """The folder of the packages of the commit that packaging/previous names."""
     [commit] = re.findall("^[0-9a-f]{40}$", (CHECKOUT / "packaging/previous").read_text(), re.M)
@@ -85,6 +106,12 @@ def _earlier() -> Path:
 def deb() -> Path:
     """The Debian package."""
     return _package("appd_*_all.deb", "make deb")
+
+
+@pytest.fixture
+def bookworm_deb() -> Path:
+    """The Debian package for Debian 12."""
+    return _package("appd_*_all.deb", "make deb DIST=bookworm", DIST / "bookworm")
 
 
 @pytest.fixture
@@ -103,6 +130,30 @@ def rpm() -> Path:
 def earlier_rpm() -> Path:
     """That of an earlier commit, with a lower version."""
     return _package("appd-*.noarch.rpm", "make test-packages", _earlier())
+
+
+def readme(heading: str) -> str:
+    """The commands below a heading of the README."""
+    text = (CHECKOUT / "README.md").read_text()
+    section = re.search(rf"^### {re.escape(heading)}\n(.*?)(?=^##)", text, re.M | re.S)
+    assert section is not None, heading
+    [commands] = re.findall(r"^```\n(.*?)^```", section[1], re.M | re.S)
+    return commands
+
+
+def explained(host: Host) -> None:
+    """`journalctl -x` of a host explains every MESSAGE_ID that appd sends, and its catalogue has no other of appd's."""
+    catalogue = (CHECKOUT / "packaging/appd.catalog").read_text()
+    subjects = dict(re.findall(r"^-- ([0-9a-f]{32})\nSubject: (.+)$", catalogue, re.M))
+    ids = {getattr(messages, name) for name in messages.__all__}
+    listed = host.run("journalctl", "--list-catalog").stdout
+    assert set(re.findall("^([0-9a-f]{32}) appd: ", listed, re.M)) == ids
+    for one in ids:
+        host.run("logger", "--journald", input=f"MESSAGE=an entry to explain\nMESSAGE_ID={one}\n")
+    host.run("journalctl", "--sync")
+    for one in ids:
+        said = host.run("journalctl", "-x", "--no-pager", f"MESSAGE_ID={one}").stdout
+        assert subjects[one] in said and "Defined-By: appd" in said
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from packages.conftest import explained, made_in, readme
 from system.disposable_host import Host, wait_until
 
 from appd.messages import SUPERVISOR_RENEWED
@@ -24,13 +25,6 @@ _SHOP = """
 """
 
 
-def _blocks(heading: str) -> list[str]:
-    """The commands below a heading of the README."""
-    section = re.search(rf"^### {re.escape(heading)}\n(.*?)(?=^##)", (_CHECKOUT / "README.md").read_text(), re.M | re.S)
-    assert section is not None, heading
-    return re.findall(r"^```\n(.*?)^```", section[1], re.M | re.S)
-
-
 def _install(host: Host, package: Path) -> None:
     host.run("dpkg", "--install", str(package), timeout=120)
 
@@ -38,8 +32,7 @@ def _install(host: Host, package: Path) -> None:
 def test_the_readme_installs_and_it_answers(bare_host: Host, deb: Path) -> None:
     """Word for word; nothing listens before it is enabled, and nothing runs before somebody connects."""
     host = bare_host
-    [commands] = _blocks("Debian")
-    install, *rest = commands.splitlines()
+    install, *rest = readme("Debian").splitlines()
     assert "dist/appd_" in install
     host.run("sh", "-euc", f"cd {deb.parent.parent}; {install}", timeout=120)
     assert host.systemctl("is-enabled", "appd.socket", "appd.service", check=False).stdout.split() == ["disabled"] * 2
@@ -61,6 +54,11 @@ def test_the_readme_installs_and_it_answers(bare_host: Host, deb: Path) -> None:
     assert "good, 1 server" in said
     # Those of twistd that are cached for everybody have appd's plugin among them.
     assert " appd " in host.run("twistd3", "--help").stdout
+
+
+def test_every_message_is_explained(installed: Host) -> None:
+    """By the catalogue that dpkg has had systemd read."""
+    explained(installed)
 
 
 def test_operated(installed: Host) -> None:
@@ -249,7 +247,12 @@ def test_installed_again_after_a_removal(installed: Host, deb: Path) -> None:
 def test_django_in_its_own_virtual_environment(installed: Host) -> None:
     """`virtualenv` and `python-path` are all that it takes; Django is in no path of the package."""
     host = installed
-    host.run("cp", "-a", str(_django()), "/srv/venv")
+    django = made_in(
+        "trixie",
+        "django",
+        'python3 -m venv "$0"; "$0/bin/pip" install --quiet --disable-pip-version-check "Django>=4.2"',
+    )
+    host.run("cp", "-a", str(django), "/srv/venv")
     for path in sorted((_CHECKOUT / "tests/applications/shop").rglob("*.py")):
         host.write(f"/srv/shop/{path.relative_to(_CHECKOUT / 'tests/applications/shop')}", path.read_text())
     host.write(
@@ -260,19 +263,6 @@ def test_django_in_its_own_virtual_environment(installed: Host) -> None:
     assert host.run("/usr/bin/python3", "-c", "import django", check=False).returncode != 0
     host.systemctl("start", "appd.socket")
     assert json.loads(host.get("http://localhost:8080/where/a%20b?q=1").body)["name"] == "a b"
-
-
-def _django() -> Path:
-    """A virtual environment with Django that the Python of the root made; kept for the next time."""
-    root = subprocess.run([_CHECKOUT / "packaging/root", "trixie"], capture_output=True, text=True, check=True).stdout
-    venv = _CHECKOUT / "dist" / f"django-{Path(root.strip()).name}"
-    if not (venv / ".made").exists():
-        command = (
-            f"rm -rf {venv}; python3 -m venv {venv}; {venv}/bin/pip install --quiet 'Django>=4.2'; touch {venv}/.made"
-        )
-        bind = ["--bind", str(_CHECKOUT / "dist")]
-        subprocess.run([_CHECKOUT / "packaging/root", "trixie", *bind, "sh", "-euc", command], check=True, timeout=300)
-    return venv
 
 
 def test_the_corpora(installed: Host) -> None:

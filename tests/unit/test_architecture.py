@@ -14,10 +14,11 @@ PACKAGE = Path(__file__).parents[2] / "appd"
 
 # From what everybody may import to what nobody may. A module imports from earlier layers only, or from its own package.
 LAYERS = [
-    {"records"},
+    {"patterns", "records"},
     {"errors", "messages", "signals", "vendored"},
     {"address"},
     {
+        "access",
         "confinement",
         "control",
         "ending",
@@ -44,7 +45,7 @@ LAYERS = [
     {"limits"},
     {"connections"},
     {"counted", "datagrams", "transports"},
-    {"ports"},
+    {"ports", "reactor"},
     {"listeners", "lull"},
     {"endpoints"},
     {"held"},
@@ -92,6 +93,7 @@ ON_A_REACTOR = [
         "ftp.factory",
         "ftp.session",
         "ftp.shell",
+        "ftp.transfers",
         "smtp.delivery",
         "smtp.factory",
         "smtp.letters",
@@ -221,14 +223,17 @@ def test_what_runs_before_the_first_worker_is_forked_is_little():
         "email",
         "importlib.metadata",
         "inspect",
+        "json",
         "logging",
         "lzma",
         "pathlib",
         "shutil",
+        "systemd",
+        "typing",
         "urllib",
     }
     code = (
-        "import sys\nimport appd.__main__, appd.cli, appd.supervisor.root, systemd.daemon\n"
+        "import sys\nimport appd.__main__, appd.cli, appd.supervisor.beginning\n"
         "assert appd.cli.plain_run(['run', 'x'])\n"
         f"print(sorted(sys.modules.keys() & {needless!r}))\n"
     )

@@ -194,8 +194,7 @@ class Stream(StreamSender):
         if exchange is not None:
             exchange.done = True
             exchange.lost()
-            if exchange.task is not None:
-                exchange.task.cancel()
+            exchange.cancel()
         if self.status:
             self.cut()
         else:
@@ -261,7 +260,7 @@ class Stream(StreamSender):
             self.server.log.write(f"{what} ({limit:g} s) and is cancelled", ERROR, LOGGER="appd.http", **fields)
             exchange, self.exchange = self.exchange, None
             exchange.done = True
-            exchange.task.cancel()
+            exchange.cancel()
             if self.status:
                 self.cut()
             else:

@@ -65,6 +65,7 @@ class _DnsServerType(SectionedServerType):
             description=", ".join(parts),
             processes=settings.processes or "all",
             limits=limits,
+            paced=True,
         )
         shared.count = service.count_request
         service.outgoing = resolver is not None

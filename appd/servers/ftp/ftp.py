@@ -67,6 +67,7 @@ class _FtpServerType(SectionedServerType):
             # The data connection of a session comes to whichever process accepts it.
             processes="one",
             limits=limits,
+            paced=True,
         )
 
 

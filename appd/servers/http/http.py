@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
 
 from appd.declaring import implements
 from appd.errors import ConfigurationError
@@ -14,7 +12,11 @@ from appd.servers import ServerType, SSLServerType
 from appd.servers.http.forerunner import Forerunner, may_begin
 from appd.servers.http.mounts import LIMITS, not_by_twisted, read_limits, read_site
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
     from appd.address import Address
     from appd.config.settings import Settings
     from appd.http.basic import Guard

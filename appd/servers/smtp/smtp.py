@@ -87,6 +87,7 @@ class _SmtpServerType(SectionedServerType):
             description=f"{settings.protocol} to {settings.delivery or settings.maildir}",
             processes=settings.processes or "all",
             limits=limits,
+            paced=True,
         )
 
 
