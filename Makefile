@@ -92,7 +92,7 @@ endif
 test-packages: $(VENV)/.installed
 ifeq ($(shell id -u),0)
 	@packaging/test-needs
-	@$(MAKE) --no-print-directory deb rpm dist/next/.deb dist/next/.rpm
+	@$(MAKE) --no-print-directory deb rpm dist/.deb-bookworm $(PREVIOUS)/.deb $(PREVIOUS)/.rpm
 	APPD_TEST_REQUESTS=50000 $(BIN)/pytest -q -m package
 else
 	@echo 'test-packages is left out: making and booting a Debian 13 needs root'; test -z "$$APPD_REQUIRE_SYSTEM_TESTS"
@@ -138,12 +138,12 @@ dist/.rpm: $(PACKAGED) dist/vendored/.downloaded
 	packaging/rpm/build dist
 	@touch $@
 
-# The same with a higher version, to upgrade to.
-dist/next/.deb: BUILD := packaging/deb
-dist/next/.rpm: BUILD := packaging/rpm/build
-dist/next/.deb dist/next/.rpm: $(PACKAGED) dist/vendored/.downloaded
-	@mkdir -p dist/next; ln -sfn ../vendored dist/next/vendored; rm -f dist/next/*$(suffix $@)
-	$(BUILD) dist/next "$$(sed -nE 's/^__version__ = "(.*)"$$/\1/p' appd/__init__.py)+next"
+# Those of an earlier commit, to upgrade from and to go back to: made once for each commit.
+PREVIOUS := dist/previous/$(shell sed '/^\#/d' packaging/previous)
+
+$(PREVIOUS)/.deb $(PREVIOUS)/.rpm: dist/vendored/.downloaded
+	@mkdir -p $(PREVIOUS); ln -sfn ../../vendored $(PREVIOUS)/vendored; rm -f $(PREVIOUS)/*$(suffix $@)
+	packaging/earlier $(patsubst .%,%,$(suffix $@)) $(PREVIOUS)
 	@touch $@
 
 # What distributions do not have, by name and hash.

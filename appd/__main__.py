@@ -5,11 +5,14 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from typing import NoReturn
 
 from appd.ending import leave
 from appd.signals import RESUME, Stopped, StopSignals
 from appd.vendored import append_vendored
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 __all__ = ["main"]
 

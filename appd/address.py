@@ -9,9 +9,9 @@ backslash escapes `:`, `=` and itself. Nothing here opens a socket or resolves a
 
 from __future__ import annotations
 
-import re
 import socket
 
+from appd.patterns import pattern
 from appd.records import NamedTuple
 
 __all__ = ["ALLOWED_FORMS", "PREFIXES", "Address", "AddressError", "parse", "parse_bind"]
@@ -30,13 +30,20 @@ _STREAM_KINDS = frozenset({"tcp", "unix"})
 _DATAGRAM_KINDS = frozenset({"udp", "unix-dgram"})
 
 # FileDescriptorName= allows printable ASCII without a colon, at most 255 characters: systemd.socket(5).
-_FD_NAME = re.compile(r"[\x21-\x39\x3b-\x7e]{1,255}\Z")
-_HOST_PORT = re.compile(r"(?:(?P<host>\[[^\[\]]*\]|[^\[\]:/\s]*):)?(?P<port>\d+)\Z")
-_PART = re.compile(r"(?:^|:)((?:[^:\\]|\\.)*)", re.S)
-_OPTION = re.compile(r"((?:[^=\\]|\\.)*)=(.*)\Z", re.S)
-_ESCAPED = re.compile(r"\\(.)", re.S)
-_LONE_BACKSLASH = re.compile(r"(?:^|[^\\])(?:\\\\)*\\\Z")
-_COUNT = re.compile(r"\d{1,9}\Z", re.A)
+_FD_NAME = pattern(r"[\x21-\x39\x3b-\x7e]{1,255}\Z")
+_HOST_PORT = pattern(r"(?:(?P<host>\[[^\[\]]*\]|[^\[\]:/\s]*):)?(?P<port>\d+)\Z")
+_PART = pattern(r"(?s)(?:^|:)((?:[^:\\]|\\.)*)")
+_OPTION = pattern(r"(?s)((?:[^=\\]|\\.)*)=(.*)\Z")
+_ESCAPED = pattern(r"(?s)\\(.)")
+_LONE_BACKSLASH = pattern(r"(?:^|[^\\])(?:\\\\)*\\\Z")
+_COUNT = pattern(r"[0-9]{1,9}\Z")
+_PREFIX = pattern(r"[A-Za-z][A-Za-z0-9+_-]*\Z")
+_OF_ITS_OWN = pattern(r"[^:]*:-?\d*[A-Za-z]*\Z")
+_SPECIAL = pattern(r"([\\:=])")
+_MODE = pattern(r"[0-7]{1,4}\Z")
+_IPV6 = pattern(r"(?a)[0-9A-Fa-f:.]+(%[\w.-]+)?\Z")
+_HOST = pattern(r"[A-Za-z0-9._-]+\Z")
+_DOTTED = pattern(r"[\d.]+\Z")
 # The longest path that fits sun_path with its final NUL: unix(7).
 _MAX_UNIX_PATH = 107
 
@@ -158,12 +165,8 @@ def _parse(text: str) -> Address:
     match = _HOST_PORT.match(text)
     if match is not None and prefix not in _TWISTED_PREFIXES:
         return Address("tcp", host=_host(match["host"] or ""), port=_port(match["port"]))
-    if colon and re.match(r"[A-Za-z][A-Za-z0-9+_-]*\Z", prefix):
-        if (
-            _HOST_PORT.match(text) is None
-            and re.match(r"[^:]*:-?\d*[A-Za-z]*\Z", text)
-            and prefix not in _TWISTED_PREFIXES
-        ):
+    if colon and _PREFIX.match(prefix):
+        if _HOST_PORT.match(text) is None and _OF_ITS_OWN.match(text) and prefix not in _TWISTED_PREFIXES:
             raise _Wrong(f"{rest!r} is not a port number")
         return Address("twisted", text=text)
     if text.startswith("["):
@@ -274,7 +277,7 @@ def _unescape(text: str) -> str:
 
 
 def _escape(text: str) -> str:
-    return re.sub(r"([\\:=])", r"\\\1", text)
+    return _SPECIAL.sub(r"\\\1", text)
 
 
 def _only(options: dict[str, str], prefix: str, *allowed: str) -> None:
@@ -300,7 +303,7 @@ def _count(options: dict[str, str], key: str, least: int = 0) -> int | None:
 
 
 def _mode(text: str) -> int:
-    if not re.match(r"[0-7]{1,4}\Z", text, re.A):
+    if not _MODE.match(text):
         raise _Wrong(f"mode={text} is not an octal file mode like 660")
     return int(text, 8)
 
@@ -308,16 +311,16 @@ def _mode(text: str) -> int:
 def _host(text: str) -> str:
     if text.startswith("["):
         text = text[1:-1]
-        if not re.match(r"[0-9A-Fa-f:.]+(%[\w.-]+)?\Z", text, re.A) or not _is_ipv6(text.partition("%")[0]):
+        if not _IPV6.match(text) or not _is_ipv6(text.partition("%")[0]):
             raise _Wrong(f"[{text}] is not an IPv6 address")
         return text.lower()
     if text == "*":
         return ""
     if ":" in text:  # after interface=, where Twisted wants no brackets
         return _host(f"[{text}]")
-    if text and not re.match(r"[A-Za-z0-9._-]+\Z", text, re.A):
+    if text and not _HOST.match(text):
         raise _Wrong(f"{text!r} is not a host name or IP address")
-    if re.match(r"[\d.]+\Z", text) and not _is_ipv4(text):
+    if _DOTTED.match(text) and not _is_ipv4(text):
         raise _Wrong(f"{text!r} is not an IPv4 address")
     name = text.removesuffix(".")
     # RFC 1035, 2.3.4: 255 octets on the wire are 253 characters here.

@@ -7,9 +7,7 @@ far as it wants.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
 
 from appd.activation import Inheritance
 from appd.address import Address
@@ -19,7 +17,11 @@ from appd.lending import Section
 from appd.notify import Notifier
 from appd.records import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
+
     from appd.journal import Log
     from appd.lending import Host
     from appd.lifecycle import Lifecycle
@@ -84,11 +86,11 @@ def build(
         ConfigurationError: Every problem at once.
     """
     from appd.confinement import may_connect
-    from appd.lifecycle import application_threads
     from appd.plan import claims_later, unclaimed
+    from appd.pool import ApplicationThreads
 
     plan, db, host = ground or lay_ground(settings, inheritance, binds, log, shared)
-    threads = application_threads(settings.threads)
+    threads = ApplicationThreads(settings.threads)
     host = host._replace(reactor=reactor, threads=threads)
     problems: list[Problem] = []
     if settings.auths:
@@ -205,8 +207,8 @@ def compose(built: Built, notifier: Notifier, reactor: Any, **callbacks: Any) ->
         reactor: The reactor.
         callbacks: As for `appd.lifecycle.Lifecycle`.
     """
+    from appd.group import ServerGroup
     from appd.lifecycle import Lifecycle
-    from appd.service import ServerGroup
 
     number = int(os.environ.get("APPD_WORKER", "1"))
     services = [one for one in built.services.values() if number == 1 or getattr(one, "processes", "one") == "all"]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import re
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TextIO
 
 from appd import units as unit_files
@@ -14,9 +16,9 @@ from appd.config import Settings, load
 from appd.confinement import forbids_outgoing, is_outgoing, mend
 from appd.errors import EX_OK, ConfigurationError, HostError, Problem
 from appd.plan import Plan, PlannedServer, every_address, mentioned
-from appd.unitfiles import credentials_of, listen_lines, place_of, service_of, socket_lines
+from appd.unitfiles import credentials_of, listen_lines, place_of, service_of, shipped_socket_of, socket_lines
 
-__all__ = ["check", "credential_disagreements", "disagreements", "socket_disagreements"]
+__all__ = ["check", "credential_disagreements", "disagreements", "socket_disagreements", "tie_disagreements"]
 
 # How long whoever is connected to may take, in seconds.
 _CONNECT = 5.0
@@ -45,21 +47,22 @@ def check(path: str, unit_folder: str | None, out: TextIO, *, connect: bool = Fa
     with contextlib.redirect_stdout(sys.stderr):
         settings = load(path)
         # Before working-directory is applied: the folder is meant from where the command was given.
-        service, units = service_of(path), None
+        service, units, unmade, confined = service_of(path), None, list[Problem](), False
         if unit_folder is not None:
-            found = unit_files.read_folder(unit_folder)
-            units = [one for one in found if not unit_files.is_of_others(one, unit_folder, service)]
-        confined = unit_folder is not None and forbids_outgoing(unit_files.read_unit_texts(service, (unit_folder,)))
-        unloaded = credential_disagreements(settings, service, unit_folder) if unit_folder is not None else []
+            folders = unit_files.folders_with(unit_folder)
+            units = unit_files.sockets_for(service, unit_folder)
+            confined = forbids_outgoing(unit_files.read_unit_texts(service, folders))
+            unmade = credential_disagreements(settings, service, folders)
+            unmade += tie_disagreements(settings, service, folders, units)
         from twisted.internet import reactor
 
         built = build(settings, None, {}, reactor)
     from appd.service import ServerService
 
     serves = {name: one.kinds for name, one in built.services.items() if isinstance(one, ServerService)}
-    problems = disagreements(built.plan, units, serves) if units is not None else []
+    problems = disagreements(built.plan, units, serves, service) if units is not None else []
     problems += [problem for one in settings.sockets for problem in socket_disagreements(one, units or ())]
-    problems += unloaded
+    problems += unmade
     problems += [
         one.settings.problem(f"server {one.name!r}: {mend(service)}", "")
         for one in built.plan.servers
@@ -110,7 +113,10 @@ def _certificates(plan: Plan) -> list[str]:
 
 
 def disagreements(
-    plan: Plan, units: Iterable[unit_files.SocketUnit], serves: Mapping[str, Iterable[str]]
+    plan: Plan,
+    units: Iterable[unit_files.SocketUnit],
+    serves: Mapping[str, Iterable[str]],
+    service: str = "appd.service",
 ) -> list[Problem]:
     """Where the file and the .socket units say different things.
 
@@ -118,6 +124,7 @@ def disagreements(
         plan: The servers and their addresses.
         units: The .socket units.
         serves: Server name → what the finished server serves, of `stream` and `datagram`; its type decides without.
+        service: The service of the file.
 
     Returns:
         A problem for each name that no unit passes, each socket of a kind that its server does not take, and each unit
@@ -138,7 +145,7 @@ def disagreements(
                 wanted.add(address.name)
                 problems += _of_address(server, kinds, (attribute, number), units)
     unclaimed = [unit for unit in units if unit.fd_name not in wanted]
-    return problems + _unclaimed(unclaimed, list(by_index.values()))
+    return problems + _unclaimed(unclaimed, list(by_index.values()), service)
 
 
 def socket_disagreements(section: Settings, units: Iterable[unit_files.SocketUnit]) -> list[Problem]:
@@ -180,18 +187,59 @@ def socket_disagreements(section: Settings, units: Iterable[unit_files.SocketUni
     return problems
 
 
-def credential_disagreements(settings: Settings, service: str, folder: str) -> list[Problem]:
+def tie_disagreements(
+    settings: Settings, service: str, folders: Sequence[str], units: Iterable[unit_files.SocketUnit]
+) -> list[Problem]:
+    """Where a start of the service would not start the sockets of the file, or could not.
+
+    Args:
+        settings: The settings of the file.
+        service: Its service.
+        folders: The folders of units, the first wins.
+        units: The .socket units for the service.
+
+    Returns:
+        A problem for each required unit that is not there, and each unit of a `<socket>` that is not started; none
+        where the folders have nothing of the service.
+    """
+    texts = unit_files.read_unit_texts(service, folders)
+    required = unit_files.required_sockets(texts, service)
+    template = re.sub("@.*", "@.service", service)
+    is_there = any(os.path.isfile(os.path.join(one, name)) for one in folders for name in (service, template))
+    problems = [
+        Problem(
+            f"{service} requires {name}, and there is no such unit, or it is masked: `appd units` makes what the file "
+            "asks for"
+        )
+        for name, needed in required.items()
+        if needed and is_there and not unit_files.read_unit_texts(name, folders)
+    ]
+    instance = service.removesuffix(".service").partition("@")[2]
+    for section in settings.sockets:
+        names = [one.name.replace("@.", f"@{instance}.") for one in units if one.fd_name == section.name]
+        problems += [
+            section.problem(
+                f"<socket {section.name}>: {service} starts without {name}, which neither Requires= nor Sockets= has; "
+                "`appd units` makes the drop-in"
+            )
+            for name in names
+            if texts and name not in required
+        ]
+    return problems
+
+
+def credential_disagreements(settings: Settings, service: str, folders: Sequence[str]) -> list[Problem]:
     """The credentials that a file names and its service has not.
 
     Args:
         settings: The settings of the file.
         service: Its service.
-        folder: The folder of units; with one of systemd's all of those are looked at.
+        folders: The folders of units, the first wins.
 
     Returns:
         A problem for each.
     """
-    texts = unit_files.read_unit_texts(service, unit_files.folders_with(folder))
+    texts = unit_files.read_unit_texts(service, folders)
     lines = unit_files.credential_lines(texts, service)
     return [
         section.problem(
@@ -247,13 +295,15 @@ def _of_address(
     return problems
 
 
-def _unclaimed(units: list[unit_files.SocketUnit], by_index: list[frozenset[str]]) -> list[Problem]:
+def _unclaimed(units: list[unit_files.SocketUnit], by_index: list[frozenset[str]], service: str) -> list[Problem]:
     """The units whose sockets nobody claims, as far as addresses with index= leave that certain.
 
     Args:
         units: The units that no name claims.
         by_index: For each index that is claimed, what its server serves.
+        service: Their service.
     """
+    shipped = shipped_socket_of(service)
     problems: list[Problem] = []
     open_question: list[unit_files.SocketUnit] = []
     for unit in units:
@@ -261,7 +311,8 @@ def _unclaimed(units: list[unit_files.SocketUnit], by_index: list[frozenset[str]
         if any(passed & kinds for kinds in by_index):
             open_question.append(unit)
         else:
-            problems.append(Problem(f"{unit.name} passes {unit.fd_name!r}, which no server claims"))
+            aside = "; `appd units` sets it aside" if unit.name in (shipped, re.sub("@.*", "@.socket", shipped)) else ""
+            problems.append(Problem(f"{unit.name} passes {unit.fd_name!r}, which no server claims{aside}"))
     count = sum(len(unit.listen) for unit in open_question)
     if count > len(by_index):
         names = ", ".join(unit.name for unit in open_question)

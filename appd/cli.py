@@ -9,8 +9,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
 
 from appd import __version__
 from appd.address import Address, parse_bind
@@ -19,8 +17,11 @@ from appd.records import NamedTuple
 from appd.signals import RESUME, Stopped, StopSignals
 from appd.supervisor.spawn import CHANNEL
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
 
     from appd.activation import Inheritance
 
@@ -137,10 +138,10 @@ def _run(options: RunOptions, signals: StopSignals) -> int:
 
         return resume(int(os.environ.pop(RESUME)))
     if not options.single and CHANNEL not in os.environ:
-        from appd.supervisor.root import supervise
+        from appd.supervisor.beginning import begin
 
         # Forked is only the very first worker.
-        return supervise(lambda inheritance: _work(options, StopSignals(), inheritance), signals, options.control)
+        return begin(lambda inheritance: _work(options, StopSignals(), inheritance), signals, options.control)
     return _work(options, signals, cold=CHANNEL not in os.environ)
 
 

@@ -40,6 +40,7 @@ class Connections:
         gate: Called with False when so many are open that no more is to be accepted, and with True when there is room.
 
     Attributes:
+        paced: Whether a connection is not read while the client does not take what it is sent.
         total: How many there have been.
         shared: Whether other processes accept connections of the same sockets.
         full: Whether so many are open that no more is to be accepted.
@@ -53,6 +54,7 @@ class Connections:
         name: str = "",
         gate: Callable[[bool], None] = lambda _open: None,
     ) -> None:
+        self.paced = False
         self.total = 0
         self.shared = False
         self.full = False

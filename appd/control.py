@@ -5,12 +5,14 @@ A message is a JSON object that ends in a NUL. `varlinkctl` of systemd 257 and l
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Mapping
-from typing import Any
 
 from appd.records import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
 
 __all__ = [
     "DESCRIPTION",
@@ -44,8 +46,23 @@ type Worker (
   connections: int,
   rss: int,
   requests: int,
+  running: int,
+  queued: int,
+  threads: int,
   restarts: int,
   recycled: int
+)
+
+# The calls of a mount in all workers; one that has none is not there.
+# refused: answered 503, as the queue was full; cancelled: they have waited, and their client left or the drain ended.
+type Calls (
+  server: string,
+  mount: string,
+  running: int,
+  queued: int,
+  threads: int,
+  refused: int,
+  cancelled: int
 )
 
 # What an address says of itself, and in parentheses the address as the file has it.
@@ -88,6 +105,7 @@ method Status() -> (
   recycled: int,
   dropped: int,
   workers: []Worker,
+  calls: []Calls,
   servers: []string,
   listening: []Listening,
   draining: []Draining,
@@ -201,10 +219,14 @@ def control_path(environ: Mapping[str, str]) -> str | None:
 
 
 def _encode(message: Mapping[str, Any]) -> bytes:
+    import json
+
     return json.dumps(message, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\0"
 
 
 def _object(message: bytes) -> dict[str, Any]:
+    import json
+
     try:
         found = json.loads(message)
     except (ValueError, RecursionError):

@@ -7,12 +7,14 @@ on it read `__providedBy__` first.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, TypeVar
+
+    _Class = TypeVar("_Class", bound=type)
 
 __all__ = ["implements"]
-
-_Class = TypeVar("_Class", bound=type)
 
 
 class _Later:

@@ -22,13 +22,14 @@ import sys
 import time
 from contextlib import suppress
 from threading import Event
-from typing import TYPE_CHECKING, Any
 
 from appd.assembly import Ground, forerun
 from appd.errors import AppdError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
     from appd.config import Settings
     from appd.notify import Notifier

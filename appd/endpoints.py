@@ -7,8 +7,6 @@ on treated as an inherited one.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from appd.activation import ClaimError, Inheritance
 from appd.address import ALLOWED_FORMS, PREFIXES, Address
 from appd.binding import BindOptions, NamedSocket
@@ -16,6 +14,7 @@ from appd.errors import Place
 from appd.listeners import BoundListener, InheritedListener, KeptListener, Listener, TwistedListener, UnboundName
 from appd.store import store_name
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 

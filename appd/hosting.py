@@ -10,13 +10,17 @@ import importlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping, MutableMapping
-from types import ModuleType, UnionType
-from typing import Any, Union, get_origin, get_type_hints
 
+from appd.access import folder_refusal
 from appd.config.settings import Settings
 from appd.errors import AppdError, ConfigurationError, Place, Problem
 from appd.signals import Stopped
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, MutableMapping
+    from types import ModuleType
+    from typing import Any
 
 __all__ = ["apply_surroundings", "call", "called", "guard", "load", "missing_options", "with_arguments", "with_options"]
 
@@ -42,13 +46,15 @@ def apply_surroundings(
         try:
             os.chdir(directory)
         except OSError as error:
-            problems.append(settings.problem(f"working-directory {directory}: {error.strerror}", "working_directory"))
+            refusal = folder_refusal(directory) or error.strerror
+            problems.append(settings.problem(f"working-directory {directory}: {refusal}", "working_directory"))
     front: list[str] = []
     for number, folder in enumerate(settings.python_path):
-        if os.path.isdir(folder):
-            front.append(folder)
+        refusal = folder_refusal(folder)
+        if refusal:
+            problems.append(settings.problem(f"python-path {folder}: {refusal}", "python_path", number))
         else:
-            problems.append(settings.problem(f"python-path {folder}: there is no such folder", "python_path", number))
+            front.append(folder)
     if settings.virtualenv is not None:
         try:
             packages = _site_packages(settings.virtualenv)
@@ -62,6 +68,9 @@ def apply_surroundings(
 
 
 def _site_packages(virtualenv: str) -> str:
+    refusal = folder_refusal(virtualenv)
+    if refusal:
+        raise ValueError(refusal)
     if not os.path.isfile(os.path.join(virtualenv, "pyvenv.cfg")):
         raise ValueError("it is no virtual environment (it has no pyvenv.cfg)")
     wanted = f"python{sys.version_info.major}.{sys.version_info.minor}"
@@ -295,6 +304,7 @@ def missing_options(hosted: Callable[..., Any], arguments: Mapping[str, Any]) ->
 def _annotations(hosted: Any) -> dict[str, Any]:
     import functools
     import inspect
+    from typing import get_type_hints
 
     if isinstance(hosted, functools.partial):
         return _annotations(hosted.func)
@@ -311,6 +321,9 @@ def _annotations(hosted: Any) -> dict[str, Any]:
 
 
 def _converted(annotation: Any, text: str) -> Any:
+    from types import UnionType
+    from typing import Union, get_origin
+
     members = [one for one in getattr(annotation, "__args__", ()) if one is not type(None)]
     if len(members) == 1 and get_origin(annotation) in (Union, UnionType):
         annotation = members[0]

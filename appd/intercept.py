@@ -160,39 +160,50 @@ def taking(taker: Taker, reactor: Any) -> Iterator[None]:
     yield
 
 
-def _replace(reactor: Any, takers: Sequence[Taker]) -> None:
-    of_twisted = {
-        name: getattr(reactor, name)
-        for name in ("listenTCP", "listenUDP", "listenUNIX", "listenUNIXDatagram", "adoptStreamPort")
-    }
+class _Listening:
+    """The methods that take the place of a reactor's.
 
-    def listen_tcp(port: int, factory: Any, backlog: int = 50, interface: str = "") -> Any:
+    They are bound, as the reactor's own are: twisted.protocols.ftp keeps `reactor.listenTCP` in a class, where a plain
+    function would become a method of whatever is made of that class.
+    """
+
+    def __init__(self, reactor: Any, takers: Sequence[Taker]) -> None:
+        self._takers = takers
+        self._tcp, self._udp, self._adopt = reactor.listenTCP, reactor.listenUDP, reactor.adoptStreamPort
+
+    def listen_tcp(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> Any:
         if port == 0:
-            return of_twisted["listenTCP"](port, factory, backlog, interface)
+            return self._tcp(port, factory, backlog, interface)
         # Twisted's own default is every IPv4 address.
-        return takers[-1].listen(Address("tcp", interface or "0.0.0.0", port), factory, interface, port, backlog)
+        where = Address("tcp", interface or "0.0.0.0", port)
+        return self._takers[-1].listen(where, factory, interface, port, backlog)
 
-    def listen_udp(port: int, protocol: Any, interface: str = "", maxPacketSize: int = 8192) -> Any:
+    def listen_udp(self, port: int, protocol: Any, interface: str = "", maxPacketSize: int = 8192) -> Any:
         if port == 0:
-            return of_twisted["listenUDP"](port, protocol, interface, maxPacketSize)
-        return takers[-1].listen(Address("udp", interface or "0.0.0.0", port), protocol, interface, port)
+            return self._udp(port, protocol, interface, maxPacketSize)
+        return self._takers[-1].listen(Address("udp", interface or "0.0.0.0", port), protocol, interface, port)
 
-    def listen_unix(address: Any, factory: Any, backlog: int = 50, mode: int = 0o666, wantPID: bool = False) -> Any:
-        return takers[-1].listen(_of_path("unix", address, mode), factory, None, address, backlog)
+    def listen_unix(
+        self, address: Any, factory: Any, backlog: int = 50, mode: int = 0o666, wantPID: bool = False
+    ) -> Any:
+        return self._takers[-1].listen(_of_path("unix", address, mode), factory, None, address, backlog)
 
-    def listen_unix_datagram(address: Any, protocol: Any, maxPacketSize: int = 8192, mode: int = 0o666) -> Any:
-        return takers[-1].listen(_of_path("unix-dgram", address, mode), protocol, None, address)
+    def listen_unix_datagram(self, address: Any, protocol: Any, maxPacketSize: int = 8192, mode: int = 0o666) -> Any:
+        return self._takers[-1].listen(_of_path("unix-dgram", address, mode), protocol, None, address)
 
-    def adopt_stream_port(fileDescriptor: int, addressFamily: int, factory: Any) -> Any:
+    def adopt_stream_port(self, fileDescriptor: int, addressFamily: int, factory: Any) -> Any:
         if addressFamily != socket.AF_UNIX:
-            return of_twisted["adoptStreamPort"](fileDescriptor, addressFamily, factory)
-        return takers[-1].adopt(fileDescriptor, factory)
+            return self._adopt(fileDescriptor, addressFamily, factory)
+        return self._takers[-1].adopt(fileDescriptor, factory)
 
-    reactor.listenTCP = listen_tcp
-    reactor.listenUDP = listen_udp
-    reactor.listenUNIX = listen_unix
-    reactor.listenUNIXDatagram = listen_unix_datagram
-    reactor.adoptStreamPort = adopt_stream_port
+
+def _replace(reactor: Any, takers: Sequence[Taker]) -> None:
+    ours = _Listening(reactor, takers)
+    reactor.listenTCP = ours.listen_tcp
+    reactor.listenUDP = ours.listen_udp
+    reactor.listenUNIX = ours.listen_unix
+    reactor.listenUNIXDatagram = ours.listen_unix_datagram
+    reactor.adoptStreamPort = ours.adopt_stream_port
 
 
 def _of_path(kind: str, path: Any, mode: int) -> Address:

@@ -7,23 +7,23 @@ itself (a thread would go on saying it while the reactor hangs), STOPPING=1 and 
 from __future__ import annotations
 
 from collections.abc import Callable
-from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import MultiService
 from twisted.internet import defer
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
-from twisted.python.threadpool import ThreadPool
 
 from appd import messages
 from appd.errors import AppdError
+from appd.pending import Pending, pack, sentence
 
 if TYPE_CHECKING:
+    from appd.group import ServerGroup
     from appd.notify import Notifier
-    from appd.service import ServerGroup
+    from appd.pool import ApplicationThreads
 
-__all__ = ["Lifecycle", "application_threads"]
+__all__ = ["Lifecycle"]
 
 _log = Logger(namespace="appd.lifecycle")
 
@@ -33,26 +33,6 @@ _STATUS_INTERVAL = 1.0
 _RETRY = 0.1
 # The manager is asked for this much more each second of a drain: enough for a few missed turns of the reactor.
 _EXTENSION = 5.0
-
-
-class _DaemonThread(Thread):
-    """A thread that does not keep the process alive: a hosted call may never return."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, daemon=True, **kwargs)
-
-
-class _DaemonThreadPool(ThreadPool):
-    threadFactory = _DaemonThread
-
-
-def application_threads(most: int) -> ThreadPool:
-    """Makes the pool that runs blocking applications; it is not started.
-
-    Args:
-        most: How many calls run at once.
-    """
-    return _DaemonThreadPool(minthreads=0, maxthreads=most, name="application")
 
 
 class Lifecycle(MultiService):
@@ -74,7 +54,7 @@ class Lifecycle(MultiService):
     def __init__(
         self,
         group: ServerGroup,
-        threads: ThreadPool,
+        threads: ApplicationThreads,
         notifier: Notifier,
         reactor: Any,
         failed: Callable[[AppdError], None] = lambda _error: None,
@@ -98,6 +78,7 @@ class Lifecycle(MultiService):
         notifier.when_blocked = lambda: reactor.callLater(_RETRY, notifier.flush)
         group.setServiceParent(self)
         group.draining = self._draining
+        group.end_calls = self._end_calls
         for server in group.servers:
             server.changed = self._changed
 
@@ -151,7 +132,30 @@ class Lifecycle(MultiService):
     def _status(self) -> str:
         servers, connections = len(self.group.services), self.group.open_connections
         said = f"serving {servers} server{'s' * (servers != 1)}, {connections} connection{'s' * (connections != 1)}"
-        return f"{said}, {self._certificates}" if self._certificates else said
+        return ", ".join(filter(None, (said, sentence(*self._calls()), self._certificates)))
+
+    def _pending(self) -> list[Pending]:
+        """The calls of every mount, and those that run in the pool."""
+        rows = [row for server in self.group.servers for row in server.pending()]
+        pool = self._threads
+        rows.append(Pending("", "thread pool", pool.running, pool.queued, pool.max, 0, pool.cancelled))
+        return rows
+
+    def _calls(self) -> tuple[int, int, int]:
+        """How many run, how many wait, in how many threads."""
+        pool, servers = self._threads, self.group.servers
+        rows = [row for server in servers for row in server.pending()]
+        # The lane and the pool have so many each; most processes need one of the two.
+        both = bool(rows) and bool(pool.running or pool.queued)
+        running, queued = sum(one.running for one in rows), sum(one.queued for one in rows)
+        return running + pool.running, queued + pool.queued, pool.max * (1 + both)
+
+    def _end_calls(self) -> int:
+        """Cancels what still waits in the pool when the drain has ended."""
+        count = self._threads.end()
+        if count:
+            _log.warn("calls that still waited for a thread of the pool when the drain ended: cancelled: {n}", n=count)
+        return count
 
     def tell_certificates(self, sentence: str, listed: str) -> None:
         """Tells when certificates expire.
@@ -182,13 +186,18 @@ class Lifecycle(MultiService):
         if counts != self._told:
             self._told = counts
             self._notifier.tell(status=self._status(), also=counts)
-        if self.group.open_connections:
+        if self.group.open_connections or any(self._calls()[:2]):
             # Nobody says when the next request comes on a connection that stays.
             self._status_due = self._reactor.callLater(_STATUS_INTERVAL, self._tell_status)
 
     def _counts(self) -> dict[str, str]:
         """What a supervisor is told beside the words for people."""
+        running, queued, threads = self._calls()
         return {
+            "X_APPD_RUNNING": str(running),
+            "X_APPD_QUEUED": str(queued),
+            "X_APPD_THREADS": str(threads),
+            "X_APPD_PENDING": pack(self._pending()),
             "X_APPD_CONNECTIONS": str(self.group.open_connections),
             "X_APPD_REQUESTS": str(self.group.requests),
             "X_APPD_DROPPED": str(self._dropped()),

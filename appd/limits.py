@@ -12,12 +12,13 @@ whatever protocol is served, so that a type only says which it takes and what is
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from appd.errors import Problem
 from appd.records import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from appd.config.settings import Settings
 
 __all__ = ["UNLIMITED", "StreamLimits", "logged_in", "read_stream_limits", "unused_limits"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING, Any, Protocol
 
 from appd.activation import ClaimError, InheritedSocket, describe
 from appd.address import Address
@@ -11,13 +10,17 @@ from appd.binding import BindOptions, bind, path_identity, unlink_bound
 from appd.errors import ConfigurationError, HostError, Place, Problem
 from appd.store import store_name
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Any, Protocol
 
     from twisted.internet.defer import Deferred
 
     from appd.connections import Connections
     from appd.tls.termination import Termination
+else:
+    Protocol = object
 
 __all__ = ["BoundListener", "InheritedListener", "KeptListener", "Listener", "TwistedListener", "UnboundName"]
 

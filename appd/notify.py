@@ -9,12 +9,13 @@ import errno as errno_
 import os
 import socket
 import time
-from array import array
-from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
+
     from appd.errors import AppdError
 
 __all__ = ["MARK", "Notifier", "compose", "parse"]
@@ -157,7 +158,10 @@ _PASSING = (errno_.EAGAIN, errno_.EMFILE, errno_.ENFILE, errno_.ENOBUFS, errno_.
 
 # The words that a later message of the same kind makes worthless.
 _NEWS = frozenset(
-    ["STATUS", "WATCHDOG", "EXTEND_TIMEOUT_USEC", "X_APPD", "X_APPD_CONNECTIONS", "X_APPD_REQUESTS", "X_APPD_DROPPED"]
+    [
+        *("STATUS", "WATCHDOG", "EXTEND_TIMEOUT_USEC", "X_APPD", "X_APPD_CONNECTIONS", "X_APPD_REQUESTS"),
+        *("X_APPD_DROPPED", "X_APPD_RUNNING", "X_APPD_QUEUED", "X_APPD_THREADS", "X_APPD_PENDING"),
+    ]
 )
 
 
@@ -168,7 +172,11 @@ def _is_news(message: str) -> bool:
 def _send(path: str, message: str, fds: Sequence[int]) -> None:
     """One datagram, with a socket of its own, so that no fork inherits one."""
     address = "\0" + path[1:] if path.startswith("@") else path
-    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", fds))] if fds else []
+    rights = []
+    if fds:
+        from array import array
+
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", fds))]
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sender:
         sender.sendmsg([message.encode()], rights, socket.MSG_NOSIGNAL, address)
 

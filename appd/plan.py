@@ -6,10 +6,7 @@ passed, wrong kinds, two servers of one name, an address twice, a circle in `aft
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
 
 from appd.activation import ClaimError, Inheritance, takes
 from appd.address import Address
@@ -19,10 +16,15 @@ from appd.endpoints import resolve
 from appd.errors import ConfigurationError, Place, Problem
 from appd.limits import unused_limits
 from appd.listeners import Listener
+from appd.patterns import pattern
 from appd.records import NamedTuple
 from appd.registry import Registration, Registry
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
     from appd.interfaces import IServerType
     from appd.tls.termination import Termination
 
@@ -38,7 +40,7 @@ __all__ = [
     "unserved",
 ]
 
-_MENTIONED = re.compile(r"systemd:(?:[^\s\"':]+:)*?name=([^\s\"':]+)")
+_MENTIONED = pattern(r"systemd:(?:[^\s\"':]+:)*?name=([^\s\"':]+)")
 
 
 class PlannedServer(NamedTuple):
@@ -53,8 +55,7 @@ class PlannedServer(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """The servers in the order of starting, what an administrator should be told, and what names stand for
-    otherwise."""
+    """The servers in the order of starting, what an administrator should be told, and what names stand for."""
 
     servers: Sequence[PlannedServer]
     warnings: Sequence[Problem]

@@ -23,7 +23,7 @@ from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 from appd.connections import Connections
 from appd.datagrams import AdoptedUDPPort, AdoptedUNIXDatagramPort
 from appd.portion import Portion
-from appd.transports import CountedTCPServer, CountedUNIXServer
+from appd.transports import CountedTCPServer, CountedUNIXServer, PacedTCPServer, PacedUNIXServer
 
 if TYPE_CHECKING:
     from twisted.internet.protocol import DatagramProtocol
@@ -105,12 +105,10 @@ class _AdoptedMixin:
 
 
 class _AdoptedTCPPort(_AdoptedMixin, tcp.Port):
-    transport: Any = CountedTCPServer
+    pass
 
 
 class _AdoptedUNIXPort(_AdoptedMixin, unix.Port):
-    transport: Any = CountedUNIXServer
-
     def connectionLost(self, reason: Any) -> None:
         # Past unix.Port, which would remove the path.
         tcp.Port.connectionLost(self, reason)
@@ -140,9 +138,16 @@ def adopt_stream(
     port.connections = connections
     if connections.shared:
         port.portion = Portion(reactor.seconds)
+    port.transport = _transport(family, connections)
     port.startListening()
     listening: IListeningPort = port
     return listening
+
+
+def _transport(family: int, connections: Connections) -> Any:
+    if family == socket.AF_UNIX:
+        return PacedUNIXServer if connections.paced else CountedUNIXServer
+    return PacedTCPServer if connections.paced else CountedTCPServer
 
 
 def adopt_datagram(
@@ -204,8 +209,7 @@ def adopt_connection(reactor: Any, fd: int, family: int, factory: IProtocolFacto
         skt.close()
         factory.doStop()
         return
-    class_ = CountedUNIXServer if family == socket.AF_UNIX else CountedTCPServer
-    transport: Any = class_(skt, protocol, peer, server, 0, reactor)
+    transport: Any = _transport(family, connections)(skt, protocol, peer, server, 0, reactor)
     protocol.makeConnection(transport)
     connections.when_none().addCallback(lambda _none: factory.doStop())
 

@@ -7,13 +7,14 @@ a name that is not in the table.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
-
 from appd.errors import ConfigurationError
 from appd.records import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Any
+
     from appd.interfaces import IServerType
 
 __all__ = ["GROUP", "Registration", "Registry"]

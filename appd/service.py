@@ -1,19 +1,17 @@
-"""Configured servers as Twisted services: all listen or none, an order, and a drained stop.
+"""A configured server as a Twisted service: listens on all its addresses or on none, and stops drained.
 
-Twisted's `StreamServerEndpointService` only logs a listen that fails, and its `MultiService` leaves running what
-started before another failed. Here a start that fails raises, and what did start is undone in reverse.
+Twisted's `StreamServerEndpointService` only logs a listen that fails. Here a start that fails raises.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from twisted.application.service import IService, MultiService, Service
+from twisted.application.service import Service
 from twisted.internet import defer
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from appd import hosting
 from appd.connections import Connections
@@ -25,12 +23,10 @@ from appd.listeners import Listener
 if TYPE_CHECKING:
     from twisted.internet.protocol import DatagramProtocol
 
+    from appd.pending import Pending
     from appd.tls.target import Target
 
-__all__ = ["ServerGroup", "ServerService"]
-
-# How long services may take to stop when the drain has used up its time, in seconds.
-_LAST_MOMENT = 2.0
+__all__ = ["ServerService"]
 
 # A Logger that is an attribute of a class would take the name of the class in place of this one.
 _log = Logger(namespace="appd.service")
@@ -49,6 +45,7 @@ class ServerService(Service):
         description: What serves, for `appd explain`; the factory's class without one.
         processes: `all` when it keeps nothing between connections and may run in every worker, else `one`.
         limits: What is kept of its stream connections.
+        paced: Whether a client is read only as it takes its answers; for protocols that answer and do nothing else.
 
     Attributes:
         kinds: The kinds of socket it serves, of `stream` and `datagram`.
@@ -73,6 +70,7 @@ class ServerService(Service):
         description: str = "",
         processes: str = "one",
         limits: StreamLimits = UNLIMITED,
+        paced: bool = False,
     ) -> None:
         self.name = name
         self.type_name = type_name
@@ -87,6 +85,7 @@ class ServerService(Service):
         self.kinds = tuple(kind for kind, by in served.items() if by is not None)
         self.changed: Callable[[], None] = lambda: None
         self.connections = Connections(lambda: self.changed(), limits, reactor, name, self._gate)
+        self.connections.paced = paced
         self.counted: int | None = None
         self.outgoing: bool | None = None
         self.connects: Sequence[Target] = ()
@@ -100,6 +99,10 @@ class ServerService(Service):
     def requests(self) -> int:
         """How many requests there have been since the start, as the engine counts them; else how many connections."""
         return self.connections.total if self.counted is None else self.counted
+
+    def pending(self) -> Sequence[Pending]:
+        """The calls that run and that wait, of each of its mounts. For engines that have threads of their own."""
+        return ()
 
     def count_request(self) -> None:
         """Notes a request. For engines of protocols that have requests: once for each, when it has begun."""
@@ -250,150 +253,6 @@ class ServerService(Service):
                     where=listener.where,
                     error=error,
                 )
-
-
-class ServerGroup(MultiService):
-    """Every server of the process: starts all or none, in order, and stops drained.
-
-    Args:
-        services: The servers in the order of starting.
-        reactor: The reactor, for its clock.
-        drain_timeout: How long a stop waits for open connections, in seconds.
-
-    Attributes:
-        listening: Fires when every server listens, fails with an `AppdError`.
-        draining: Called with the seconds that are left and the number of open connections, about once a second.
-    """
-
-    def __init__(self, services: Iterable[Any], reactor: Any, drain_timeout: float) -> None:
-        super().__init__()
-        self._reactor = reactor
-        self.drain_timeout = drain_timeout
-        self.listening: defer.Deferred[None] = defer.Deferred()
-        self.draining: Callable[[float, int], None] = lambda _left, _open: None
-        self._waiting: defer.Deferred[Any] | None = None
-        self._at_once = False
-        self.reloading = False
-        self._ends = 0.0
-        for one in services:
-            IService(one).setServiceParent(self)
-
-    @property
-    def servers(self) -> list[ServerService]:
-        """Those of the services that are appd's own."""
-        return [one for one in self.services if isinstance(one, ServerService)]
-
-    @property
-    def open_connections(self) -> int:
-        """How many connections are open."""
-        return sum(len(one.connections) for one in self.servers)
-
-    @property
-    def requests(self) -> int:
-        """How many requests there have been; see `ServerService.requests`."""
-        return sum(one.requests for one in self.servers)
-
-    def privilegedStartService(self) -> None:
-        """Binds for every server, before twistd gives up root.
-
-        Raises:
-            AppdError: The host refuses; nothing is left bound.
-        """
-        try:
-            super().privilegedStartService()
-        except BaseException:
-            for one in self.servers:
-                one.release()
-            raise
-
-    def startService(self) -> None:
-        """Starts every server.
-
-        Raises:
-            AppdError: One failed; those before it are stopped again. Whatever else a foreign service raises passes too.
-        """
-        Service.startService(self)
-        started: list[Any] = []
-        try:
-            for one in self.services:
-                hosting.guard(f"service {one.name!r} cannot start", one.startService)
-                started.append(one)
-        except BaseException:
-            self._undo(started)
-            raise
-        waiting = [one.listening for one in self.servers]
-        defer.gatherResults(waiting, consumeErrors=True).addCallbacks(
-            lambda _all: self.listening.callback(None), self._one_failed
-        )
-
-    def _one_failed(self, failure: Any) -> None:
-        self._undo(self.services)
-        self.listening.errback(failure.value.subFailure)
-
-    def _undo(self, started: Sequence[Any]) -> None:
-        self.running = 0
-        for one in reversed(started):
-            defer.maybeDeferred(one.stopService).addErrback(_stop_failed, one)
-
-    @defer.inlineCallbacks
-    def stopService(self) -> Any:
-        """Stops accepting, waits for what is in flight, at most `drain_timeout` seconds, then stops every server.
-
-        Returns:
-            A Deferred that fires when all is done.
-        """
-        if not self.running:
-            return
-        Service.stopService(self)
-        for one in self.servers:
-            one.stop_accepting()
-        self._ends = self._reactor.seconds() + self.drain_timeout
-        yield self._wait([_safely(one, one.drain) for one in self.servers])
-        # What foreign services do at their end has what is left of the time, and a moment in any case.
-        self._ends = max(self._ends, self._reactor.seconds() + _LAST_MOMENT)
-        yield self._wait([_safely(one, one.stopService) for one in reversed(list(self.services))])
-
-    def end_within(self, seconds: float) -> None:
-        """Gives a drain that is under way no more than so many seconds: after a reload came a stop."""
-        self._ends = min(self._ends, self._reactor.seconds() + seconds)
-
-    def leave_at_once(self) -> None:
-        """Ends every wait: for open connections, and for services that take their time."""
-        self._at_once = True
-        if self._waiting is not None and not self._waiting.called:
-            self._waiting.cancel()
-
-    def _wait(self, ending: list[defer.Deferred[Any]]) -> defer.Deferred[Any]:
-        """Waits for all of these until `_ends`, and tells how it goes."""
-        waiting = self._waiting = defer.DeferredList(ending, consumeErrors=True)
-        if waiting.called:
-            return waiting
-        ticks: list[Any] = []
-
-        def tell() -> None:
-            left = max(0.0, self._ends - self._reactor.seconds())
-            self.draining(left, self.open_connections)
-            if left <= 0 or self._at_once:
-                waiting.cancel()
-            else:
-                ticks.append(self._reactor.callLater(min(1.0, left), tell))
-
-        def done(_result: Any) -> None:
-            if ticks and ticks[-1].active():
-                ticks[-1].cancel()
-
-        ticks.append(self._reactor.callLater(0, tell))
-        return waiting.addBoth(done)
-
-
-def _safely(service: Any, step: Callable[[], Any]) -> defer.Deferred[Any]:
-    """Has a service do something of its own; what it raises is logged and holds up nobody else."""
-    return defer.maybeDeferred(step).addErrback(_stop_failed, service)
-
-
-def _stop_failed(failure: Failure, service: Any) -> None:
-    if not failure.check(defer.CancelledError):
-        _log.failure("server {appd_server} has failed to stop cleanly", failure, appd_server=str(service.name))
 
 
 def _is_stream(port: Any) -> bool:

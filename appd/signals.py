@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
 __all__ = ["RESUME", "StopSignals", "Stopped"]
 
@@ -47,6 +50,7 @@ class StopSignals:
 
     Attributes:
         received: The first ending signal, None before there was one.
+        noted: Those that came after `note`.
         serves: Whether something is in flight already, so that the end takes time: then a further signal does not
             interrupt it by another `Stopped`.
     """
@@ -54,6 +58,7 @@ class StopSignals:
     def __init__(self, set_handler: Callable[..., Any] = signal.signal) -> None:
         self._set_handler = set_handler
         self.received: int | None = None
+        self.noted: list[int] = []
         self.serves = False
 
     def raise_when_told(self) -> None:
@@ -72,6 +77,11 @@ class StopSignals:
         again, self.received = self.received is not None, number
         if not (again and self.serves) and not _is_lost_in(frame):
             raise Stopped(0)
+
+    def note(self) -> None:
+        """For a moment in which nothing can be ended: ending signals are in `noted`, for who takes them next."""
+        for number in _ENDING:
+            self._set_handler(number, lambda number, _frame: self.noted.append(number))
 
     def note_when_told(self, leave: Callable[[], Any], *, insists: bool) -> None:
         """For a drain without the reactor.

@@ -7,18 +7,21 @@ systemd's store, which keeps it over a restart where FileDescriptorStoreMax= all
 from __future__ import annotations
 
 import os
-import re
 import socket
 import stat
-from collections.abc import Iterable, Mapping
 
 from appd.address import Address
+from appd.patterns import pattern
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 __all__ = ["PREFIX", "Store", "store_name"]
 
 PREFIX = "appd-"
 # What `store_name` makes; a name with a colon or a NUL in it would spoil LISTEN_FDNAMES.
-_NAME = re.compile(re.escape(PREFIX) + r"[A-Za-z0-9./_=@%-]+")
+_NAME = pattern(PREFIX + r"[A-Za-z0-9./_=@%-]+")
 
 
 def store_name(address: Address, server: str) -> str:

@@ -22,7 +22,10 @@ from typing import Any
 
 from twisted.internet import main, tcp, unix
 
-__all__ = ["CountedTCPServer", "CountedUNIXServer"]
+__all__ = ["CountedTCPServer", "CountedUNIXServer", "PacedTCPServer", "PacedUNIXServer"]
+
+# What may wait to be sent before a paced connection is not read any more, in bytes.
+_MOST_UNSENT = 128 * 1024
 
 
 class _PromptMixin:
@@ -199,3 +202,48 @@ class CountedUNIXServer(_CountedMixin, _PromptMixin, unix.Server):
         elif sent:
             self.stirred = True
         return sent
+
+
+class _PacedMixin:
+    """A connection that is not read while much of what was answered waits to be sent.
+
+    For protocols of requests and answers: who asks and takes no answers would else have them all kept in memory. It is
+    done here, where TLS has nothing in between, and the protocol does not notice.
+    """
+
+    _held = _wants = False
+
+    def doRead(self) -> Any:
+        """See IReadDescriptor."""
+        transport: Any = self
+        if len(transport.dataBuffer) - transport.offset + transport._tempDataLen <= _MOST_UNSENT:
+            return super().doRead()  # type: ignore[misc]  # the transport this is mixed into has it
+        transport.stopReading()
+        self._held = self._wants = True
+        return None
+
+    def startReading(self) -> None:
+        """Waits for something to read; as soon as all is sent, if too much is not."""
+        self._wants = True
+        if not self._held:
+            super().startReading()  # type: ignore[misc]  # the transport this is mixed into has it
+
+    def stopReading(self) -> None:
+        """Waits for it no more."""
+        self._wants = False
+        super().stopReading()  # type: ignore[misc]  # the transport this is mixed into has it
+
+    def stopWriting(self) -> None:
+        """Is called when all is sent."""
+        super().stopWriting()  # type: ignore[misc]  # the transport this is mixed into has it
+        held, self._held = self._held, False
+        if held and self._wants:
+            self.startReading()
+
+
+class PacedTCPServer(_PacedMixin, CountedTCPServer):
+    """A TCP connection that is read as its answers are taken."""
+
+
+class PacedUNIXServer(_PacedMixin, CountedUNIXServer):
+    """The same over a UNIX socket."""

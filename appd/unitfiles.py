@@ -6,10 +6,11 @@ to, so that a port stands in one place:
     /etc/appd/appd.conf   <socket http>  ─▶ appd.socket          any other <socket NAME> ─▶ appd-NAME.socket
     /etc/appd/shop.conf   <socket http>  ─▶ appd@shop.socket     any other <socket NAME> ─▶ appd-NAME@shop.socket
 
-`http` is what the shipped units pass, so that its unit takes the place of the shipped one. The service gets a drop-in
-that ties it to those sockets, and one that loads each `credential:NAME` of the file. What a credential is loaded from
-is in no file of ours, so that the unit has it: a conventional path at first, and from then on what an administrator
-made of it. Follows systemd.socket(5), systemd.unit(5), systemd.exec(5) and systemd.syntax(7).
+`http` is what the shipped units pass, so that its unit takes the place of the shipped one, which the shipped service
+requires; a file that has no use for that one gets a drop-in that keeps it from being started. The service gets a
+drop-in that ties it to the sockets of the file, and one that loads each `credential:NAME` of it. What a credential is
+loaded from is in no file of ours, so that the unit has it: a conventional path at first, and from then on what an
+administrator made of it. Follows systemd.socket(5), systemd.unit(5), systemd.exec(5) and systemd.syntax(7).
 """
 
 from __future__ import annotations
@@ -21,18 +22,21 @@ from typing import NamedTuple
 
 from appd.address import Address
 from appd.config.settings import Settings
-from appd.errors import ConfigurationError, Problem
+from appd.errors import AppdError, ConfigurationError, Problem
+from appd.plan import every_address, mentioned
+from appd.registry import Registry
 from appd.tls.values import CREDENTIAL
-from appd.units import credential_lines, line_that_loads
+from appd.units import NEVER, credential_lines, line_that_loads
 
 __all__ = [
-    "DROP_INS",
     "UnitFile",
     "credentials_of",
+    "drop_ins_of",
     "listen_lines",
     "mark",
     "place_of",
     "service_of",
+    "shipped_socket_of",
     "socket_lines",
     "unit_files",
 ]
@@ -42,7 +46,7 @@ _SHIPPED_NAME = "http"
 # The same as in the shipped units.
 _BACKLOG = 4096
 _MAX_UNIT_NAME = 255
-_SOCKETS, _CREDENTIALS = DROP_INS = ("50-appd-sockets.conf", "50-appd-credentials.conf")
+_SOCKETS, _CREDENTIALS, _UNUSED = "50-appd-sockets.conf", "50-appd-credentials.conf", "50-appd-unused.conf"
 _MADE = "# Made by `appd units` from "
 # Where a credential is loaded from until an administrator says otherwise: a folder that only root needs to read.
 _SOURCES = "/etc/appd/credentials"
@@ -68,6 +72,20 @@ def service_of(path: str) -> str:
     return "appd.service" if stem == "appd" else f"appd@{_escaped(stem)}.service"
 
 
+def shipped_socket_of(service: str) -> str:
+    """The .socket unit that the shipped service requires."""
+    return f"{service.removesuffix('.service')}.socket"
+
+
+def drop_ins_of(service: str) -> tuple[str, ...]:
+    """The paths, below a folder of units, of all the drop-ins that are made for a service."""
+    return (
+        f"{service}.d/{_SOCKETS}",
+        f"{service}.d/{_CREDENTIALS}",
+        f"{shipped_socket_of(service)}.d/{_UNUSED}",
+    )
+
+
 def mark(path: str) -> str:
     """How the first line of each unit ends that was made from that file."""
     return f"{path}: change it there.\n"
@@ -83,8 +101,8 @@ def unit_files(settings: Settings, path: str, texts: Iterable[str] = ()) -> list
             stays as it is there.
 
     Returns:
-        A .socket unit for each `<socket>`, a drop-in of the service for them, and one for the credentials that nothing
-        else loads; nothing when the file has neither.
+        A .socket unit for each `<socket>`, a drop-in of the service for them, one for the credentials that nothing else
+        loads, and one of the shipped .socket unit when no server has a use for it; nothing when the file asks for none.
 
     Raises:
         ConfigurationError: A section says what no unit can, every problem at once.
@@ -107,12 +125,41 @@ def unit_files(settings: Settings, path: str, texts: Iterable[str] = ()) -> list
             problems.append(section.problem(message, attribute, number))
     if problems:
         raise ConfigurationError(*problems)
+    sockets_drop_in, credentials_drop_in, unused_drop_in = drop_ins_of(service)
     if units:
-        units.append(UnitFile(f"{service}.d/{_SOCKETS}", _drop_in([one.path for one in units], path)))
+        units.append(UnitFile(sockets_drop_in, _drop_in([one.path for one in units], path)))
     lines = _loading(credentials, service, list(texts))
     if lines:
-        units.append(UnitFile(f"{service}.d/{_CREDENTIALS}", _credentials_drop_in(lines, path)))
+        units.append(UnitFile(credentials_drop_in, _credentials_drop_in(lines, path)))
+    if not _uses_shipped_socket(settings):
+        units.append(UnitFile(unused_drop_in, _unused_drop_in(path)))
     return units
+
+
+def _uses_shipped_socket(settings: Settings) -> bool:
+    """Whether a server claims what it passes, or may, or a `<socket>` takes its place."""
+    registry = Registry()
+    for one in settings.servers:
+        if _SHIPPED_NAME in mentioned(one):
+            return True
+        if any(at.name == _SHIPPED_NAME or at.index is not None for _key, _number, at in every_address(one)):
+            return True
+        try:
+            found = registry.find(one.section_type)
+            if found is None or getattr(found.load(), "claims_later", False):
+                return True
+        except AppdError:
+            return True
+    return any(one.name == _SHIPPED_NAME for one in settings.sockets)
+
+
+def _unused_drop_in(path: str) -> str:
+    return (
+        f"{_MADE}{mark(path)}"
+        "[Unit]\n"
+        "# No server of the file asks for this socket: it is never started, and the service, which requires it,\n"
+        f"# starts without it. systemctl says of the condition that it is not met.\n{NEVER}\n"
+    )
 
 
 def credentials_of(settings: Settings) -> dict[str, tuple[Settings, str, int]]:

@@ -20,11 +20,11 @@ __all__ = [
     "credential_lines",
     "find_units",
     "folders_with",
-    "is_of_others",
     "line_that_loads",
     "parse_unit",
-    "read_folder",
     "read_unit_texts",
+    "required_sockets",
+    "sockets_for",
     "sockets_of",
 ]
 
@@ -44,6 +44,12 @@ _KINDS = {
     "listenfifo": "FIFO",
 }
 
+
+# What is required has to be there, what is wanted need not; Sockets= implies the latter: systemd.service(5).
+_TIES = {"Requires": True, "BindsTo": True, "Requisite": True, "Wants": False, "Sockets": False}
+
+NEVER = "ConditionPathExists=!/"
+"""A condition of [Unit] that no host fulfils: the unit never starts, and who requires it does: systemd.unit(5)."""
 
 # What gives a service credentials; those of one table share an empty assignment, which takes all of them back:
 # systemd.exec(5).
@@ -66,6 +72,7 @@ class SocketUnit(NamedTuple):
         service: Service=, by default the service of the same name; with Accept=yes its template.
         accept: Accept=: each connection is passed, accepted, to an instance of the service.
         single: Every other directive of [Socket] in lower case → its value.
+        set_aside: It never starts, see `NEVER`.
     """
 
     name: str
@@ -74,6 +81,7 @@ class SocketUnit(NamedTuple):
     service: str
     accept: bool
     single: Mapping[str, str]
+    set_aside: bool = False
 
     @property
     def stem(self) -> str:
@@ -90,12 +98,14 @@ def parse_unit(name: str, texts: Iterable[str]) -> SocketUnit:
     """
     listen: list[tuple[str, str]] = []
     single: dict[str, str] = {}
+    set_aside = False
     for text in texts:
         section = ""
         for line in re.sub(r"\\\n", " ", text).splitlines():
             line = line.strip()
             if line.startswith("[") and line.endswith("]"):
                 section = line
+            set_aside = set_aside or (section == "[Unit]" and line == NEVER)
             key, equals, value = (part.strip() for part in line.partition("="))
             if section != "[Socket]" or not equals or line[:1] in "#;":
                 continue
@@ -111,51 +121,100 @@ def parse_unit(name: str, texts: Iterable[str]) -> SocketUnit:
     default_name = "connection" if accept else name
     service = single.get("service") or f"{_template(name) if accept else name.removesuffix('.socket')}.service"
     fd_name = single.get("filedescriptorname", "").replace("%%", "%") or default_name
-    return SocketUnit(name, tuple(listen), fd_name, service, accept, single)
+    return SocketUnit(name, tuple(listen), fd_name, service, accept, single, set_aside)
 
 
 def _template(name: str) -> str:
     return name.removesuffix(".socket").partition("@")[0] + "@"
 
 
-def read_folder(folder: str) -> list[SocketUnit]:
-    """Reads every .socket unit of a folder with its drop-ins.
+def sockets_for(service: str, folder: str) -> list[SocketUnit]:
+    """The .socket units for a service, with their drop-ins.
 
     Args:
-        folder: The folder.
+        service: The service; of an instance what is for its template counts, too.
+        folder: The folder of units; of one of systemd's all of those are looked at.
 
     Returns:
-        The units, by name.
+        The units, by name; without those that are masked or set aside.
 
     Raises:
         ConfigurationError: The folder or a unit cannot be read.
     """
+    folders = folders_with(folder)
+    instance = service.removesuffix(".service").partition("@")[2]
     try:
-        names = sorted(name for name in os.listdir(folder) if name.endswith(".socket"))
-        return [parse_unit(name, _texts(name, (folder,))) for name in names]
+        names = {name for one in folders for name in _listed(one, folder) if name.endswith(".socket")}
+        found: list[SocketUnit] = []
+        for name in sorted(names):
+            # Drop-ins of one instance change what its template says.
+            own = name.replace("@.", f"@{instance}.")
+            texts = _texts(name, folders) + (_drop_ins(own, folders) if own != name else [])
+            unit = parse_unit(name, texts)
+            if texts and not unit.set_aside and not _is_of_others(unit, folders, service):
+                found.append(unit)
+        return found
     except OSError as error:
         raise ConfigurationError(Problem(f"units in {error.filename}: {error.strerror}")) from None
 
 
-def is_of_others(unit: SocketUnit, folder: str, service: str) -> bool:
-    """Whether a unit of a folder is for another service: one that it names, or that is in the folder, too.
+def _listed(folder: str, asked: str) -> list[str]:
+    """The names in a folder; one that nobody asked for need not be there."""
+    try:
+        return os.listdir(folder)
+    except OSError:
+        if folder == asked:
+            raise
+        return []
+
+
+def required_sockets(texts: Iterable[str], unit: str) -> dict[str, bool]:
+    """The .socket units that a service starts with it.
+
+    Args:
+        texts: The text of the .service unit, then those of its drop-ins in the order of their names.
+        unit: Its name, for the specifiers %i and %n.
+
+    Returns:
+        Name → whether it has to be there.
+    """
+    instance = unit.removesuffix(".service").partition("@")[2]
+    meant = {"%%": "%", "%i": instance, "%n": unit}
+    found: dict[str, bool] = {}
+    for text in texts:
+        for line in re.sub(r"\\\n", " ", text).splitlines():
+            key, _equals, value = (part.strip() for part in line.partition("="))
+            if key in _TIES:
+                for one in value.split():
+                    name = re.sub("%[%in]", lambda match: meant[match[0]], one)
+                    if name.endswith(".socket"):
+                        found[name] = found.get(name, False) or _TIES[key]
+    return found
+
+
+def _is_of_others(unit: SocketUnit, folders: Iterable[str], service: str) -> bool:
+    """Whether a unit is for another service: one that it names, or that is in the folders, too.
 
     In a folder of systemd's every unit is that is not for this one; elsewhere somebody may have forgotten Service=.
 
     Args:
         unit: The unit.
-        folder: The folder.
+        folders: The folders that it was found in.
         service: The service that is asked for; of an instance what is for its template counts, too.
     """
+    folders = tuple(folders)
+
+    def is_there(name: str) -> bool:
+        return any(os.path.isfile(os.path.join(one, name)) for one in folders)
+
     starts = _template_of(unit.service)
     if starts == _template_of(service):
         # Of another instance; or of all of them, and this one has a unit of that name for itself.
         if unit.service not in (service, starts):
             return True
         own = unit.name.replace("@.", f"@{service.removesuffix('.service').partition('@')[2]}.")
-        return own != unit.name and os.path.isfile(os.path.join(folder, own))
-    systems = os.path.abspath(folder) in UNIT_PATH
-    return systems or "service" in unit.single or os.path.isfile(os.path.join(folder, starts))
+        return own != unit.name and is_there(own)
+    return folders == UNIT_PATH or "service" in unit.single or is_there(starts)
 
 
 def _template_of(service: str) -> str:
@@ -186,7 +245,7 @@ def find_units(service: str, path: Iterable[str] = UNIT_PATH) -> list[SocketUnit
                 unit = parse_unit(name, _texts(name, folders))
             except OSError:
                 continue
-            if re.sub(r"@.*", "@", unit.service.removesuffix(".service")) == stem:
+            if re.sub(r"@.*", "@", unit.service.removesuffix(".service")) == stem and not unit.set_aside:
                 found[name] = unit
     return [found[name] for name in sorted(found)]
 
@@ -267,20 +326,30 @@ def line_that_loads(credential: str, lines: Iterable[tuple[str, str]]) -> str:
 
 
 def _texts(name: str, folders: Iterable[str]) -> list[str]:
-    """The text of a unit from the first folder that has it, then its drop-ins from all of them."""
-    texts: list[str] = []
-    drop_ins: dict[str, str] = {}
+    """The text of a unit from the first folder that has it, then its drop-ins from all of them; nothing of one that is
+    masked."""
+    folders = tuple(folders)
+    paths = (os.path.join(folder, name) for folder in folders)
+    path = next((one for one in paths if os.path.lexists(one)), None)
+    if path is not None and os.path.realpath(path) == os.devnull:
+        return []
+    # A link that leads nowhere is no unit.
+    texts = [_read(path)] if path is not None and os.path.isfile(path) else []
+    return texts + _drop_ins(name, folders)
+
+
+def _drop_ins(name: str, folders: Iterable[str]) -> list[str]:
+    """The drop-ins of a unit, in the order of their names; of two of one name the higher folder's counts."""
+    found: dict[str, str] = {}
     for folder in folders:
-        path = os.path.join(folder, name)
-        if not texts and os.path.isfile(path):
-            texts.append(_read(path))
         try:
-            for one in os.listdir(f"{path}.d"):
-                if one.endswith(".conf"):
-                    drop_ins.setdefault(one, os.path.join(f"{path}.d", one))
+            names = os.listdir(os.path.join(folder, f"{name}.d"))
         except OSError:
             continue
-    return [*texts, *(_read(drop_ins[one]) for one in sorted(drop_ins))]
+        for one in names:
+            if one.endswith(".conf"):
+                found.setdefault(one, os.path.join(folder, f"{name}.d", one))
+    return [_read(found[one]) for one in sorted(found)]
 
 
 def _read(path: str) -> str:

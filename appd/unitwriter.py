@@ -9,7 +9,7 @@ from typing import TextIO
 from appd.config import load
 from appd.errors import EX_CONFIG, EX_OK, HostError
 from appd.tls.credentials import origins
-from appd.unitfiles import DROP_INS, UnitFile, mark, service_of, unit_files
+from appd.unitfiles import UnitFile, drop_ins_of, mark, service_of, shipped_socket_of, unit_files
 from appd.units import folders_with, read_unit_texts
 
 __all__ = ["UNIT_FOLDER", "units"]
@@ -43,7 +43,7 @@ def units(path: str, output: str | None, diff: bool, out: TextIO) -> int:
         out.write(differences + left)
         return EX_CONFIG if differences or left else EX_OK
     if not made:
-        out.write(f"{path} has no <socket> and no credential: nothing to make for {service}\n{left}")
+        out.write(f"{path} asks for the shipped units as they are: nothing to make for {service}\n{left}")
         return EX_OK
     if output is None:
         out.write("\n".join(f"# {UNIT_FOLDER}/{one.path}\n{one.text}" for one in made))
@@ -60,15 +60,17 @@ def units(path: str, output: str | None, diff: bool, out: TextIO) -> int:
 def _next(made: list[UnitFile], service: str) -> list[str]:
     """The commands that bring the units into force."""
     sockets = " ".join(shlex.quote(one.path) for one in made if one.path.endswith(".socket"))
+    shipped = shlex.quote(shipped_socket_of(service))
+    unused = any(one.path.startswith(f"{shipped_socket_of(service)}.d/") for one in made)
     service = shlex.quote(service)
-    if not sockets:
+    if not sockets and not unused:
         return ["systemctl daemon-reload", f"systemctl restart {service}"]
     return [
         "systemctl daemon-reload",
         # A socket unit does not start while its service runs.
         f"systemctl stop {service}",
-        f"systemctl enable {sockets}",
-        f"systemctl restart {sockets}",
+        *([f"systemctl disable --now {shipped}"] if unused else []),
+        *([f"systemctl enable {sockets}", f"systemctl restart {sockets}"] if sockets else []),
         f"systemctl start {service}",
     ]
 
@@ -98,7 +100,7 @@ def _left_over(made: list[UnitFile], path: str, folder: str) -> str:
     except OSError:
         return ""
     # A drop-in that stays would have the service require a socket that is gone.
-    for name in [*names, *(f"{service_of(path)}.d/{one}" for one in DROP_INS)]:
+    for name in [*names, *drop_ins_of(service_of(path))]:
         if name in wanted:
             continue
         try:

@@ -7,7 +7,10 @@ one beside it and has this one drain when that serves.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["INTERVAL", "Wear", "resident_memory"]
 

@@ -4,14 +4,16 @@ usage: python bench/tls.py [--seconds S] [--rounds N] [--certificates N] [--peer
 
 Every candidate serves the same small page with the same P-256 certificate; each round runs them all, one after the
 other, in alternating order, the load on one processor and the server on another. Printed: medians of the rates by the
-second of the server's processor time (utime + stime of its processes: what the load can do does not count), minimum,
+second of the server's processor time (of its threads, by schedstat: what the load can do does not count), minimum,
 maximum, and ratios of medians. `--peers` is a virtual environment with uvicorn, granian and gunicorn; without it there
 is twisted.web alone.
 
 start: from the first instruction to the first answer. handshakes: full ones, a new connection each, with a random one
 of the names where there are many. resumed: the same with a ticket. requests: on 64 keep-alive connections, by wrk.
-100 KB: the same with an answer of that size. KB a connection: the memory (PSS) of 300 idle ones that have asked once.
-`appd factory` is the same twisted.web Site as `twisted.web`, behind a tls-address.
+100 KB: the same with an answer of that size. KB a connection: the memory (PSS) of 500 idle ones that have asked once,
+in a server that has served nothing else.
+`appd factory` is the same twisted.web Site as `twisted.web`, behind a tls-address. Nobody writes an access log; under
+`twisted.web` nothing would take it, while a worker writes it to the journal.
 """
 
 from __future__ import annotations
@@ -32,6 +34,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
 
 _APPLICATION = """
 LARGE = b"x" * 102400
@@ -57,7 +62,10 @@ def site():
         def render_GET(self, request):
             request.setHeader("content-type", "text/plain")
             return LARGE if request.path == b"/large" else b"hello\\n"
-    return server.Site(Hello())
+    class Quiet(server.Site):
+        def log(self, request):
+            pass
+    return Quiet(Hello())
 """
 _TWISTED = """
 import sys
@@ -179,8 +187,7 @@ class Server:
 
     def cpu(self) -> float:
         """The processor time of it and its children, in seconds."""
-        ticks = os.sysconf("SC_CLK_TCK")
-        return sum(sum(map(int, _stat(pid)[11:13])) for pid in _tree(self.process.pid)) / ticks
+        return sum(_ran(task) for pid in _tree(self.process.pid) for task in _tasks(pid)) / 1e9
 
     def memory(self) -> float:
         """The PSS of it and its children, in KB."""
@@ -200,17 +207,25 @@ class Server:
             self.process.wait()
 
 
-def _stat(pid: int) -> list[str]:
+def _tasks(pid: int) -> list[Path]:
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return list(Path(f"/proc/{pid}/task").iterdir())
     except OSError:
-        return ["0"] * 30
+        return []
+
+
+def _ran(task: Path) -> int:
+    """How long a thread has run, in nanoseconds; utime and stime count ticks of the clock."""
+    try:
+        return int((task / "schedstat").read_text().split()[0])
+    except OSError:
+        return 0
 
 
 def _tree(pid: int) -> Iterator[int]:
     yield pid
-    with contextlib.suppress(OSError):
-        for task in Path(f"/proc/{pid}/task").iterdir():
+    for task in _tasks(pid):
+        with contextlib.suppress(OSError):
             for child in (task / "children").read_text().split():
                 yield from _tree(int(child))
 
@@ -270,21 +285,29 @@ def measure(server: Server, seconds: float, names: int) -> dict[str, float]:
     found = began | {"handshakes/s": load(server, seconds, full)}
     if names == 1:
         found |= {"resumed/s": load(server, seconds, resumed), "requests/s": by_wrk(server, seconds, "/")}
-        found |= {"100 KB/s": by_wrk(server, seconds, "/large"), "KB a connection": connection_memory(server)}
+        found |= {"100 KB/s": by_wrk(server, seconds, "/large")}
     return found
 
 
-def connection_memory(server: Server, count: int = 300) -> float:
-    """What an idle connection takes, in KB."""
+def connection_memory(server: Server, count: int = 500) -> float:
+    """What an idle connection takes, in KB. Of a server that has served nobody else: what others gave back would do."""
     context = client_context()
+
+    def open_idle(count: int) -> list[ssl.SSLSocket]:
+        made = []
+        for _ in range(count):
+            made.append(connect(server.port, context, "n0.example"))
+            get(made[-1])
+        return made
+
+    # What is made once, for the first connections: threads' stacks, arenas, imports.
+    first = open_idle(50)
+    time.sleep(1.0)
     before = server.memory()
-    made = []
-    for _ in range(count):
-        made.append(connect(server.port, context, "n0.example"))
-        get(made[-1])
-    time.sleep(0.3)
+    made = open_idle(count)
+    time.sleep(0.5)
     taken = (server.memory() - before) / count
-    for one in made:
+    for one in first + made:
         one.close()
     return taken
 
@@ -339,6 +362,15 @@ def candidates(folder: Path, count: int, peers: str | None) -> dict[str, tuple[l
     return found
 
 
+def with_server(command: list[str], folder: Path, look: Callable[[Server], T]) -> T:
+    """What is found of a server that is started for it."""
+    server = Server(command, folder)
+    try:
+        return look(server)
+    finally:
+        server.close()
+
+
 def main() -> None:
     """Runs the candidates by turns and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -360,12 +392,11 @@ def main() -> None:
         for number in range(options.rounds):
             for one in sorted(those, reverse=number % 2 == 1):
                 command, names = those[one]
-                server = Server(command, folder)
-                try:
-                    for figure, value in measure(server, options.seconds, names).items():
-                        taken.setdefault(figure, {}).setdefault(one, []).append(value)
-                finally:
-                    server.close()
+                found = with_server(command, folder, lambda server: measure(server, options.seconds, names))  # noqa: B023
+                if names == 1:
+                    found["KB a connection"] = with_server(command, folder, connection_memory)
+                for figure, value in found.items():
+                    taken.setdefault(figure, {}).setdefault(one, []).append(value)
     for figure, rows in taken.items():
         print(f"{figure}, {options.rounds} rounds, rates by the second of the server's processor time")
         base = statistics.median(rows.get("appd") or next(iter(rows.values())))

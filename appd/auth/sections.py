@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from appd import hosting
+from appd.access import unreadable
 from appd.auth import hashes
 from appd.auth.auth import Auth
 from appd.auth.keyfiles import KeyFiles
@@ -19,7 +20,7 @@ from appd.tls.values import CREDENTIAL
 if TYPE_CHECKING:
     from appd.interfaces import Host
 
-__all__ = ["auth_of", "portals_of", "prepare"]
+__all__ = ["auth_of", "portals_of", "portals_or_problems", "prepare"]
 
 _SHARED = "appd.auth"
 _WARNING = 4
@@ -91,6 +92,18 @@ def portals_of(settings: Settings, host: Host, server: str, attribute: str = "au
     return lambda realm, whose: PeerPortal(realm, auth, host_of(whose), server, host.reactor, host.threads)
 
 
+def portals_or_problems(
+    settings: Settings, host: Host, server: str
+) -> tuple[Callable[[Any, Any], Any] | None, list[Problem]]:
+    """As `portals_of`, for who has more problems to tell; None as well where the section has no `auth`."""
+    if not settings.auth:
+        return None, []
+    try:
+        return portals_of(settings, host, server), []
+    except ConfigurationError as error:
+        return None, list(error.problems)
+
+
 class _Maker:
     """Makes one, and collects what is wrong with it."""
 
@@ -138,8 +151,7 @@ class _Maker:
             for scheme in {hashed.split("$")[1][:3] for hashed in file.entries.values() if hashed}:
                 hashes.require("argon2" if scheme == "arg" else "bcrypt")
         except PermissionError:
-            reason = f"user {os.geteuid()} may not read it"
-            self._wrong("passwords", f"passwords {path} is not checkable here: {reason}", unseen=True)
+            self._wrong("passwords", f"passwords {path} is not checkable here: {unreadable()}", unseen=True)
         except ValueError as error:
             self._wrong("passwords", f"passwords {path}: {error}")
         except ConfigurationError as error:
@@ -161,7 +173,7 @@ class _Maker:
         try:
             self.problems += keys.check()
         except PermissionError:
-            reason = f"user {os.geteuid()} may not read it"
+            reason = unreadable()
             self._wrong("authorized_keys", f"authorized-keys {pattern} is not checkable here: {reason}", unseen=True)
         except ValueError as error:
             self._wrong("authorized_keys", f"authorized-keys {pattern}: {error}")

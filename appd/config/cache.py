@@ -16,13 +16,16 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Mapping
-from typing import Any
 
 from appd import __version__
 from appd.config.inputs import Inputs, identity
 from appd.config.plain import NotPlain, decode, encode
 from appd.config.settings import Settings
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
 
 __all__ = ["SettingsCache"]
 

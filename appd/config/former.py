@@ -52,5 +52,9 @@ def modern(settings: Settings, loader: Loader) -> Settings:
         sections.append(loader.section("appd.tls", settings, inner))
     else:
         of_type = "host_key" if str(settings.type).lower() == "sftp" else "hostkey"
-        sections.append(loader.section("appd.options", settings, {"hostkey": of_type}))
+        options = loader.section("appd.options", settings, {"hostkey": of_type})
+        if of_type == "hostkey" and "hostkey" in settings.values:
+            # A factory gets text, and does not know where the file was.
+            options.values["values"]["hostkey"] = settings.hostkey
+        sections.append(options)
     return loader.section("server", settings, keys, sections)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-import zlib
-from collections.abc import Callable, Mapping
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 __all__ = ["Identity", "Inputs", "identity"]
 
@@ -81,5 +83,8 @@ def _checksum(path: str) -> int:
     # No pipe and no device is asked for its content: it would wait, or have none left for the reader.
     if not os.path.isfile(path):
         raise OSError(f"{path} is no regular file")
+    # Late: nothing is read so that is taken from the cache.
+    import zlib
+
     with open(path, "rb") as file:
         return zlib.crc32(file.read())

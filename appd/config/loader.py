@@ -31,7 +31,10 @@ from appd.config.wording import cleaned, shown
 from appd.errors import ConfigurationError, Place, Problem
 from appd.registry import Registration, Registry
 
-__all__ = ["Loader", "schema_with", "section_of"]
+__all__ = ["FORMAT", "Loader", "schema_with", "section_of"]
+
+FORMAT = 1
+"""The format of the file: higher when a file that was good is not any more, or means something else."""
 
 _HERE = os.path.dirname(__file__)
 _OWN_FILES = ("schema.xml", "datatypes.py", "former.py", "matcher.py", "parser.py")
@@ -135,6 +138,13 @@ class Loader(ConfigLoader):  # type: ignore[misc]  # ZConfig has no types
         top = Matcher(self.schema, self.schema, None, place, self)
         self._parse(path, text, top, {})
         settings = top.finish()
+        if (settings.format or FORMAT) > FORMAT:
+            # What else seems wrong with it is only that it is newer.
+            message = (
+                f"format {settings.format} is newer than this appd, which reads format {FORMAT}: "
+                f"install a newer appd, or write the file for format {FORMAT}"
+            )
+            raise ConfigurationError(settings.problem(message, "format"))
         if self.obsolete:
             settings.values = {**settings.values, "obsolete": self.obsolete}
         if self.problems:

@@ -6,12 +6,14 @@ comes out, whatever is in the text.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 from appd.address import Address
 from appd.config.settings import Settings
 from appd.errors import Place
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
 __all__ = ["NotPlain", "decode", "encode"]
 

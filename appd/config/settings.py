@@ -7,10 +7,12 @@ printed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from appd.errors import Place, Problem
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
 
 __all__ = ["Settings"]
 

@@ -7,17 +7,21 @@ can write a line or a field of his own.
 
 from __future__ import annotations
 
-import re
 import time
 
 from appd.http.entrylog import EntryLog
 from appd.journal import INFO
+from appd.patterns import pattern
 from appd.records import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import re
 
 __all__ = ["AccessLog", "Answer", "combined_line", "journal_line", "printable"]
 
-_UNPRINTABLE = re.compile(r"[^\x20-\x7e]|\\")
-_QUOTED = re.compile(r'[^\x20-\x7e]|[\\"]')
+_UNPRINTABLE = pattern(r"[^\x20-\x7e]|\\")
+_QUOTED = pattern(r'[^\x20-\x7e]|[\\"]')
 # The format is English whatever the locale, which strftime's %b would follow.
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 

@@ -3,13 +3,19 @@
 So many calls run at a time, and of each mount no more than its share of them. What has to wait stands in a queue of its
 mount; whichever call ends, the one that has waited longest of those that may run is next. Beyond the length of the
 queue nobody is let in.
+
+Whoever takes a call out of the queue decides what becomes of it: `next` and `leave` have it run, `withdraw` has it
+cancelled. One of them gets it, once. So has it been since zope.server's ITask: `service` or `cancel`, never both.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from threading import Lock
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["Admission", "Share"]
 
@@ -27,18 +33,27 @@ class Share:
 
     Attributes:
         free: A token for each call that may still begin.
-        waiting: Those that wait, with the number under which they came.
+        waiting: Those that wait, in their order, with the number under which they came.
+        refused: How many were refused, as the queue was full.
+        cancelled: How many waited, and were cancelled.
         quick: Whether its calls are done before anybody notices; then a thread makes one without handing on.
     """
 
     def __init__(self, most: int) -> None:
         self.most = most
         self.free: deque[None] = deque([None] * most)
-        self.waiting: deque[tuple[int, Any]] = deque()
+        # Of a dict the first is found the more slowly the more were taken out before it.
+        self.waiting: OrderedDict[Any, int] = OrderedDict()
+        self.refused = self.cancelled = 0
         self.quick = True
         self._count = 0
         self._spent = 0.0
         self._until = 0.0
+
+    @property
+    def running(self) -> int:
+        """How many run."""
+        return self.most - len(self.free)
 
     def is_quick(self, now: float) -> bool:
         """Whether its next call is thought to be quick. What was slow is given another chance after a while.
@@ -73,13 +88,11 @@ class Admission:
 
     Attributes:
         queued: How many wait.
-        turned_away: How many were refused.
     """
 
     def __init__(self, most: int) -> None:
         self.most = most
         self.queued = 0
-        self.turned_away = 0
         # A deque gives each token to one thread, without a lock.
         self._free: deque[None] = deque([None] * most)
         self._shares: list[Share] = []
@@ -131,12 +144,36 @@ class Admission:
         """
         with self._lock:
             if self.queued >= most:
-                self.turned_away += 1
+                share.refused += 1
                 return False
             self._came += 1
             self.queued += 1
-            share.waiting.append((self._came, call))
+            share.waiting[call] = self._came
             return True
+
+    def withdraw(self, share: Share, call: Any) -> bool:
+        """Takes a call out of the queue, to be cancelled.
+
+        Returns:
+            Whether it is the caller's now; not when it did not wait any more.
+        """
+        with self._lock:
+            if share.waiting.pop(call, None) is None:
+                return False
+            self.queued -= 1
+            share.cancelled += 1
+            return True
+
+    def drop(self, share: Share) -> tuple[Share, Any] | None:
+        """Ends a call that has waited and was begun, but is cancelled after all; as `leave`."""
+        with self._lock:
+            share.cancelled += 1
+        return self.leave(share)
+
+    def waiting(self) -> list[tuple[Share, Any]]:
+        """The calls that wait, with their mounts."""
+        with self._lock:
+            return [(share, call) for share in self._shares for call in share.waiting]
 
     def leave(self, share: Share) -> tuple[Share, Any] | None:
         """Ends a call.
@@ -160,7 +197,7 @@ class Admission:
                 able = [one for one in self._shares if one.waiting and one.free]
                 if not able or not self._free:
                     return None
-                share = min(able, key=lambda one: one.waiting[0][0])
+                share = min(able, key=lambda one: next(iter(one.waiting.values())))
                 if self._take(share):
                     self.queued -= 1
-                    return share, share.waiting.popleft()[1]
+                    return share, share.waiting.popitem(last=False)[0]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import socket
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from appd.http.connection import CLOSED, END, NEED_DATA
 from appd.http.entrylog import tell_failure
@@ -20,6 +19,7 @@ from appd.http.proxyprotocol import read_proxy_header
 from appd.http.request import Request
 from appd.http.upload import Upload
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from appd.http.crew import Worker
     from appd.http.door import Door

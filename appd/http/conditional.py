@@ -5,16 +5,18 @@ A condition is a question about versions: is mine still yours? Entity tags answe
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from typing import NamedTuple
-
 from appd.http.date import parse_date
+from appd.patterns import pattern
+from appd.records import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = ["Version", "counts_range", "tags_of", "verdict"]
 
 # RFC 9110, 8.8.3: entity-tag = [ weak ] opaque-tag
-_TAG = re.compile(r'[ \t]*((?:W/)?"[\x21\x23-\x7e\x80-\xff]*")[ \t]*(?:,|\Z)|[ \t]*,')
+_TAG = pattern(r'[ \t]*((?:W/)?"[\x21\x23-\x7e\x80-\xff]*")[ \t]*(?:,|\Z)|[ \t]*,')
 
 
 class Version(NamedTuple):

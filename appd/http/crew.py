@@ -13,10 +13,15 @@ import os
 import select
 import time
 from collections import deque
-from collections.abc import Callable
 from contextlib import suppress
 from threading import Lock, Thread
-from typing import Any, Protocol
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any, Protocol
+else:
+    Protocol = object
 
 __all__ = ["Crew", "Handler", "Worker"]
 
@@ -153,6 +158,12 @@ class Crew:
             self.epoll.close()
             os.close(self._bell)
         return ended
+
+    def left(self) -> Iterator[Any]:
+        """Takes out what nobody has done, after `stop`."""
+        while self._ready:
+            with suppress(IndexError):  # a thread that came from a call has it
+                yield self._ready.popleft()
 
     def post(self, item: Any) -> None:
         """Has somebody do a thing."""

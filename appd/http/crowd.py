@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["Crowd"]
 
 
-class Crowd(dict[Any, None]):
+class Crowd(dict["Any", None]):
     """The open connections of a server, in the order in which they came. Any thread may call.
 
     A dict where one would expect a set: there may be tens of thousands, and for one a set takes up to three times as

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import Callable
+
+from appd.patterns import pattern
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["Origin", "format_date", "parse_date"]
 
@@ -15,11 +19,11 @@ _MONTH = "|".join(_MONTHS)
 _TIME = r"(?P<hour>[0-9]{2}):(?P<minute>[0-9]{2}):(?P<second>[0-9]{2})"
 _FORMS = (
     # Sun, 06 Nov 1994 08:49:37 GMT
-    rf"(?:{'|'.join(_DAYS)}), (?P<day>[0-9]{{2}}) (?P<month>{_MONTH}) (?P<year>[0-9]{{4}}) {_TIME} GMT",
+    pattern(rf"(?:{'|'.join(_DAYS)}), (?P<day>[0-9]{{2}}) (?P<month>{_MONTH}) (?P<year>[0-9]{{4}}) {_TIME} GMT"),
     # Sunday, 06-Nov-94 08:49:37 GMT
-    rf"[MTWFS][a-z]+day, (?P<day>[0-9]{{2}})-(?P<month>{_MONTH})-(?P<year>[0-9]{{2}}) {_TIME} GMT",
+    pattern(rf"[MTWFS][a-z]+day, (?P<day>[0-9]{{2}})-(?P<month>{_MONTH})-(?P<year>[0-9]{{2}}) {_TIME} GMT"),
     # Sun Nov  6 08:49:37 1994
-    rf"(?:{'|'.join(_DAYS)}) (?P<month>{_MONTH}) (?P<day>[0-9 ][0-9]) {_TIME} (?P<year>[0-9]{{4}})",
+    pattern(rf"(?:{'|'.join(_DAYS)}) (?P<month>{_MONTH}) (?P<day>[0-9 ][0-9]) {_TIME} (?P<year>[0-9]{{4}})"),
 )
 
 
@@ -47,7 +51,7 @@ def parse_date(text: str, now: Callable[[], float] = time.time) -> int | None:
         Seconds since the epoch, or None when it is no date, in which case the field is ignored.
     """
     for form in _FORMS:
-        match = re.fullmatch(form, text)
+        match = form.fullmatch(text)
         if match is not None:
             break
     else:

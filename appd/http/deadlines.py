@@ -7,8 +7,12 @@ passes in the tick after its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Protocol
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, Protocol
+else:
+    Protocol = object
 
 __all__ = ["Deadlines", "Timed"]
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from appd.patterns import pattern
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["SUFFIXES", "choose"]
 
 # The copies that tools make beside a file. Among those that a client likes as much the earlier is usually the smaller.
 SUFFIXES = {"br": ".br", "zstd": ".zst", "gzip": ".gz"}
 
-_MEMBER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+)(?:[ \t]*;[ \t]*[qQ]=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?))?\Z")
+_MEMBER = pattern(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+)(?:[ \t]*;[ \t]*[qQ]=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?))?\Z")
 
 
 def choose(field: str, available: Sequence[str]) -> str:

@@ -6,9 +6,10 @@ is at the other end of a UNIX socket, as the kernel tells (SO_PEERCRED, unix(7))
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from appd.http.request import Request
 
 __all__ = ["add_fields", "base_environ"]

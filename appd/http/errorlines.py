@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from threading import Lock
 
 from appd.http.entrylog import EntryLog
 from appd.journal import ERROR
 from appd.journal.entry import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 __all__ = ["ErrorLines"]
 

@@ -6,15 +6,14 @@ goes out which was not looked at here.
 
 from __future__ import annotations
 
-import re
-
 from appd.http.grammar import TCHAR, VTEXT
+from appd.patterns import pattern
 
 __all__ = ["OF_THE_CONNECTION", "is_secret", "is_token", "is_value"]
 
-_TOKEN = re.compile(rf"[{TCHAR}]++\Z")
+_TOKEN = pattern(rf"[{TCHAR}]++\Z")
 # Without spaces at either end, which are not of the value.
-_VALUE = rf"(?![\t ])[{VTEXT}]*+(?<![\t ])\Z"
+_VALUE = pattern(rf"(?![\t ])[{VTEXT}]*+(?<![\t ])\Z")
 # What says who somebody is, by the words that its name is made of: kept no longer than the request.
 _SECRET = ("auth", "cookie", "key", "location", "secret", "session", "token")
 
@@ -31,7 +30,7 @@ def is_token(name: str) -> bool:
 
 def is_value(value: str) -> bool:
     """Whether it may be the value of a header field; its characters stand for bytes, as in WSGI."""
-    return re.match(_VALUE, value) is not None
+    return _VALUE.match(value) is not None
 
 
 def is_secret(name: str) -> bool:

@@ -13,8 +13,12 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Sequence
-from typing import NamedTuple
+
+from appd.records import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["OpenFile", "is_name", "open_below", "open_folder_below"]
 

@@ -16,15 +16,14 @@ of hops is read from the right, where the nearest proxy wrote, and the first hop
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
-
 from appd.http.errors import Refused
 from appd.http.target import host_name
+from appd.patterns import pattern
 from appd.records import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 __all__ = ["Claims", "Trusted", "read_claims"]
@@ -32,12 +31,12 @@ __all__ = ["Claims", "Trusted", "read_claims"]
 _ADDRESSES = "x-forwarded-for"
 _NAMES = frozenset({_ADDRESSES, "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port", "forwarded"})
 # 192.0.2.1, 192.0.2.1:80, [2001:db8::1], [2001:db8::1]:80, 2001:db8::1
-_HOP = r"(?ia)(?:([0-9.]+)|\[([0-9a-f:.]+)\])(?::([0-9]{1,5}))?|([0-9a-f:.]+)"
+_HOP = pattern(r"(?ia)(?:([0-9.]+)|\[([0-9a-f:.]+)\])(?::([0-9]{1,5}))?|([0-9a-f:.]+)")
 # RFC 7239, 4: pairs, ";" between them, "," between hops.
 _TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-_PAIR = rf'({_TOKEN})=(?:({_TOKEN})|"((?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*)")'
-_SPACE = r"[\t ]*+"
-_QUOTED_PAIR = r"\\(.)"
+_PAIR = pattern(rf'({_TOKEN})=(?:({_TOKEN})|"((?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*)")')
+_SPACE = pattern(r"[\t ]*+")
+_QUOTED_PAIR = pattern(r"\\(.)")
 # Networks are few, but peers may be many: what was found is kept up to here.
 _MOST = 1024
 
@@ -169,7 +168,7 @@ def _walk(hops: list[str], trusted: Trusted) -> tuple[str | None, int, int]:
     """The client's address, its port, and its place: the rightmost that is not trusted, else the leftmost."""
     host, port, at = None, 0, len(hops) - 1
     for place in range(len(hops) - 1, -1, -1):
-        match = re.fullmatch(_HOP, hops[place])
+        match = _HOP.fullmatch(hops[place])
         address = None if match is None else _address(match[1] or match[2] or match[4])
         if match is None or address is None:
             break
@@ -209,16 +208,15 @@ def _parse(text: str) -> list[dict[str, str]]:
         Refused: It is none.
     """
     hops: list[dict[str, str]] = [{}]
-    pair = re.compile(_PAIR)
     at = _space(text, 0)
     while at < len(text):
         if text[at] == ",":
             hops.append({})
         elif text[at] != ";":
-            match = pair.match(text, at)
+            match = _PAIR.match(text, at)
             if match is None or match[1].lower() in hops[-1]:
                 break
-            hops[-1][match[1].lower()] = match[2] or re.sub(_QUOTED_PAIR, r"\1", match[3])
+            hops[-1][match[1].lower()] = match[2] or _QUOTED_PAIR.sub(r"\1", match[3])
             at = _space(text, match.end())
             if at < len(text) and text[at] not in ",;":
                 break
@@ -231,5 +229,5 @@ def _parse(text: str) -> list[dict[str, str]]:
 
 
 def _space(text: str, at: int) -> int:
-    match = re.compile(_SPACE).match(text, at)
+    match = _SPACE.match(text, at)
     return at if match is None else match.end()

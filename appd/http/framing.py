@@ -6,8 +6,6 @@ too long, so that it is the same however the bytes arrive.
 
 from __future__ import annotations
 
-import re
-
 from appd.http.errors import Refused
 from appd.http.grammar import CHUNK
 from appd.http.head import check_field, read_fields
@@ -131,7 +129,7 @@ class Chunked:
 
     def _take_line(self, line: str) -> None:
         if self._phase == _SIZE:
-            match = re.fullmatch(CHUNK, line)
+            match = CHUNK.fullmatch(line)
             if match is None:
                 raise Refused(400, "a chunk size that is none, or a chunk extension that is none")
             size = int(match[1], 16)

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
 
 from appd.http.entrylog import tell_failure
 from appd.http.environ import add_fields
 from appd.http.errorlines import ErrorLines
 from appd.http.errors import Incomplete
 from appd.http.fields import is_secret
-from appd.http.outbox import Stretch
 from appd.http.response import Prepared, prepare, status_line
 from appd.http.sending import Gone
+from appd.http.spool import Stretch
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any
+
     from appd.http.client import Client
     from appd.http.request import Request
 
@@ -91,7 +93,7 @@ class _Errors:
 
 
 class Call:
-    """One call of an application, once its request is complete.
+    """One call of an application, once its request is complete. Either `run` or `cancel` is called, once.
 
     Args:
         mount: What is called.
@@ -138,6 +140,12 @@ class Call:
             self._body.close()
             if errors.lines is not None:
                 errors.lines.end()
+
+    def cancel(self) -> None:
+        """In place of `run`: closes the body of the request, and tells the client."""
+        if self._body is not None:
+            self._body.close()
+        self.client.dismiss()
 
     def _environ(self) -> dict[str, Any]:
         request, client = self.request, self.client

@@ -120,3 +120,9 @@ class _Check:
     def run(self) -> None:
         """See `appd.http.gateway.Call`."""
         self.mount.check(self)
+
+    def cancel(self) -> None:
+        """See `appd.http.gateway.Call`."""
+        if self.body is not None:
+            self.body.close()
+        self.client.dismiss()

@@ -5,25 +5,27 @@ The threads of the lane answer it as any other, under the same admission; what t
 
     driver: Request, body ─▶ lane.post ─▶ thread: mount ─▶ transcript ─▶ driver: line.begin, data, end
 
-A thread does not wait for a slow client until `response_spool` bytes are on their way; files are the driver's to read.
+A thread does not wait for a slow client until `response_spool` bytes are on their way, some in memory and the rest in a
+file, as in the lane's outbox. Files are the driver's to read.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from threading import Condition
-from typing import TYPE_CHECKING, Any
 
+from appd.http.entrylog import tell_failure
 from appd.http.errors import Refused
-from appd.http.leaving import describe
-from appd.http.outbox import Stretch
+from appd.http.peer import describe
 from appd.http.response import Fields, Prepared, prepare, status_line
 from appd.http.sending import Gone
+from appd.http.spool import IN_MEMORY, Spool, Stretch
 from appd.http.transcript import Transcript
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import IO
+    from collections.abc import Callable
+    from typing import IO, Any
 
     from appd.http.crew import Worker
     from appd.http.forwarded import Claims
@@ -33,6 +35,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Guest"]
 
+# So many bytes are told of at a time.
+_PIECE = 65536
+# What a client that reads at all takes in this time need not go to a file, in seconds.
+_MOMENT = 0.02
 _PLAIN = ("Content-Type", "text/plain; charset=utf-8")
 
 
@@ -48,7 +54,10 @@ class Guest:
 
     Attributes:
         words: What the driver has to send: the name of what is to be done, and with what. It takes them in order, in
-            its own thread: `begin`, `data`, `file`, `end`, `whole`, `refuse`, `cut`, `done`.
+            its own thread: `begin`, `data`, `kept`, `file`, `end`, `whole`, `refuse`, `late`, `cut`, `done`. What is
+            `kept` lies in the spool, and of that and of `data` it says when it is `taken`.
+
+    Resource handling: owns a temporary file while there is much that the client has not taken.
     """
 
     def __init__(
@@ -75,8 +84,10 @@ class Guest:
         self._body = body
         self._said = said
         self._room = Condition()
-        self._held = 0
+        self._held = self._kept = 0
+        self._spool = Spool()
         self._broken = False
+        self._call: Any = None
 
     # In a thread of the lane.
 
@@ -113,7 +124,7 @@ class Guest:
         """
         self._say_begin()
         if data:
-            self._say("data", data, len(data))
+            self._say_data(data)
         if self.connection.ended:
             self._say_end()
         self._hold()
@@ -127,6 +138,11 @@ class Guest:
         self.connection.head(status, fields, len(body))
         prepared = fields if isinstance(fields, Prepared) else prepare(fields)
         self.status, self.sent = status_line(status)[0], len(body)
+        if len(body) > IN_MEMORY:
+            data = self.connection.body(body)
+            self.connection.ended = True
+            self.send(data)
+            return
         self.connection.ended = True
         self.words.append(("whole", (self.status, prepared, body)))
         self.connection.said = True
@@ -134,28 +150,61 @@ class Guest:
     def send_file(self, stretch: Stretch) -> None:
         """Sends a part of a file."""
         self._say_begin()
-        self._say("file", stretch, 0)
+        self._say("file", stretch)
 
     def _say_begin(self) -> None:
         begins = self.connection.take_head()
         if begins is not None:
-            self._say("begin", begins, 0)
+            self._say("begin", begins)
 
     def _say_end(self) -> None:
         if not self.connection.said:
             self.connection.said = True
-            self._say("end", None, 0)
+            self._say("end", None)
 
-    def _say(self, word: str, what: Any, size: int) -> None:
+    def _say(self, word: str, what: Any) -> None:
         if self._broken:
             if isinstance(what, Stretch):
                 what.close()
             raise Gone
-        if size:
-            with self._room:
-                self._held += size
         self.words.append((word, what))
         self._said()
+
+    def _say_data(self, data: bytes) -> None:
+        if len(data) <= _PIECE:
+            self._keep(data)
+            return
+        view = memoryview(data)
+        for at in range(0, len(data), _PIECE):
+            self._keep(view[at : at + _PIECE])
+
+    def _keep(self, data: bytes | memoryview) -> None:
+        """Has a part of the body sent; what is too much for memory lies in the spool until then."""
+        size = len(data)
+        with self._room:
+            if not self._kept and not self._fits(size):
+                self._room.wait_for(lambda: self._broken or self._fits(size), _MOMENT)
+            if self._broken:
+                raise Gone
+            self._held += size
+            kept = bool(self._kept) or not self._fits(0)
+            # A view would keep all that it is one of.
+            what = self._spooled(data) if kept else bytes(data)
+            if kept:
+                self._kept += size
+        self._say("kept" if kept else "data", what)
+
+    def _fits(self, size: int) -> bool:
+        return self._held - self._kept + size <= IN_MEMORY
+
+    def _spooled(self, data: bytes | memoryview) -> Stretch:
+        try:
+            return self._spool.add(data)
+        except OSError as error:
+            fields = self.line.log_fields(self.request)
+            tell_failure(self.server.log, "cannot keep a response", error, LOGGER="appd.http", **fields)
+            self._say("cut", None)
+            raise Gone from None
 
     def _hold(self) -> None:
         most = self.server.limits.response_spool
@@ -172,7 +221,7 @@ class Guest:
         self._say_begin()
         if self.connection.ended:
             self._say_end()
-        self._say("done", None, 0)
+        self._say("done", None)
         return True
 
     def plain(self, status: int, *fields: tuple[str, str]) -> bool:
@@ -187,11 +236,11 @@ class Guest:
 
     def refuse(self, refused: Refused) -> None:
         """Answers what the client must not do, and ends the connection."""
-        self._say("refuse", refused, 0)
+        self._say("refuse", refused)
 
     def cut(self) -> None:
         """Ends a response where it is."""
-        self._say("cut", None, 0)
+        self._say("cut", None)
         raise Gone
 
     def give_up(self) -> None:
@@ -199,17 +248,33 @@ class Guest:
         try:
             if self.unanswered:
                 self.unanswered.pop()
-                self._say("late", None, 0)
+                self._say("late", None)
         except (IndexError, Gone):
             return
 
     def gone(self) -> None:
         """The client has left, or was told something else."""
 
+    @property
+    def has_left(self) -> bool:
+        """Whether the client has left."""
+        return self._broken
+
+    def park(self, call: Any) -> None:
+        """Has a call wait; see `Leaver.park`."""
+        self._call = call
+
+    def dismiss(self) -> None:
+        """Answers 503 in place of a call, unless the client has left; see `Leaver.dismiss`."""
+        try:
+            self.plain(503, ("Retry-After", "1"))
+        except Gone:
+            return
+
     def close(self) -> None:
         """Something of ours has failed."""
         if not self._broken:
-            self._say("cut", None, 0)
+            self._say("cut", None)
 
     def describe_peer(self, environ: dict[str, Any]) -> None:
         """Adds the address, or who is at the other end of a UNIX socket."""
@@ -229,16 +294,30 @@ class Guest:
 
     # In the thread of the driver.
 
-    def taken(self, size: int) -> None:
-        """The client has taken so many bytes."""
+    def taken(self, size: int, kept: bool) -> None:
+        """The client has taken so many bytes.
+
+        Args:
+            size: How many.
+            kept: Whether they came from the spool.
+        """
         with self._room:
             self._held -= size
+            if kept:
+                self._kept -= size
+                if not self._kept:
+                    # The next byte that has to wait may wait in memory.
+                    self._spool.close()
             self._room.notify_all()
 
     def lost(self) -> None:
         """The client has left."""
         self._broken = True
+        call = self._call
+        if call is not None:
+            self.server.lane.cancel(call)
         with self._room:
+            self._spool.close()
             self._room.notify_all()
         while self.words:
             what = self.words.popleft()[1]

@@ -9,14 +9,18 @@ later requests for mounts of the lane it has the lane's threads answer (`guest`)
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING, Any, Protocol
 
 from appd.http.connection import Connection
 from appd.http.request import Request
 from appd.records import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any, Protocol
+
     from appd.http.site import Mount
+else:
+    Protocol = object
 
 __all__ = ["Driver", "Handed"]
 

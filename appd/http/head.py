@@ -12,9 +12,7 @@ complete, the verdict is the same however the bytes arrive.
 
 from __future__ import annotations
 
-import re
 from itertools import islice
-from typing import NoReturn
 
 from appd.http.errors import Refused
 from appd.http.fields import is_secret
@@ -22,6 +20,10 @@ from appd.http.grammar import FIELD, REQUEST_LINE, VERSION
 from appd.http.limits import Limits
 from appd.http.request import Request
 from appd.http.target import known_host, read_target
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 __all__ = ["check_field", "keep_head", "read_fields", "read_head", "scan", "seen_head"]
 
@@ -40,7 +42,7 @@ _SINGLE = frozenset({"content-length", "host", "transfer-encoding"})
 
 # What says how the message is framed or what becomes of the connection.
 _OF_THE_MESSAGE = frozenset({"connection", "content-length", "expect", "transfer-encoding"})
-_TCHARS = frozenset(chr(one) for one in range(128) if REQUEST_LINE.match(f"{chr(one)} / HTTP/1.1"))
+_TCHARS = frozenset("!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
 
 
 def read_head(lines: list[str], size: int, limits: Limits) -> Request:
@@ -274,7 +276,7 @@ def _check_request_line(line: str) -> None:
     if len(parts) != 3:
         raise Refused(400, "a request line of other than three parts")
     method, target, version = parts
-    if re.fullmatch(VERSION, version) and version not in ("HTTP/1.0", "HTTP/1.1"):
+    if VERSION.fullmatch(version) and version not in ("HTTP/1.0", "HTTP/1.1"):
         # HTTP/2 begins with "PRI * HTTP/2.0" (RFC 9113, 3.4).
         raise Refused(505, f"{version} is not spoken here")
     if not REQUEST_LINE.fullmatch(f"GET / {version}"):

@@ -6,16 +6,16 @@ answer costs no system call. So whoever arms one must have read all that was the
 
 At most `threads` calls of applications run at a time; one more thread is always free to poll, so that connections are
 accepted, deadlines kept, files served, calls queued and refused whatever the applications do.
+
+Of a call that has waited, either `run` or `cancel` is called, once: the latter when its client has left, or its server
+has ended (`end`). See `Admission` for who decides.
 """
 
 from __future__ import annotations
 
 import select
-import sys
 import time
-from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
 
 from appd.http.admission import Admission
 from appd.http.crew import Crew, Worker
@@ -23,12 +23,18 @@ from appd.http.deadlines import Deadlines
 from appd.http.entrylog import EntryLog, tell_failure
 from appd.http.guest import Guest
 from appd.http.sending import Gone
+from appd.http.stacks import stacks
 from appd.journal import ERROR
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
     from appd.http.door import Door
     from appd.http.gateway import Call
     from appd.http.sending import Sender
+    from appd.http.server import Server
 
 __all__ = ["Lane"]
 
@@ -50,6 +56,7 @@ class Lane:
 
     Attributes:
         admission: Which calls run and which wait.
+        parked: The calls that wait, by the descriptor of their connection.
         deadlines: When connections are looked after.
 
     Resource handling: owns its threads from `start` until `stop`.
@@ -59,6 +66,7 @@ class Lane:
         self.log = log
         self.threads = threads
         self.admission = Admission(threads)
+        self.parked: dict[int, Call] = {}
         self._crew = Crew(threads + 1, self)
         self.deadlines = Deadlines(self._crew.sooner)
         self._armed: dict[int, Any] = {}
@@ -68,7 +76,7 @@ class Lane:
         # Doors that are left to other processes for a moment, and until when.
         self._aside: dict[Door, float] = {}
         self._replace = replace
-        self._started = False
+        self._started = self._ended = False
         self._asked, self._answered = 0.0, True
 
     def start(self) -> None:
@@ -79,8 +87,19 @@ class Lane:
             self._modify = self._crew.epoll.modify
 
     def stop(self, timeout: float = 2.0) -> bool:
-        """Ends the threads that are not in a call; see `Crew.stop`."""
-        return not self._started or self._crew.stop(timeout)
+        """Ends the threads that are not in a call, and cancels the calls that wait; see `Crew.stop`."""
+        self._ended = True
+        for _share, call in self.admission.waiting():
+            self.cancel(call)
+        if not self._started:
+            return True
+        ended = self._crew.stop(timeout)
+        for item in self._crew.left():
+            if type(item) is Guest:
+                item.close()
+            elif type(item) is not int:
+                self._drop(item)
+        return ended
 
     def alive(self) -> bool:
         """Whether somebody has polled since the last time that this was asked."""
@@ -130,6 +149,10 @@ class Lane:
     def read_more(self, fd: int) -> None:
         """Has a client looked at anew when it is armed: not all that was there was read, or its end has come."""
         self._unsure.add(fd)
+
+    def is_unsure(self, fd: int) -> bool:
+        """Whether a client had to be looked at anew if it were armed now."""
+        return fd in self._unsure
 
     def disarm(self, client: Sender) -> bool:
         """Takes a client from the poller.
@@ -214,11 +237,22 @@ class Lane:
             return None
         self._unsure.add(fd)
         # It may have been armed in between.
-        return self._armed.pop(fd, None)
+        found = self._armed.pop(fd, None)
+        if found is None:
+            call = self.parked.get(fd)
+            if call is not None and call.client.has_left:
+                self.cancel(call)
+        return found
 
     def _resume(self, call: Call, worker: Worker) -> None:
-        """Makes a call that has waited."""
+        """Makes a call that has waited, if anybody still waits for it."""
         client = call.client
+        client.park(None)
+        if self._ended or client.server.ended or client.has_left:
+            found = self._drop(call)
+            if found is not None:
+                self._next(found, worker)
+            return
         try:
             if self.run(call, worker):
                 client.go_on(worker)
@@ -245,10 +279,47 @@ class Lane:
         share = call.mount.share
         if not worker.calls and self.admission.enter(share):
             return self.run(call, worker)
+        # In this order: whoever ends the server, or learns that the client has left, notes it first and looks for the
+        # call afterwards.
+        call.client.park(call)
         if not self.admission.queue(share, call, most):
+            call.client.park(None)
             return None
+        if self._ended or call.client.server.ended or call.client.has_left:
+            self.cancel(call)
         self._next(self.admission.next(), worker)
         return False
+
+    def cancel(self, call: Call) -> bool:
+        """Cancels a call, if it waits. Any thread may ask, whether it has the client or not.
+
+        Returns:
+            Whether it has waited.
+        """
+        if not self.admission.withdraw(call.mount.share, call):
+            return False
+        call.client.park(None)
+        self._say_cancelled(call)
+        return True
+
+    def _drop(self, call: Call) -> Any:
+        """Cancels a call that was begun. Returns the next one, begun."""
+        self._say_cancelled(call)
+        return self.admission.drop(call.mount.share)
+
+    def _say_cancelled(self, call: Call) -> None:
+        try:
+            call.cancel()
+        except Exception as error:
+            self.failed(error)
+
+    def end(self, server: Server) -> int:
+        """Cancels the calls of a server that wait, now that it waits for nothing any more. Any thread may ask.
+
+        Returns:
+            How many there were.
+        """
+        return sum(self.cancel(call) for _share, call in self.admission.waiting() if call.client.server is server)
 
     def _next(self, found: Any, worker: Worker) -> None:
         if found is None:
@@ -335,21 +406,3 @@ class Lane:
     def failed(self, error: BaseException) -> None:
         """Something of ours has failed: see `Handler`."""
         tell_failure(self.log, "the HTTP engine failed at a connection, which is closed", error, LOGGER="appd.http")
-
-
-def stacks() -> str:
-    """Where every thread is."""
-    import traceback
-
-    names = {one.ident: one.name for one in _threads()}
-    parts = []
-    for ident, frame in sys._current_frames().items():
-        lines = "".join(traceback.format_stack(frame)).rstrip()
-        parts.append(f"{names.get(ident, ident)}:\n{lines}")
-    return "\n".join(parts)
-
-
-def _threads() -> list[Any]:
-    import threading
-
-    return threading.enumerate()

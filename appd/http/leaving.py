@@ -2,34 +2,37 @@
 
 from __future__ import annotations
 
+import select
 import socket
-import struct
+import sys
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
 
 from appd.http.errors import Refused
-from appd.http.peer import answer_of, credentials, fields_of, peer_text
+from appd.http.peer import answer_of, describe, fields_of, peer_text
 from appd.http.response import status_line
 from appd.http.sending import Gone, Sender
-from appd.http.target import host_name
 from appd.journal import DEBUG, WARNING
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from appd.http.door import Door
     from appd.http.forwarded import Claims
     from appd.http.mounted import Mounted
     from appd.http.request import Request
     from appd.journal.entry import Value
 
-__all__ = ["Leaver", "Phase", "describe"]
+__all__ = ["Leaver", "Phase"]
 
 # How long the end of a connection may take, once all is sent: between two reads and as a whole, in seconds. Apache has
 # 2 and 30; a process that stops waits for it.
 _LINGER_READ, _LINGER = 1.0, 10.0
 # nginx's status for a client that left before the head of the response was out; it is only ever logged.
 _CLIENT_GONE = 499
-_RESET = struct.pack("ii", 1, 0)
+# struct linger of socket(7): on, and no time.
+_RESET = (1).to_bytes(4, sys.byteorder) + bytes(4)
 _PLAIN = ("Content-Type", "text/plain; charset=utf-8")
 _READ = 16384
 
@@ -172,6 +175,32 @@ class Leaver(Sender):
             self._reset()
             raise Gone
 
+    @property
+    def has_left(self) -> bool:
+        """Whether the connection is gone. A client that has closed its side alone still waits for its answer."""
+        asked = select.poll()
+        asked.register(self.fd, 0)
+        return bool(asked.poll(0))
+
+    def park(self, call: Any) -> None:
+        """Has a call of this client wait; None when it does not any more."""
+        if call is None:
+            self.server.lane.parked.pop(self.fd, None)
+        else:
+            self.server.lane.parked[self.fd] = call
+
+    def dismiss(self) -> None:
+        """Ends the connection instead of answering: with 503, unless the client has left."""
+        if self.has_left:
+            self.gone()
+            return
+        self.connection.closing = True
+        try:
+            if self.plain(503, ("Retry-After", "1")):
+                self.finish()
+        except Gone:
+            self.gone()
+
     def _reset(self) -> None:
         with suppress(OSError):
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
@@ -289,14 +318,15 @@ class Leaver(Sender):
 
     def abort(self) -> None:
         """Cuts the connection at once, whoever has it; a call notices when it sends."""
-        self._reset()
+        if self._phase != Phase.LINGERING:  # all was said; a reset could destroy it on its way
+            self._reset()
         if self.server.lane.disarm(self):
             self.close()
             return
         # Whoever has it finds its end when it is armed again, and resets it then.
         # Below TLS, whose state is for the thread that has the client.
         with suppress(OSError):
-            socket.SocketType.shutdown(self.sock, socket.SHUT_RD)
+            getattr(self.sock, "plain", self.sock).shutdown(socket.SHUT_RD)
 
     def close(self) -> None:
         """Closes the socket."""
@@ -337,34 +367,3 @@ class Leaver(Sender):
             duration = time.monotonic() - self._began
             answer = answer_of(self._request, status, self.sent, duration, *self.far)
             self.server.access.write(answer, (self.mounted or self.server).access_log, time.time())
-
-
-def describe(client: Any, environ: dict[str, Any], sock: socket.socket) -> None:
-    """Adds who a client is to an environment.
-
-    Args:
-        client: A `Leaver`, or what stands for one: `claims`, `secure`, `far`, `host`, `port`, `door`.
-        environ: The environment.
-        sock: Its socket.
-    """
-    claims, secure, host, port = client.claims, client.secure, client.host, client.port
-    if claims is not None:
-        secure = claims.scheme == "https" if claims.scheme else secure
-        _describe_claims(claims, environ, secure=secure)
-        host, port = client.far
-    environ["REMOTE_ADDR"] = host
-    if port:
-        environ["REMOTE_PORT"] = str(port)
-    if secure:
-        environ["wsgi.url_scheme"] = "https"
-    if client.door.is_local:
-        environ.update(credentials(sock))
-
-
-def _describe_claims(claims: Claims, environ: dict[str, Any], *, secure: bool) -> None:
-    if claims.authority:
-        environ["HTTP_HOST"] = claims.authority
-        environ["SERVER_NAME"] = host_name(claims.authority)
-    if claims.authority or claims.scheme:
-        port = (claims.authority or "").rpartition("]")[2].partition(":")[2]
-        environ["SERVER_PORT"] = port or ("443" if secure else "80")

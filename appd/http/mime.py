@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple
+
+from appd.records import NamedTuple
 
 __all__ = ["MediaType", "media_type"]
 

@@ -7,62 +7,13 @@ reader has all. Files are sent by the kernel (sendfile(2)) and never lie in it a
 
 from __future__ import annotations
 
-import os
 import socket
 from collections import deque
 from threading import Condition
-from typing import IO
 
-__all__ = ["Outbox", "Stretch"]
+from appd.http.spool import AT_ONCE, IN_MEMORY, Spool, Stretch
 
-# Of what waits, so many bytes are kept in memory.
-_IN_MEMORY = 262144
-# Bytes for one send(2) or sendfile(2): the thread that polls serves others in between.
-_AT_ONCE = 1048576
-_PLAIN = (socket.SocketType, socket.socket)
-
-
-class Stretch:
-    """A part of a file.
-
-    Args:
-        fd: The file.
-        offset: Where it begins.
-        left: How many bytes.
-        owned: Whether the descriptor is closed when they are sent, or given up.
-    """
-
-    __slots__ = ("fd", "left", "offset", "owned")
-
-    def __init__(self, fd: int, offset: int, left: int, owned: bool = False) -> None:
-        self.fd = fd
-        self.offset = offset
-        self.left = left
-        self.owned = owned
-
-    def send(self, to: socket.socket) -> int:
-        """Sends what the socket takes.
-
-        Raises:
-            BlockingIOError: Nothing, at the moment.
-            OSError: The connection is broken.
-            EOFError: The file has become shorter.
-        """
-        if type(to) in _PLAIN:
-            sent = os.sendfile(to.fileno(), self.fd, self.offset, min(self.left, _AT_ONCE))
-        else:  # TLS, which has to see every byte
-            sent = to.send_file(self.fd, self.offset, self.left)  # type: ignore[attr-defined]  # see `TlsSocket`
-        if not sent:
-            raise EOFError(f"{self.left} bytes of the file are missing")
-        self.offset += sent
-        self.left -= sent
-        return sent
-
-    def close(self) -> None:
-        """Gives it up."""
-        if self.owned:
-            self.owned = False
-            os.close(self.fd)
+__all__ = ["Outbox"]
 
 
 class Outbox:
@@ -90,8 +41,7 @@ class Outbox:
         self._to = to
         self._pieces: deque[memoryview | Stretch] = deque()
         self._in_memory = 0
-        self._file: IO[bytes] | None = None
-        self._end = 0
+        self._spool = Spool()
 
     def add(self, data: bytes | memoryview) -> None:
         """Keeps bytes. With the lock.
@@ -102,24 +52,16 @@ class Outbox:
         if not data:
             return
         self.size += len(data)
-        if self._file is None and self._in_memory + len(data) <= _IN_MEMORY:
+        if self._spool.fd is None and self._in_memory + len(data) <= IN_MEMORY:
             self._in_memory += len(data)
             self._pieces.append(memoryview(data))
             return
-        if self._file is None:
-            from tempfile import TemporaryFile  # late: it imports shutil and random
-
-            self._file = TemporaryFile(buffering=0)  # noqa: SIM115  # as long as the outbox
-        offset, view = self._end, memoryview(data)
-        while view:
-            written = os.pwrite(self._file.fileno(), view, self._end)
-            self._end += written
-            view = view[written:]
+        added = self._spool.add(data)
         last = self._pieces[-1] if self._pieces else None
-        if isinstance(last, Stretch) and last.fd == self._file.fileno() and last.offset + last.left == offset:
-            last.left += self._end - offset
+        if isinstance(last, Stretch) and last.fd == added.fd and last.offset + last.left == added.offset:
+            last.left += added.left
         else:
-            self._pieces.append(Stretch(self._file.fileno(), offset, self._end - offset))
+            self._pieces.append(added)
 
     def add_file(self, stretch: Stretch) -> None:
         """Keeps a part of a file. With the lock."""
@@ -141,14 +83,13 @@ class Outbox:
         """
         before = self.size
         try:
-            while self._pieces and before - self.size < 4 * _AT_ONCE:
+            while self._pieces and before - self.size < 4 * AT_ONCE:
                 self._send(self._pieces[0])
         except BlockingIOError:
             pass
-        if not self.size and self._file is not None:
+        if not self.size:
             # The next byte that has to wait may wait in memory.
-            self._file.close()
-            self._file, self._end = None, 0
+            self._spool.close()
         return before - self.size
 
     def _send(self, piece: memoryview | Stretch) -> None:
@@ -158,7 +99,7 @@ class Outbox:
                 piece.close()
                 self._pieces.popleft()
             return
-        sent = self._to.send(piece[:_AT_ONCE])
+        sent = self._to.send(piece[:AT_ONCE])
         self.size -= sent
         self._in_memory -= sent
         if sent == len(piece):
@@ -174,7 +115,5 @@ class Outbox:
             if isinstance(one, Stretch):
                 one.close()
         self._pieces.clear()
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        self._spool.close()
         self.lock.notify_all()

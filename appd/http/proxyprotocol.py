@@ -7,10 +7,10 @@ since a guess would let clients say who they are.
 
 from __future__ import annotations
 
-import re
 import socket
 
 from appd.http.errors import Refused
+from appd.patterns import pattern
 from appd.records import NamedTuple
 
 __all__ = ["Proxied", "read_proxy_header"]
@@ -20,7 +20,7 @@ _FIXED = 16  # signature, version and command, family, length
 
 # 2.1: the longest line of version 1 has 107 bytes, its end included.
 _LONGEST_LINE = 107
-_LINE = (
+_LINE = pattern(
     rb"PROXY (?:UNKNOWN(?: [^\r\n]*)?|TCP(?P<family>[46]) (?P<source>[0-9a-fA-F.:]+) (?P<target>[0-9a-fA-F.:]+)"
     rb" (?P<from>0|[1-9][0-9]{0,4}) (?P<to>0|[1-9][0-9]{0,4}))"
 )
@@ -79,7 +79,7 @@ def read_proxy_header(data: bytes) -> Proxied | None:
 
 
 def _read_line(line: bytes) -> Proxied:
-    match = re.fullmatch(_LINE, line[:-2]) if line.endswith(b"\r\n") else None
+    match = _LINE.fullmatch(line[:-2]) if line.endswith(b"\r\n") else None
     if match is None:
         raise Refused(400, "a PROXY header of version 1 that is none")
     if not match["family"]:

@@ -6,13 +6,13 @@ merged, as 15.3.7.2 allows, so that the parts of one answer are disjoint, and th
 
 from __future__ import annotations
 
-import re
-from typing import NamedTuple
+from appd.patterns import pattern
+from appd.records import NamedTuple
 
 __all__ = ["Part", "Unsatisfiable", "read_ranges"]
 
 # Sizes that a file can have; longer runs of digits are nobody's.
-_SPEC = re.compile(r"([0-9]{0,18})-([0-9]{0,18})\Z", re.A)
+_SPEC = pattern(r"(?a)([0-9]{0,18})-([0-9]{0,18})\Z")
 # Apache's MaxRanges is 200, and half of that is said to be an attack; a PDF viewer asks for some ten at a time.
 _MOST = 32
 # What stands between two parts is about as long: sending a smaller gap is cheaper than leaving it out (15.3.7.2).

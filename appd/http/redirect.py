@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-from urllib.parse import quote
-
 from appd.http.response import Response, status_line
 from appd.http.site import Redirect
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from appd.http.request import Request
 
@@ -20,6 +18,8 @@ _SAFE = "/?:@!$&'()*+,;=-._~%[]"
 
 def encoded(url: str) -> str:
     """Percent-encodes what must not stand in a URL, and leaves alone what is encoded already."""
+    from urllib.parse import quote
+
     return quote(url, safe=_SAFE)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from appd.http.errors import Misuse
 from appd.http.fields import OF_THE_CONNECTION, is_secret, is_token
 from appd.http.grammar import VTEXT
+from appd.patterns import pattern
 from appd.records import NamedTuple
 
 __all__ = [
@@ -37,7 +38,7 @@ NOTHING = -2
 
 _VALUE = re.compile(rf"[{VTEXT}]*+")
 # PEP 3333: a status is three digits, a space and a reason. RFC 9112, 4 allows the reason to be empty.
-_STATUS = r"([2-5][0-9][0-9])(?: ([\t \x21-\x7e\x80-\xff]*+))?"
+_STATUS = pattern(r"([2-5][0-9][0-9])(?: ([\t \x21-\x7e\x80-\xff]*+))?")
 # Status lines that were made, by number or by text. Any thread may write; whoever finds it full empties it.
 _STATUS_LINES: dict[int | str, tuple[int, str]] = dict.fromkeys((200, "200 OK"), (200, "HTTP/1.1 200 OK\r\n"))
 _MOST = 512
@@ -109,7 +110,7 @@ def status_line(status: int | str) -> tuple[int, str]:
 
 
 def _make_status_line(status: int | str) -> tuple[int, str]:
-    match = re.fullmatch(_STATUS, str(status))
+    match = _STATUS.fullmatch(str(status))
     if match is None:
         raise Misuse(f"{status!r} is no status: three digits from 200 to 599, a space and a reason")
     number, reason = int(match[1]), match[2]

@@ -7,14 +7,16 @@ whoever takes it apart next. Clients remove such parts before they send a reques
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-
+from appd.patterns import pattern
 from appd.records import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["Route", "Router", "segments_of"]
 
-_SEPARATORS = re.compile(rb"[/\\]")
+_SEPARATORS = pattern(rb"[/\\]")
 
 
 class Route(NamedTuple):

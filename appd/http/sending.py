@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import socket
 import time
-from typing import TYPE_CHECKING, Any
 
 from appd.http.connection import Connection
 from appd.http.entrylog import tell_failure
-from appd.http.outbox import Outbox, Stretch
+from appd.http.outbox import Outbox
 from appd.http.response import Prepared, status_line
+from appd.http.spool import Stretch
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from appd.http.response import Fields
     from appd.http.server import Server
 

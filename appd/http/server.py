@@ -6,9 +6,7 @@ import errno
 import os
 import socket
 import time
-from collections.abc import Callable
 from threading import Lock
-from typing import TYPE_CHECKING, Any
 
 from appd.http.accesslog import AccessLog
 from appd.http.client import DRAIN_LINGER, Client
@@ -25,9 +23,12 @@ from appd.http.sending import Gone
 from appd.http.site import Asgi
 from appd.http.target import host_name
 from appd.journal import WARNING
+from appd.pending import Pending
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import IO
+    from collections.abc import Callable
+    from typing import IO, Any
 
     from appd.http.connection import Connection
     from appd.http.crew import Worker
@@ -62,6 +63,7 @@ class Server:
         requests: How many requests.
         spare: Protocols on which nothing has been said, for clients that are asked for something next.
         draining: Whether connections are to end.
+        ended: Whether a call that has waited is cancelled, as nothing is waited for any more.
         reloading: Whether that is because of a reload, so that what streams may go on for longer.
         driver: What serves those mounts, and connections of HTTP/2.
         full: Whether so many connections are open that no more is to be accepted.
@@ -93,10 +95,12 @@ class Server:
         self.http2 = site.http2
         self.clients = Crowd()
         self.total = self.requests = 0
-        self.draining = self.reloading = False
+        self.draining = self.reloading = self.ended = False
         self.doors: list[Door] = []
         self._changed = changed
         self._mounted = [driver.mount(one) if isinstance(one.serves, Asgi) else serve(one, lane) for one in site.mounts]
+        shares = zip(site.mounts, [getattr(one, "share", None) for one in self._mounted], strict=True)
+        self._shares = [(one.where, share) for one, share in shares if share is not None]
         self.elsewhere = any(one.driver is not None for one in self._mounted)
         self._router = Router([one.route for one in site.mounts])
         self._found: dict[tuple[str, str], Found | None] = {}
@@ -106,6 +110,13 @@ class Server:
         self.full = False
         self._telling = Lock()
         self._counting = Lock()
+
+    def pending(self) -> list[Pending]:
+        """The calls of each mount that has any."""
+        return [
+            Pending(self.name, where, one.running, len(one.waiting), one.most, one.refused, one.cancelled)
+            for where, one in self._shares
+        ]
 
     # Sockets.
 
@@ -216,11 +227,17 @@ class Server:
             client.drain(ends)
 
     def abort(self) -> int:
-        """Cuts every connection.
+        """Cancels the calls that still wait, and cuts every connection.
 
         Returns:
-            How many there were.
+            How many connections there were.
         """
+        self.ended = True
+        cancelled = self.lane.end(self)
+        if cancelled:
+            calls = f"{cancelled} call{'s' * (cancelled != 1)}"
+            what = f"server {self.name!r}: {calls} still waited for a thread when the drain ended: cancelled, with 503"
+            self.log.write(what, WARNING, LOGGER="appd.http", APPD_SERVER=self.name)
         those = list(self.clients)
         for client in those:
             client.abort()

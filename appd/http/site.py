@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
-
 from appd.http.limits import Limits
 from appd.http.routing import Route
 from appd.records import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
     from appd.http.basic import Guard
 
 __all__ = ["Asgi", "Mount", "Redirect", "Site", "Static", "Wsgi", "of_application"]
@@ -135,10 +136,14 @@ class Mount(NamedTuple):
     guard: Guard | None = None
 
     @property
+    def where(self) -> str:
+        """Its hosts and path."""
+        return f"{','.join(sorted(self.route.hosts))}{self.route.text}"
+
+    @property
     def text(self) -> str:
         """For `appd explain`."""
-        hosts = ",".join(sorted(self.route.hosts))
-        return f"{hosts}{self.route.text} {self.serves.text}"
+        return f"{self.where} {self.serves.text}"
 
 
 class Site(NamedTuple):

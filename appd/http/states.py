@@ -5,9 +5,11 @@ An input that a state does not have is a bug of whoever called.
 
 from __future__ import annotations
 
-from typing import Final
-
 from appd.http.request import Request
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 __all__ = ["CLOSED", "END", "NEED_DATA", "PAUSED", "READING", "WRITING", "Event", "Signal"]
 

@@ -15,8 +15,6 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, NamedTuple
 
 from appd.http.conditional import Version, counts_range, verdict
 from appd.http.date import format_date
@@ -27,8 +25,12 @@ from appd.http.ranges import Part, Unsatisfiable, read_ranges
 from appd.http.redirect import encoded, page_of
 from appd.http.response import Parts, Response
 from appd.http.site import Static
+from appd.records import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from appd.http.request import Request
 
 __all__ = ["Folder"]

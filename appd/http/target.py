@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-
 from appd.http.errors import Refused
+from appd.patterns import pattern
 from appd.records import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["Target", "host_name", "known_host", "read_target"]
 
 # RFC 3986, 3.2.2: reg-name or IP-literal, and a port that may be empty. No user: RFC 9110, 4.2.4.
-_AUTHORITY = re.compile(r"(\[[0-9a-f:.%v_~-]+\]|[a-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]{0,5})?\Z", re.A)
-_ABSOLUTE = r"(?ia)https?://([^/?#]+)(/[^?]*)?(?:\?.*)?\Z"
+_AUTHORITY = pattern(r"(?a)(\[[0-9a-f:.%v_~-]+\]|[a-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]{0,5})?\Z")
+_ABSOLUTE = pattern(r"(?ia)https?://([^/?#]+)(/[^?]*)?(?:\?.*)?\Z")
 
 # Authorities that were read, so that a host is taken apart once and not with every request. Any thread may write;
 # whoever finds it full empties it.
@@ -89,7 +91,7 @@ def read_target(method: str, target: str, minor: int, hosts: Sequence[str]) -> T
         if method != "OPTIONS":
             raise Refused(400, "the target * with another method than OPTIONS")
         return Target(authority, host, target, "")
-    match = re.match(_ABSOLUTE, target)
+    match = _ABSOLUTE.match(target)
     if match is None:
         raise Refused(400, "the request target is of no known form")
     # The host of an absolute target counts, not the Host field (3.2.2), which must be valid all the same.

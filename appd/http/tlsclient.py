@@ -2,8 +2,8 @@
 
     PREFACE (where proxies say who comes) ─▶ HANDSHAKE ─▶ IDLE …
 
-The first byte tells TLS from plain HTTP, which is answered, and from what is neither. OpenSSL gets the socket only when
-there is something to read, so that a client that says nothing costs no more than a plain one. The session is used by
+The first byte tells TLS from plain HTTP, which is answered, and from what is neither. A session is made only when there
+is something for it to read, so that a client that says nothing costs no more than a plain one. The session is used by
 whoever has the client, and by nobody else.
 """
 
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from appd.http.client import Client
 from appd.http.errors import Refused
 from appd.http.leaving import Phase
-from appd.http.peer import peer_text
+from appd.http.peer import describe, peer_text
 from appd.http.proxyprotocol import read_proxy_header
 from appd.http.tlssocket import TlsSocket
 from appd.journal import DEBUG
@@ -26,14 +26,15 @@ if TYPE_CHECKING:
     from appd.http.crew import Worker
     from appd.http.door import Door
 
-__all__ = ["PLAIN_ANSWER", "Security", "TlsClient"]
+__all__ = ["HANDSHAKE", "PLAIN_ANSWER", "Security", "TlsClient"]
 
 # ContentType of RFC 8446, 5.1: a connection begins with a handshake.
-_HANDSHAKE = 22
-_PEEK = 16384
+HANDSHAKE = 22
+_READ = 16384
 # The last of the phases in which requests are read.
 _READING = Phase.BODY
-_BODY = 262144
+# As of `_AT_ONCE` in `appd.http.tlssocket`.
+_BODY = 32768
 PLAIN_ANSWER = (
     b"HTTP/1.1 400 Bad Request\r\nServer: appd\r\nConnection: close\r\n"
     b"Content-Type: text/plain; charset=utf-8\r\nContent-Length: 60\r\n\r\n"
@@ -89,31 +90,49 @@ class TlsClient(Client):
         elif phase == Phase.LINGERING:
             self._discard()
         elif phase == Phase.PREFACE:
-            self._peek_preface(worker)
+            self._read_proxy(worker)
         elif phase == Phase.ENDING:
             self.finish()
 
     def _read(self, worker: Worker, phase: int) -> None:
+        sock: Any = self.sock
         try:
-            data = self.sock.recv(_PEEK if phase != _READING else _BODY)
+            data = sock.recv(_READ if phase != _READING else _BODY)
         except BlockingIOError:
-            if getattr(self.sock, "wants_write", False):
-                self.server.lane.arm_to_send(self)
-            else:
-                self._wait()
+            if sock.may_have_more:
+                self._look_again(sock)
+            self._wait()
             return
         except OSError:
             self.gone()
             return
-        # A record at a time is read, and more may lie in the socket; to be told so costs less than to try.
-        self.server.lane.read_more(self.fd)
+        if sock.may_have_more:
+            self._look_again(sock)
         (self.connection or self.awake()).receive(data)
         self.advance(worker)
 
+    def _look_again(self, sock: Any) -> None:
+        """Not all was read that lies in the socket."""
+        sock.may_have_more = False
+        self.server.lane.read_more(self.fd)
+
+    def _read_first(self, sock: Any, worker: Worker) -> None:
+        """As `_read`, of what has come with the end of the handshake."""
+        try:
+            data = sock.decrypt()
+        except BlockingIOError:
+            self.server.lane.arm(self)
+        except OSError:
+            self.gone()
+        else:
+            self.awake().receive(data)
+            self.advance(worker)
+
     def _discard(self) -> None:
         """Reads past what still comes on a connection that has ended."""
+        sock: Any = self.sock
         try:
-            data = socket.socket.recv(self.sock, _PEEK)
+            data = getattr(sock, "plain", sock).recv(_READ)
         except BlockingIOError:
             self.server.lane.arm(self)
         except OSError:
@@ -121,13 +140,12 @@ class TlsClient(Client):
         else:
             self._linger(data)
 
-    def _peek_preface(self, worker: Worker) -> None:
-        """Takes what the proxy in front says, and not a byte of what OpenSSL has to read behind it."""
-        known = self._preface
+    def _read_proxy(self, worker: Worker) -> None:
+        """Takes what the proxy in front says, before the client's first byte."""
         try:
-            data = self.sock.recv(_PEEK, socket.MSG_PEEK)
-            proxied = read_proxy_header(known + data) if data else None
-            taken = self.sock.recv(proxied.used - len(known) if proxied is not None else len(data))
+            data = self.sock.recv(_READ)
+            known = self._preface + data
+            proxied = read_proxy_header(known) if data else None
         except BlockingIOError:
             self.server.lane.arm(self)
             return
@@ -135,7 +153,7 @@ class TlsClient(Client):
             self.close()
             return
         if proxied is None:
-            self._preface = known + taken
+            self._preface = known
             if data:
                 self.server.lane.rearm(self)
             else:
@@ -147,48 +165,90 @@ class TlsClient(Client):
             return
         self._phase = Phase.HANDSHAKE
         self.server.lane.deadlines.put(self, time.monotonic() + self.server.limits.handshake_timeout)
-        self._shake(worker)
+        if len(data) == _READ:
+            self.server.lane.read_more(self.fd)
+        if len(known) > proxied.used:
+            self._greet(known[proxied.used :], worker)
+        else:
+            self.server.lane.arm(self)
 
     def _shake(self, worker: Worker) -> None:
         """Goes on with the handshake as far as it goes."""
+        sock: Any = self.sock
+        try:
+            if type(sock) is not TlsSocket:
+                data = sock.recv(_READ)
+                if len(data) == _READ:
+                    self.server.lane.read_more(self.fd)
+            else:
+                data = b""
+                sock.fill()
+        except BlockingIOError:
+            if type(sock) is TlsSocket and sock.owes:
+                self.server.lane.arm_to_send(self)
+            else:
+                self.server.lane.arm(self)
+            return
+        except OSError as error:
+            self._failed(error)
+            return
+        if data:
+            self._greet(data, worker)
+        elif type(sock) is TlsSocket:
+            self._go_on_shaking(sock, worker)
+        else:
+            self.close()
+
+    def _greet(self, data: bytes, worker: Worker) -> None:
+        """Begins the handshake, with the client's first bytes."""
+        if data[0] != HANDSHAKE:
+            self._no_tls(data)
+            return
         security = self.door.security
         assert security is not None
+        sock = security.wrap(self.sock)
+        self.sock = sock  # type: ignore[assignment]  # it behaves as a socket does
+        if self.server.draining:
+            # A client that said nothing had a moment left, and now speaks.
+            wait = self.server.limits.handshake_timeout
+            self.server.lane.deadlines.put(self, time.monotonic() + wait)
+        sock.feed(data)
+        self._go_on_shaking(sock, worker)
+
+    def _go_on_shaking(self, sock: Any, worker: Worker) -> None:
         try:
-            sock = self.sock
-            if type(sock) is not TlsSocket:
-                first = sock.recv(1, socket.MSG_PEEK)
-                if not first:
-                    self.close()
-                    return
-                if first[0] != _HANDSHAKE:
-                    self._no_tls(first)
-                    return
-                self.sock = sock = security.wrap(sock)
-            sock.do_handshake()
-        except (ssl.SSLWantReadError, BlockingIOError):
-            self.server.lane.arm(self)
-            return
-        except ssl.SSLWantWriteError:
+            done = sock.shake()
+        except BlockingIOError:
             self.server.lane.arm_to_send(self)
             return
         except (OSError, ValueError) as error:
             self._failed(error)
             return
+        if sock.may_have_more:
+            self._look_again(sock)
+        if not done:
+            self.server.lane.arm(self)
+            return
         self.secure = True
         self._phase = Phase.IDLE
+        security = self.door.security
+        assert security is not None
         if not security.admits(sock):
             # Python has no call to let the handshake fail for it.
             self.refuse(Refused(403, "its certificate has none of the names (client-names)"))
             return
         limits = self.server.limits
         self.server.lane.deadlines.put(self, time.monotonic() + limits.idle_timeout)
-        # The first request may have come with the end of the handshake. To be told so costs a fifth of trying in vain:
-        # Python makes an exception with a text of it.
-        self.server.lane.rearm(self)
+        if sock.waits:
+            self._read_first(sock, worker)
+        elif self.server.lane.is_unsure(self.fd):
+            self._read(worker, Phase.IDLE)
+        else:
+            self.server.lane.arm(self)
 
-    def _no_tls(self, first: bytes) -> None:
+    def _no_tls(self, data: bytes) -> None:
         self._tell("it speaks no TLS")
-        if not first.isalpha():
+        if not data[:1].isalpha():
             self.close()
             return
         try:
@@ -215,6 +275,14 @@ class TlsClient(Client):
 
     # How it ends.
 
+    def drain(self, ends: float) -> None:
+        """Has a connection on which nothing goes on end at a time; see `Leaver.drain`. A handshake may end."""
+        sock: Any = self.sock
+        if self._phase in (Phase.PREFACE, Phase.HANDSHAKE) and type(sock) is not TlsSocket:
+            self.server.lane.deadlines.put(self, ends)
+        else:
+            super().drain(ends)
+
     def refuse(self, refused: Refused) -> None:
         """Answers what the client must not do; who has not shaken hands is only left."""
         if self._phase in (Phase.HANDSHAKE, Phase.PREFACE):
@@ -226,7 +294,7 @@ class TlsClient(Client):
         """Ends the connection when all is sent; see `Leaver.finish`. Without close_notify that would be a break."""
         if self._phase == Phase.LINGERING or self._phase == Phase.CLOSED:
             return
-        sock = self.sock
+        sock: Any = self.sock
         if type(sock) is TlsSocket and not sock.say_end():
             if self._phase != Phase.ENDING:
                 self._phase = Phase.ENDING
@@ -242,7 +310,7 @@ class TlsClient(Client):
         """What an application is told of TLS; nothing before the handshake."""
         found = self._variables
         if found is None:
-            sock = self.sock
+            sock: Any = self.sock
             if type(sock) is not TlsSocket or self.door.security is None:
                 return {}
             found = self._variables = self.door.security.variables(sock)
@@ -250,5 +318,5 @@ class TlsClient(Client):
 
     def describe_peer(self, environ: dict[str, Any]) -> None:
         """Adds who it is; see `Leaver.describe_peer`."""
-        super().describe_peer(environ)
-        environ.update(self.variables)
+        describe(self, environ, self.sock)
+        environ.update(self._variables or self.variables)

@@ -1,130 +1,283 @@
-"""A TLS socket that behaves as the plain ones do which the lane knows: what it cannot do now is a BlockingIOError.
+"""A TLS session with its socket, that behaves as the plain sockets do which the lane knows.
 
-Python's ssl on the socket itself, without memory BIOs in between: a record goes from OpenSSL's buffer to the kernel at
-once. A session belongs to whoever has its client; nothing here is locked.
+The session is Python's ssl between two buffers in memory (BIOs), and the socket is read and written here: a recv(2)
+takes all that has come, where OpenSSL on the socket itself takes two for each record and another to learn that nothing
+is left; a send(2) carries several records, the first one the ticket too. A session belongs to whoever has its client;
+nothing here is locked.
 
 What is told apart: `recv` says b"" for close_notify (RFC 8446, 6.1), after which one may still send, and raises for a
-connection that was only cut off. OpenSSL has nothing left when `recv` returns, so that whoever polls the socket next
-misses nothing.
+connection that was only cut off. Nothing is left in a buffer when `recv` returns, so that whoever polls the socket next
+misses nothing; `may_have_more` says whether the socket may have.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import ssl
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 __all__ = ["TlsSocket"]
 
-# The most that a record carries: RFC 8446, 5.1. OpenSSL gives no more at a time, and writes no more.
+# The most that a record carries: RFC 8446, 5.1. OpenSSL gives no more at a time.
 _RECORD = 16384
+# Bytes for one send(2). The buffer of a connection keeps the size that it once had (44 KB) as long as it lasts; 16 KB
+# cost a quarter of the rate of large answers, and 64 KB gain nothing.
+_AT_ONCE = 32768
 # Bytes of a file for one turn.
 _FILE = 131072
+# Who has so many bytes waiting that are no answers to requests, does not read what it asks for.
+_MOST = 131072
+# What has to be said though nobody asks for data (an alert, answers to KeyUpdate) waits for data, up to here.
+_ASIDE = 4096
 
 
-class TlsSocket(ssl.SSLSocket):
-    """The server's end of a connection; made by contexts whose `sslsocket_class` it is.
+class TlsSocket(ssl.SSLObject):
+    """The server's end of a connection; made by contexts whose `sslobject_class` it is, and completed by `begin`.
 
     Attributes:
+        plain: The socket.
         asked_name: The name that the client asked for (SNI), "" for none; see `appd.tls.stdlib`.
-        wants_write: Whether what was to be read has to wait until the socket takes something: an answer to KeyUpdate.
+        may_have_more: Whether more may lie in the socket than `recv` has taken; whoever acts on it takes it back.
         has_ended: Whether we have said that nothing more comes.
     """
 
+    plain: socket.socket
     asked_name = ""
-    wants_write = False
+    may_have_more = False
     has_ended = False
 
-    # CPython's name for what does the work; every call by way of SSLSocket's own methods takes two more.
+    # CPython's name for what does the work; every call by way of SSLObject's own methods takes one more.
     _sslobj: Any
+    _coming: ssl.MemoryBIO
+    _going: ssl.MemoryBIO
+    # What the socket did not take, and how many bytes of data it stands for.
+    _rest = b""
+    _covers = 0
+    _peer_has_ended = False
+    # Whether a part of a record has been received.
+    _has_part = False
+    # What was the matter behind data that came first.
+    _failure: OSError | None = None
 
-    def do_handshake(self, block: bool = False) -> None:
-        """Goes on with the handshake as far as it goes.
+    def begin(self, plain: socket.socket, coming: ssl.MemoryBIO, going: ssl.MemoryBIO) -> None:
+        """Gives it what it works with.
+
+        Args:
+            plain: The socket, non-blocking; it belongs to this from now on.
+            coming: What the session reads from.
+            going: What it writes to.
+        """
+        self.plain = plain
+        self._coming = coming
+        self._going = going
+
+    @property
+    def waits(self) -> bool:
+        """Whether something was received that is not decrypted yet: the first request, with the handshake's end."""
+        return self._coming.pending > 0
+
+    @property
+    def owes(self) -> bool:
+        """Whether something waits for the socket to take more."""
+        return bool(self._rest)
+
+    def feed(self, data: bytes) -> None:
+        """Takes what was received otherwise."""
+        self._coming.write(data)
+
+    def fill(self) -> None:
+        """Receives what is of a handshake; unless something waits to be sent, which goes first.
 
         Raises:
-            ssl.SSLWantReadError: The client is to say more.
-            ssl.SSLWantWriteError: The socket takes nothing.
+            BlockingIOError: Nothing has come, or the socket takes nothing: see `owes`.
+            OSError: The connection is broken.
+        """
+        if self._rest:
+            self._push()
+            return
+        data = self.plain.recv(_RECORD)
+        if len(data) == _RECORD:
+            self.may_have_more = True
+        if data:
+            self._coming.write(data)
+        else:
+            self._coming.write_eof()
+
+    def shake(self) -> bool:
+        """Goes on with the handshake as far as it goes.
+
+        Returns:
+            Whether it is done. With TLS 1.3 the ticket then waits for the first data to go with.
+
+        Raises:
+            BlockingIOError: The socket takes nothing: see `owes`.
             OSError: It has failed.
         """
-        if self._sslobj is None:
-            raise _gone()
-        self._sslobj.do_handshake()
+        try:
+            self._sslobj.do_handshake()
+        except ssl.SSLWantReadError:
+            self._push()
+            return False
+        except ssl.SSLError:
+            self._say_why()
+            raise
+        if self._sslobj.version() != "TLSv1.3":
+            self._push()
+        return True
 
     def recv(self, size: int = _RECORD, flags: int = 0) -> bytes:
         """Receives what has come, decrypted; with flags (MSG_PEEK) what lies in the socket, as it is.
+
+        Args:
+            size: How many bytes are taken from the socket.
+            flags: As of recv(2).
 
         Raises:
             BlockingIOError: Nothing has come.
             OSError: The connection is broken.
         """
         if flags:
-            return socket.socket.recv(self, size, flags)
-        tls = self._sslobj
+            return self.plain.recv(size, flags)
+        data = self.plain.recv(size)
+        if not data:
+            if self._peer_has_ended:
+                return data
+            raise self._failure or ConnectionAbortedError("cut off without close_notify")
+        if len(data) == size:
+            self.may_have_more = True
+        coming = self._coming
+        coming.write(data)
+        if self._has_part:
+            return self.decrypt()
         try:
-            data: bytes = tls.read(_RECORD)
-        except ssl.SSLWantReadError:
-            self.wants_write = False
-            raise BlockingIOError from None
-        except ssl.SSLWantWriteError:
-            self.wants_write = True
-            raise BlockingIOError from None
-        except ssl.SSLZeroReturnError:  # its end, after ours
-            return b""
-        except AttributeError:
-            raise _gone() from None
-        if data and (tls.pending() or size > _RECORD):
-            return self._read_on(data, size)
-        return data
+            # No more comes of it than has come: to make room for a whole record costs more than to read a small one.
+            found: bytes = self._sslobj.read(len(data))
+        except ssl.SSLError as error:
+            return self._not_decrypted(error)
+        return found if found and not coming.pending else self._decrypt_on(found)
 
-    def _read_on(self, data: bytes, most: int) -> bytes:
-        """The rest of a longer piece, and in any case all that OpenSSL has."""
-        parts, length = [data], len(data)
+    def decrypt(self) -> bytes:
+        """As `recv`, of what was received already."""
+        self._has_part = False
         try:
-            while length < most or self._sslobj.pending():
+            data: bytes = self._sslobj.read(_RECORD)
+        except ssl.SSLError as error:
+            return self._not_decrypted(error)
+        return self._decrypt_on(data)
+
+    def _not_decrypted(self, error: ssl.SSLError) -> bytes:
+        if isinstance(error, ssl.SSLWantReadError):
+            self._has_part = True
+            if self._going.pending > _ASIDE:
+                self._push()  # which may raise the same
+            raise BlockingIOError from None
+        if isinstance(error, ssl.SSLZeroReturnError):  # its end, after ours
+            self._peer_has_ended = True
+            return b""
+        self._say_why()
+        raise error
+
+    def _decrypt_on(self, data: bytes) -> bytes:
+        """What has come behind a record, and the end."""
+        if not data:
+            self._peer_has_ended = True
+            return data
+        parts = [data]
+        try:
+            while self._coming.pending:
                 data = self._sslobj.read(_RECORD)
                 if not data:
+                    self._peer_has_ended = True
+                    self._end_reading()
                     break
                 parts.append(data)
-                length += len(data)
-        except OSError:
-            # What has come comes first; what is the matter is told by the next call.
-            pass
+        except ssl.SSLWantReadError:
+            self._has_part = True
+        except OSError as error:
+            # What has come comes first.
+            self._failure = error
+            self._say_why()
+            self._end_reading()
         return b"".join(parts)
 
+    def _end_reading(self) -> None:
+        """Has the socket say that the end has come, which the session has found behind data."""
+        with suppress(OSError):  # it is the end in any case
+            self.plain.shutdown(socket.SHUT_RD)
+
     def send(self, data: Any, flags: int = 0) -> int:
-        """Sends as many records as the socket takes.
+        """Sends as much as the socket takes.
 
         Returns:
-            How many bytes. What is left has to be sent next, and nothing else.
+            How many bytes. What is left has to be sent next, and nothing else: it may be encrypted already.
 
         Raises:
             BlockingIOError: None.
             OSError: The connection is broken.
         """
+        sent = 0
+        if self._rest:
+            self._push()
+            sent, self._covers = self._covers, 0
         size = len(data)
-        try:
-            if size <= _RECORD:
-                whole: int = self._sslobj.write(data)
-                return whole
-            view = memoryview(data)
-            sent: int = self._sslobj.write(view[:_RECORD])
-        except ssl.SSLWantWriteError:
-            raise BlockingIOError from None
-        except AttributeError:
-            raise _gone() from None
-        # Only a renegotiation would want to read here, and there is none. A record at a time: of a longer write that
-        # stops in between OpenSSL would not say how far it came, and want the same again.
-        try:
-            while sent < size:
-                sent += self._sslobj.write(view[sent : sent + _RECORD])
-        except OSError:
-            # The next call finds out what is the matter.
-            pass
+        if not sent and size <= _AT_ONCE:
+            self._sslobj.write(data)
+            going = self._going.read()
+            try:
+                taken = self.plain.send(going, flags)
+            except BlockingIOError:
+                taken = 0
+            if taken == len(going):
+                return size
+            self._rest, self._covers = going[taken:], size
+            raise BlockingIOError
+        view = memoryview(data)
+        while sent < size:
+            part = view[sent : sent + _AT_ONCE]
+            self._sslobj.write(part)
+            going = self._going.read()
+            taken = self._send(going, flags)
+            if taken != len(going):
+                self._rest, self._covers = going[taken:], len(part)
+                if not sent:
+                    raise BlockingIOError
+                break
+            sent += len(part)
         return sent
 
-    def sendmsg(self, buffers: Iterable[Any]) -> int:  # type: ignore[override]  # Python's refuses it
+    def _push(self) -> None:
+        """Sends what waits.
+
+        Raises:
+            BlockingIOError: The socket does not take all of it.
+            OSError: The connection is broken.
+        """
+        data = self._rest + self._going.read()
+        if data:
+            self._rest = data
+            self._rest = data[self._send(data) :]
+            if len(self._rest) > _MOST:
+                raise ConnectionAbortedError("the client has much to answer, and takes no answer")
+            if self._rest:
+                raise BlockingIOError
+
+    def _send(self, data: bytes, flags: int = 0) -> int:
+        """How many bytes the socket takes, which may be none."""
+        try:
+            return self.plain.send(data, flags)
+        except BlockingIOError:
+            return 0
+
+    def _say_why(self) -> None:
+        """Sends the alert, if there is one and it can be sent."""
+        with contextlib.suppress(OSError):
+            self._push()
+
+    def sendmsg(self, buffers: Iterable[Any]) -> int:
         """Sends several pieces as one; see `send`."""
         return self.send(b"".join(buffers))
 
@@ -144,7 +297,7 @@ class TlsSocket(ssl.SSLSocket):
             OSError: The connection is broken.
         """
         self.say_end()
-        socket.socket.shutdown(self, how)
+        self.plain.shutdown(how)
 
     def say_end(self) -> bool:
         """Sends close_notify; the other side's is not waited for.
@@ -152,19 +305,32 @@ class TlsSocket(ssl.SSLSocket):
         Returns:
             Whether it is sent, or cannot be any more; else the socket takes nothing now.
         """
-        if self.has_ended:
-            return True
+        if not self.has_ended:
+            self.has_ended = True
+            with suppress(OSError, ValueError):  # usually SSLWantReadError: ours is written
+                self._sslobj.shutdown()
         try:
-            self.unwrap()
-        except ssl.SSLWantWriteError:
+            self._push()
+        except BlockingIOError:
             return False
-        except (OSError, ValueError):
-            # Usually SSLWantReadError: ours is sent.
+        except OSError:
             pass
-        self.has_ended = True
         return True
 
+    # As of the socket.
 
-def _gone() -> OSError:
-    """Both sides have said their ends, and OpenSSL's part is over."""
-    return BrokenPipeError("the connection has ended")
+    def fileno(self) -> int:
+        """The descriptor."""
+        return self.plain.fileno()
+
+    def getsockopt(self, *args: Any) -> Any:
+        """See getsockopt(2)."""
+        return self.plain.getsockopt(*args)
+
+    def setsockopt(self, *args: Any) -> None:
+        """See setsockopt(2)."""
+        self.plain.setsockopt(*args)
+
+    def close(self) -> None:
+        """Closes the socket; nothing more is said."""
+        self.plain.close()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from appd.http.errors import Incomplete, WrongState
 from appd.http.response import (
     BARE,
@@ -17,6 +15,7 @@ from appd.http.response import (
     without_length,
 )
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from appd.http.request import Request
 

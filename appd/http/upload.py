@@ -6,7 +6,10 @@ An application is called when its request is complete, so that a slow upload hol
 from __future__ import annotations
 
 from io import BytesIO
-from typing import IO
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import IO
 
 __all__ = ["Upload"]
 

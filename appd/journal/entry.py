@@ -1,9 +1,14 @@
 """One log entry as plain data, ready for any sink."""
 
-from collections.abc import Mapping
+from __future__ import annotations
+
 from sys import getsizeof
 
 from appd.records import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = [
     "CRITICAL",

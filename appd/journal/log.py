@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from appd.journal.entry import INFO, WARNING, Entry, Value, to_text
 from appd.journal.levels import Levels
@@ -16,7 +14,10 @@ from appd.journal.queue import MAX_BYTES, MAX_ENTRIES, BoundedQueue
 from appd.journal.sink import choose_format, make_sink
 from appd.journal.writer import Writer
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from appd.journal.events import EventObserver
     from appd.journal.prints import PrintStream
     from appd.journal.stdlib import RecordHandler

@@ -9,13 +9,13 @@ standard error.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
 from appd.journal.entry import Entry, Value, is_field_name, to_bytes
 from appd.journal.outlet import Patience, wait_writable
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from socket import socket
 
 __all__ = ["SOCKET_PATH", "JournalSocket", "serialize"]

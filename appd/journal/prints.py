@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import sys
 import time
-from collections.abc import Iterable
 from threading import get_ident
-from typing import TYPE_CHECKING
 
 from appd.journal.entry import INFO, WARNING, Entry
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from appd.journal.log import Log
 
 __all__ = ["PrintStream", "install"]

@@ -1,6 +1,6 @@
 """The bounded queue between those who log and the one who writes."""
 
-from queue import Empty, SimpleQueue
+from _queue import Empty, SimpleQueue  # what `queue` has of them, without heapq
 from threading import Event, RLock
 
 from appd.journal.entry import Entry, memory

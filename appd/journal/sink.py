@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Mapping
-from typing import Protocol
 
 from appd.journal.entry import Entry, Value
 from appd.journal.lines import json_line, prefixed, readable
 from appd.journal.native import JournalSocket, serialize
 from appd.journal.outlet import Patience, Stream
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+else:
+    Protocol = object
 
 __all__ = ["FORMATS", "Format", "JournalSink", "Sink", "StreamSink", "choose_format", "make_sink"]
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from threading import Thread
 
 from appd.journal.entry import Entry
 from appd.journal.outlet import Stopped
 from appd.journal.queue import BoundedQueue, Mark
 from appd.journal.sink import Sink
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["Writer"]
 

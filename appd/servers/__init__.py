@@ -8,18 +8,21 @@ from sections of a configuration, whose types are looked up by name when a serve
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
 
 from appd.address import Address, parse
 from appd.binding import BindOptions
 from appd.declaring import implements
 from appd.errors import ConfigurationError, Place
-from appd.limits import StreamLimits, read_stream_limits
+from appd.limits import StreamLimits
 from appd.listeners import BoundListener, Listener
 from appd.registry import Registration, Registry
+from appd.servers.sectioned import read_limits
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
     from appd.interfaces import IServerType
     from appd.lending import Section
     from appd.service import ServerService
@@ -91,9 +94,7 @@ class ServerType:
         if section is not None:
             arguments: tuple[Any, ...] = (db, section.settings)
             listeners, reactor = section.listeners, section.host.reactor
-            limits = read_stream_limits(section.settings.limits, limits)
-            if section.tls is not None:
-                section.tls.handshake = limits.handshake_timeout
+            limits = read_limits(section, limits)
             if self.starts_tls:
                 arguments += (section.tls.starter(reactor) if section.tls is not None else None,)
         else:

@@ -6,14 +6,17 @@ they end or the drain does; between a reload's last step and that moment it only
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from twisted.application.service import IService
 from twisted.internet import defer
 
 from appd import hosting
+from appd.connections import Connections
 from appd.errors import AppdError, ConfigurationError
 from appd.held import Held
 from appd.intercept import Taker, taking
@@ -21,6 +24,23 @@ from appd.interfaces import Section
 from appd.service import ServerService
 
 __all__ = ["ApplicationService", "make_application"]
+
+
+class _LooseConnections(Connections):
+    """Connections that hosted code may simply let go of.
+
+    twisted.runner.inetd takes a transport out of the reactor when it has given the socket to a child, and forgets it;
+    what closes this process's copy is the collection of garbage. So the record must not be what holds it.
+    """
+
+    def __init__(self, changed: Callable[[], None]) -> None:
+        super().__init__(changed)
+        self._open: Any = WeakKeyDictionary()
+
+    def when_none(self) -> defer.Deferred[None]:
+        """See Connections."""
+        gc.collect()
+        return super().when_none()
 
 
 class ApplicationService(ServerService):
@@ -38,6 +58,7 @@ class ApplicationService(ServerService):
 
     def __init__(self, name: str, type_name: str, reactor: Any, description: str, held: Held) -> None:
         super().__init__(name, type_name, (), reactor, description=description)
+        self.connections = _LooseConnections(lambda: self.changed())
         self.kinds = ("stream", "datagram")
         self.taker = Taker(held, self.connections, reactor, self._opened)
         self._held = held

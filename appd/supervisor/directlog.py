@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 
 from appd.journal import Entry
 from appd.journal.native import SOCKET_PATH
 from appd.journal.outlet import Stopped, Stream
 from appd.journal.sink import choose_format, make_sink
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = ["DirectLog"]
 

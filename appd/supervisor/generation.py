@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from typing import Any, Protocol
 
 from appd.supervisor.mailbox import number_of, unpack
 from appd.supervisor.poller import describe_exit
+from appd.supervisor.spawn import Spawned
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Any, Protocol
+else:
+    Protocol = object
 
 __all__ = ["DRAINING", "LOADING", "PREPARED", "SERVING", "STARTING", "Generation", "Spawn", "Worker", "send_signal"]
 
@@ -39,6 +45,7 @@ TRANSITIONS = {
 _KEPT = (
     *("pid", "number", "started", "state", "status", "errno"),
     *("connections", "requests", "dropped", "alive", "watchdog", "killed"),
+    *("running", "queued", "threads", "pending"),
     *("recycle", "recycle_failures", "recycle_at", "retired"),
 )
 
@@ -62,17 +69,21 @@ class Worker:
     """One process.
 
     Args:
-        pid: Its process ID.
         number: Its place in the generation, from 1.
-        channel: The supervisor's end of its channel; closed when the process has gone.
-        stacks: A memfd that its stacks are written to when it is aborted; closed by `take_stacks`.
-        now: Monotonic seconds.
+        spawned: The process, with what belongs to it.
+
+    Resource handling: the channel is closed when the process has gone, by whoever removes it from its generation; the
+    memfd of its stacks by `take_stacks`.
 
     Attributes:
         state: How far it has come.
         status: What it said last of itself.
         connections: How many connections it has open.
         requests: How many requests it has begun to answer.
+        running: How many calls run in its threads.
+        queued: How many calls wait for one.
+        threads: How many there are.
+        pending: The calls of each mount, as `appd.pending.pack` has them.
         dropped: How many log entries it has lost.
         recycle: Why it is to be recycled, as it said; "" before it did.
         recycle_failures: How many fresh workers could not take its place.
@@ -82,23 +93,22 @@ class Worker:
         watchdog: How long it may be silent, in seconds; None before it said.
     """
 
-    def __init__(self, pid: int, number: int, channel: Any, stacks: int, now: float) -> None:
-        self.pid = pid
+    def __init__(self, number: int, spawned: Spawned) -> None:
         self.number = number
-        self.channel = channel
-        self._stacks = stacks
-        self.started = now
+        self.pid, self.channel, self._stacks, self.started = spawned
         self.state = LOADING
         self.status = ""
         self.errno = 0
         self.connections = 0
         self.requests = 0
+        self.running = self.queued = self.threads = 0
+        self.pending = ""
         self.dropped = 0
         self.recycle = ""
         self.recycle_failures = 0
         self.recycle_at = 0.0
         self.retired = False
-        self.alive = now
+        self.alive = self.started
         self.watchdog: float | None = None
         self.killed = False
         self.gone = False
@@ -118,7 +128,7 @@ class Worker:
             known: What `keep` said, of this version or of another.
             channel: The supervisor's end of its channel.
         """
-        made = cls(known["pid"], known["number"], channel, known["stacks"], known["started"])
+        made = cls(known["number"], Spawned(known["pid"], channel, known["stacks"], known["started"]))
         for name in _KEPT:
             setattr(made, name, known.get(name, getattr(made, name)))
         return made
@@ -143,6 +153,10 @@ class Worker:
         self.connections = number_of(words, "X_APPD_CONNECTIONS", self.connections)
         self.requests = number_of(words, "X_APPD_REQUESTS", self.requests)
         self.dropped = number_of(words, "X_APPD_DROPPED", self.dropped)
+        self.running = number_of(words, "X_APPD_RUNNING", self.running)
+        self.queued = number_of(words, "X_APPD_QUEUED", self.queued)
+        self.threads = number_of(words, "X_APPD_THREADS", self.threads)
+        self.pending = words.get("X_APPD_PENDING", self.pending)
         self.recycle = self.recycle or words.get("X_APPD_RECYCLE", "")[:_MOST_REASON]
         self.alive = now
         if "X_APPD_WATCHDOG" in words:

@@ -12,7 +12,9 @@ other case the workers go on as if nothing had been asked.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 __all__ = ["LEAVE", "LOOK", "NOTHING", "REST", "WAKE", "IdleExit"]
 

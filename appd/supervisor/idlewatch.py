@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import select
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from appd.messages import IDLE
 from appd.supervisor.generation import SERVING, Generation, Worker
 from appd.supervisor.idle import LEAVE, LOOK, NOTHING, REST, WAKE, IdleExit
 from appd.supervisor.mailbox import number_of
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from appd.supervisor.supervisor import Supervisor
 
 __all__ = ["IdleWatch", "anybody_waits"]

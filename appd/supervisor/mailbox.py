@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import array
-import json
 import os
 import socket
-import struct
-from collections.abc import Iterator, Mapping
+import sys
 from contextlib import suppress
 
 from appd.notify import MARK, parse
 from appd.records import NamedTuple
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
 __all__ = ["Letter", "Mailbox", "number_of", "pack", "unpack"]
 
-_CREDENTIALS = struct.Struct("3i")
+# struct ucred of unix(7): three numbers, of which the first is the process ID.
+_CREDENTIALS = 12
 _MOST_FDS = 64
 # The longest datagram that can be sent at all: net.core.wmem_default is less than this.
 _MOST_BYTES = 1 << 18
@@ -49,11 +51,15 @@ def number_of(words: Mapping[str, str], key: str, otherwise: int) -> int:
 
 def pack(texts: Mapping[str, str]) -> str:
     """Writes names and values as one word; without a blank, since `appd.notify.compose` makes one of several."""
+    import json
+
     return json.dumps(dict(texts), separators=(",", ":")).replace(" ", "\\u0020")
 
 
 def unpack(word: str) -> dict[str, str]:
     """Reads what `pack` wrote; what nobody packed is empty."""
+    import json
+
     try:
         found = json.loads(word)
     except (ValueError, RecursionError):
@@ -87,16 +93,18 @@ class Mailbox:
         A message that does not say `appd.notify.MARK` is hosted code's own, and one that was cut is nobody's: both come
         without words.
         """
-        space = socket.CMSG_SPACE(_CREDENTIALS.size) + socket.CMSG_SPACE(_MOST_FDS * 4)
+        from array import array
+
+        space = socket.CMSG_SPACE(_CREDENTIALS) + socket.CMSG_SPACE(_MOST_FDS * 4)
         while True:
             try:
                 data, ancillary, flags, _address = self.socket.recvmsg(_MOST_BYTES, space, socket.MSG_CMSG_CLOEXEC)
             except OSError:  # nothing more, or no memory now
                 return
-            pid, fds = 0, array.array("i")
+            pid, fds = 0, array("i")
             for level, kind, value in ancillary:
-                if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS and len(value) >= _CREDENTIALS.size:
-                    pid = _CREDENTIALS.unpack(value[: _CREDENTIALS.size])[0]
+                if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS and len(value) >= _CREDENTIALS:
+                    pid = int.from_bytes(value[:4], sys.byteorder, signed=True)
                 elif level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                     fds.frombytes(value[: len(value) - len(value) % fds.itemsize])
             words = {} if flags & socket.MSG_TRUNC else parse(data)

@@ -11,8 +11,6 @@ import select
 import socket
 import struct
 from collections import deque
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
 
 from appd import __version__
 from appd.control import (
@@ -27,11 +25,15 @@ from appd.control import (
 )
 from appd.supervisor.overview import report
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
     from appd.supervisor.poller import Poller
     from appd.supervisor.supervisor import Supervisor
 
-__all__ = ["Operator", "listen_at"]
+__all__ = ["Operator"]
 
 _MOST_CONNECTIONS = 64
 # How long a connection may say nothing, in seconds, while nothing is being done for it.
@@ -51,7 +53,7 @@ class Operator:
         supervisor: What is controlled.
         poller: The loop.
         path: The path of the socket.
-        listener: The socket, listening: of `listen_at`.
+        listener: The socket, listening: of `appd.supervisor.places.control_listener`.
 
     Resource handling: `close` closes everything and removes the path.
     """
@@ -317,29 +319,6 @@ class _Connection:
             self._poller.unregister(self.socket.fileno())
             self.socket.close()
             self._gone(self)
-
-
-def listen_at(path: str) -> socket.socket:
-    """Makes the control socket; an earlier one at its path is replaced.
-
-    Args:
-        path: Where.
-
-    Raises:
-        OSError: It cannot be made.
-    """
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    try:
-        if os.path.exists(path):
-            os.unlink(path)
-        listener.bind(path)
-        # Who may do what is decided by the peer's credentials, of which a group is one way in.
-        os.chmod(path, 0o660)
-        listener.listen(64)
-    except OSError:
-        listener.close()
-        raise
-    return listener
 
 
 def _is_namespace(text: object) -> bool:

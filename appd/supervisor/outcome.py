@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from appd.errors import EX_OK
 from appd.messages import RELOAD_FAILED
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from appd.supervisor.directlog import DirectLog
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
 
 from appd import __version__
 from appd.errors import EX_OK, EX_SUPERSEDED
+from appd.pending import sentence, totals, unpack
 from appd.wear import resident_memory
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
     from appd.supervisor.rollout import Rollout
     from appd.supervisor.supervisor import Supervisor
 
@@ -33,6 +35,12 @@ def summary(rollout: Rollout) -> str:
         _count(len(serving.workers), "worker"),
         _count(serving.connections, "connection"),
     ]
+    everyone = serving.everyone
+    overload = sentence(
+        sum(one.running for one in everyone), sum(one.queued for one in everyone), sum(one.threads for one in everyone)
+    )
+    if overload:
+        parts.append(overload)
     known = certificates(serving.certificates)
     for soonest in known[:1]:
         parts.append(f"certificate of {soonest['name']} expires {day(soonest['expires'])}")
@@ -73,12 +81,16 @@ def report(supervisor: Supervisor) -> dict[str, Any]:
                 "connections": worker.connections,
                 "rss": resident_memory(worker.pid),
                 "requests": worker.requests,
+                "running": worker.running,
+                "queued": worker.queued,
+                "threads": worker.threads,
                 "restarts": generation.restarts.get(worker.number, 0),
                 "recycled": generation.recycled.get(worker.number, 0),
             }
             for generation in rollout.generations()
             for worker in generation.everyone
         ],
+        "calls": [one._asdict() for one in totals(row for one in rollout.workers() for row in unpack(one.pending))],
         "servers": list(serving.servers) if serving is not None else [],
         "listening": list(serving.listening.values()) if serving is not None else [],
         "draining": [
@@ -101,6 +113,8 @@ def certificates(text: str) -> list[dict[str, Any]]:
         Their servers, names, paths, ends (seconds since the epoch), and what is newer than a credential; nothing when
         it is no such text.
     """
+    import json
+
     try:
         rows = json.loads(text or "[]")
         return [

@@ -7,7 +7,10 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Callable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["Poller", "describe_exit"]
 

@@ -10,11 +10,11 @@ All there is to know is in the records of the workers, so that any turn may be t
 from __future__ import annotations
 
 import signal
-from typing import TYPE_CHECKING
 
 from appd.messages import RECYCLED
 from appd.supervisor.generation import LOADING, PREPARED, SERVING, STARTING, send_signal
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 

@@ -9,21 +9,22 @@ one journal entry.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any
 
 from appd.signals import RESUME
 from appd.supervisor.generation import Generation
 from appd.supervisor.poller import describe_exit
 from appd.supervisor.spawn import spawn
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
     from appd.notify import Notifier
     from appd.supervisor.operator import Operator
     from appd.supervisor.supervisor import Supervisor
@@ -74,6 +75,8 @@ def write_state(state: Mapping[str, Any]) -> int:
     Raises:
         OSError: There is no descriptor or no memory.
     """
+    import json
+
     descriptor = os.memfd_create("state", os.MFD_CLOEXEC)
     with open(descriptor, "w", encoding="ascii", closefd=False) as file:
         json.dump(state, file)
@@ -86,6 +89,8 @@ def read_state(descriptor: int) -> dict[str, Any]:
     Raises:
         StateError: It is of another format, or what is needed is not in it.
     """
+    import json
+
     os.lseek(descriptor, 0, os.SEEK_SET)
     with open(descriptor, encoding="ascii") as file:
         try:

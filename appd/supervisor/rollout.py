@@ -14,9 +14,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Mapping
+from errno import EINVAL
 from functools import partial
-from typing import TYPE_CHECKING, Any
 
 from appd.errors import EX_CONFIG, EX_OK, EX_SOFTWARE, EX_SUPERSEDED, EX_UNAVAILABLE
 from appd.messages import WORKER_REPLACED
@@ -27,12 +26,17 @@ from appd.supervisor.overview import changes, summary
 from appd.supervisor.poller import describe_exit
 from appd.supervisor.recycling import Recycling
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
     from appd.notify import Notifier
     from appd.store import Store
     from appd.supervisor.directlog import DirectLog
     from appd.supervisor.generation import Spawn
     from appd.supervisor.poller import Poller
+    from appd.supervisor.spawn import Spawned
 
 __all__ = ["Rollout"]
 
@@ -44,7 +48,6 @@ _MOST_WORKERS = 256
 _REFUSED = 1.0
 # What a worker may ask of systemd's patience at a time, in seconds.
 _MOST_EXTENSION = 60.0
-_EINVAL = 22
 
 
 class Rollout:
@@ -130,10 +133,13 @@ class Rollout:
             if number not in self.serving.workers:
                 self._start_later(self.serving, number, _REFUSED)
 
-    def start(self) -> None:
-        """Starts the first generation, forked."""
+    def start(self, first: Spawned | None = None) -> None:
+        """Starts the first generation, whose first worker is forked, or there already."""
         self.coming = self._new_generation()
-        self._start_worker(self.coming, 1, forked=True)
+        if first is None:
+            self._start_worker(self.coming, 1, forked=True)
+        else:
+            self.coming.workers[1] = Worker(1, first)
 
     def stop(self) -> None:
         """Drains every worker and leaves; a second time, leaves at once."""
@@ -302,7 +308,7 @@ class Rollout:
             generation.wanted = max(1, number_of(words, "X_APPD_WORKERS", 1))
             if generation.wanted > _MOST_WORKERS and generation is self.coming:
                 reason = f"the file wants {generation.wanted} workers; at most {_MOST_WORKERS} are possible"
-                self._failed(generation, EX_CONFIG, reason, _EINVAL)
+                self._failed(generation, EX_CONFIG, reason, EINVAL)
         moved = [worker.hears(word) for key, word in _WORDS if key in words]
         if "EXTEND_TIMEOUT_USEC" in words and (self.stopping or self.serving is None):
             extended = min(_MOST_EXTENSION, number_of(words, "EXTEND_TIMEOUT_USEC", 0) / 1e6)
@@ -367,7 +373,7 @@ class Rollout:
 
     def _give_up(self, code: int, reason: str, errno: int) -> None:
         """Nothing serves and nothing can: systemd is told why, and decides."""
-        self._notifier.tell(status=f"cannot start: {reason}", errno=errno or _EINVAL)
+        self._notifier.tell(status=f"cannot start: {reason}", errno=errno or EINVAL)
         self.exit_code, self.stopping = code, True
         send_signal(self.workers(), signal.SIGKILL)
 
@@ -379,12 +385,8 @@ class Rollout:
         self.restarts += 1
         generation.restarts[worker.number] = generation.restarts.get(worker.number, 0) + 1
         soon = f" in {pause:.0f} s" if pause else ""
-        self._log.write(
-            f"worker {worker.number} {how}; it is replaced{soon}",
-            3,
-            APPD_WORKER=str(worker.number),
-            MESSAGE_ID=WORKER_REPLACED,
-        )
+        text = f"worker {worker.number} {how}; it is replaced{soon}"
+        self._log.write(text, 3, APPD_WORKER=str(worker.number), MESSAGE_ID=WORKER_REPLACED)
         if inherited:
             return
         if worker.state != SERVING and code > 0 and not generation.workers and self.coming is None:

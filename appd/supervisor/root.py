@@ -1,77 +1,67 @@
-"""`appd run`: the composition root of the supervisor."""
+"""The composition root of the supervisor: what it is made of, once the first worker is there."""
 
 from __future__ import annotations
 
 import gc
 import os
+import signal
 import socket
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from functools import partial
 
 from appd import __version__
-from appd.activation import Inheritance, inherit
-from appd.control import control_path
-from appd.ending import leave
-from appd.errors import EX_SOFTWARE, AppdError, HostError
-from appd.messages import CANNOT_START, SUPERVISOR_RENEWED
+from appd.errors import EX_SOFTWARE
+from appd.messages import SUPERVISOR_RENEWED
 from appd.notify import Notifier
-from appd.signals import Stopped, StopSignals
+from appd.supervisor.beginning import work_and_leave
 from appd.supervisor.directlog import DirectLog
 from appd.supervisor.idle import WAKE
 from appd.supervisor.mailbox import Mailbox
-from appd.supervisor.operator import Operator, listen_at
+from appd.supervisor.operator import Operator
+from appd.supervisor.places import remove_folder
 from appd.supervisor.poller import Poller
 from appd.supervisor.renewal import Renewal, kept_descriptors, own_files, read_state, take_signals
 from appd.supervisor.supervisor import Supervisor
 
-__all__ = ["private_folder", "resume", "supervise"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
-# What fits into sun_path with its final NUL: unix(7).
-_MAX_PATH = 107
+    from appd.activation import Inheritance
+    from appd.signals import StopSignals
+    from appd.supervisor.beginning import Beginning
+
+__all__ = ["resume", "supervise"]
 
 
 def supervise(
-    work: Callable[[Inheritance | None], int],
-    signals: StopSignals,
-    control: str | None,
-    environ: Mapping[str, str] = os.environ,
+    beginning: Beginning, work: Callable[[Inheritance | None], int], signals: StopSignals, notifier: Notifier
 ) -> int:
     """Runs the supervisor until the last worker has gone.
 
     Args:
-        work: What a worker does, forked or alone with the descriptors that were passed; its result is the exit code.
-        signals: The ending signals, raising `Stopped` until the loop runs.
-        control: Where the control socket goes; None for the usual place.
-        environ: What systemd says.
+        beginning: What there is already; see `appd.supervisor.beginning`.
+        work: What a forked worker does; its result is the exit code.
+        signals: The ending signals, which are noted by now.
+        notifier: What tells systemd.
 
     Returns:
         The exit code.
     """
-    notifier = Notifier(environ)
-    log = DirectLog(environ)
-    folder = ""
+    log, poller = DirectLog(os.environ), Poller()
     try:
-        inheritance = inherit(environ)
-        if any(one.kind == "connection" for one in inheritance.sockets):
-            # Accept=yes: one connection, one process, which leaves with it.
-            return work(inheritance)
-        names = [(one.name or "unknown", one.fd) for one in inheritance.sockets]
-        folder = private_folder(environ)
-        signals.check()
-        poller = Poller()
-        supervisor = Supervisor(names, lambda: leave(work(None), StopSignals()), Mailbox(folder), log, notifier, poller)
-        path = control or control_path(environ) or os.path.join(folder, "control")
-        return _supervise(supervisor, Operator(supervisor, poller, path, _listener(path)), notifier)
-    except Stopped:
-        notifier.tell(stopping=True, status="stopped before it served")
-        return 0
-    except AppdError as error:
-        for problem in error.problems:
-            log.write(str(problem), 3, MESSAGE_ID=CANNOT_START)
-        notifier.tell(status=f"cannot start: {error.problems[0]}", errno=error.errno)
-        return error.exit_code
+        go_on = partial(work_and_leave, work)
+        supervisor = Supervisor(beginning.passed, go_on, beginning.mailbox, log, notifier, poller)
+        operator = Operator(supervisor, poller, beginning.control, beginning.listener)
+
+        def begin() -> None:
+            supervisor.rollout.start(beginning.first)
+            # What came before anybody took signals.
+            for number in signals.noted:
+                (supervisor.rollout.leave if number == signal.SIGQUIT else supervisor.rollout.stop)()
+            supervisor.reap()
+
+        return _supervise(supervisor, operator, notifier, begin)
     finally:
-        _remove(folder)
         log.close()
 
 
@@ -110,7 +100,7 @@ def resume(descriptor: int, environ: Mapping[str, str] = os.environ) -> int:
     try:
         return _supervise(supervisor, operator, notifier, begin)
     finally:
-        _remove(state["folder"])
+        remove_folder(state["folder"])
         log.close()
 
 
@@ -144,41 +134,3 @@ def _channel(descriptor: int) -> socket.socket:
     made = socket.socket(fileno=descriptor)
     made.setblocking(False)
     return made
-
-
-def _remove(folder: str) -> None:
-    # Whoever removed it already has done what is done here.
-    with suppress(OSError):
-        for name in os.listdir(folder):
-            os.unlink(os.path.join(folder, name))
-        os.rmdir(folder)
-
-
-def _listener(path: str) -> socket.socket:
-    try:
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        return listen_at(path)
-    except OSError as error:
-        raise HostError(f"control socket {path}: {error.strerror}", number=error.errno) from None
-
-
-def private_folder(environ: Mapping[str, str]) -> str:
-    """Makes a folder of mode 0700 for the sockets of this process; the caller removes it.
-
-    Args:
-        environ: RUNTIME_DIRECTORY (systemd.exec(5), the first of a list), else XDG_RUNTIME_DIR, else /tmp holds it.
-
-    Raises:
-        HostError: It cannot be made.
-    """
-    runtime = environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
-    base = runtime or environ.get("XDG_RUNTIME_DIR") or "/tmp"
-    folder = os.path.join(base, f"appd-{os.getpid()}-{os.urandom(6).hex()}")
-    if len(folder) + len("/control") > _MAX_PATH:
-        raise HostError(f"{base}: its path is too long to hold a socket: set RUNTIME_DIRECTORY to a shorter one")
-    try:
-        os.mkdir(folder, 0o700)
-    except OSError as error:
-        hint = "RuntimeDirectory= of the unit makes one, XDG_RUNTIME_DIR names one"
-        raise HostError(f"no folder for sockets in {base}: {error.strerror} ({hint})", number=error.errno) from None
-    return folder

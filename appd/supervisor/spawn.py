@@ -13,11 +13,18 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
+import socket
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from typing import NoReturn
+import time
 
-__all__ = ["CHANNEL", "STACKS", "end_with_parent", "spawn"]
+from appd.records import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import NoReturn
+
+__all__ = ["CHANNEL", "STACKS", "Spawned", "end_with_parent", "spawn", "spawn_worker", "worker_environ"]
 
 # The variable that tells a process that it is a worker, and which descriptor its supervisor is behind.
 CHANNEL = "APPD_CHANNEL"
@@ -28,6 +35,76 @@ STACKS = "APPD_STACKS"
 _LISTEN_FDS_START = 3
 _EX_SOFTWARE = 70
 _PR_SET_PDEATHSIG = 1
+
+
+class Spawned(NamedTuple):
+    """A worker that was started.
+
+    Attributes:
+        pid: Its process ID.
+        channel: The supervisor's end of its channel, which does not block.
+        stacks: A memfd that its stacks are written to when it is aborted.
+        started: When that was, in monotonic seconds.
+
+    Resource handling: whoever gets it closes both.
+    """
+
+    pid: int
+    channel: socket.socket
+    stacks: int
+    started: float
+
+
+def worker_environ(mailbox: str, generation: int, number: int) -> dict[str, str]:
+    """The variables that a worker gets.
+
+    Args:
+        mailbox: Where its supervisor hears it.
+        generation: Its generation.
+        number: Its place there, from 1.
+    """
+    return {"NOTIFY_SOCKET": mailbox, "APPD_GENERATION": str(generation), "APPD_WORKER": str(number)}
+
+
+def spawn_worker(
+    passed: Sequence[tuple[str, int]],
+    environ: Mapping[str, str],
+    go_on: Callable[[], object] | None,
+    detach: Callable[[], None],
+) -> Spawned:
+    """Starts a worker with a channel to it.
+
+    Args:
+        passed: As for `spawn`, like the others.
+        environ: See there.
+        go_on: See there.
+        detach: See there.
+
+    Raises:
+        OSError: There can be no further process, or no descriptor.
+    """
+    stacks = os.memfd_create("stacks", os.MFD_CLOEXEC)
+    try:
+        ours, theirs = socket.socketpair()
+    except OSError:
+        os.close(stacks)
+        raise
+    ours.setblocking(False)
+
+    def forget() -> None:
+        ours.detach()
+        theirs.detach()
+        detach()
+
+    try:
+        pid = spawn(passed, ((CHANNEL, theirs.fileno()), (STACKS, stacks)), environ, go_on, forget)
+    except OSError:
+        os.close(stacks)
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+    return Spawned(pid, ours, stacks, time.monotonic())
 
 
 def spawn(

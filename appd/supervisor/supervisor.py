@@ -9,10 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
-from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 from appd.messages import WORKER_HUNG
 from appd.notify import Notifier
@@ -22,9 +19,12 @@ from appd.supervisor.idlewatch import IdleWatch
 from appd.supervisor.mailbox import Mailbox
 from appd.supervisor.poller import Poller
 from appd.supervisor.rollout import Rollout
-from appd.supervisor.spawn import CHANNEL, STACKS, spawn
+from appd.supervisor.spawn import spawn_worker, worker_environ
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from appd.supervisor.directlog import DirectLog
 
 __all__ = ["Supervisor"]
@@ -104,35 +104,9 @@ class Supervisor:
         return self.rollout.exit_code
 
     def _spawn(self, generation: Generation, number: int, *, forked: bool = False, beside: bool = False) -> None:
-        stacks = os.memfd_create("stacks", os.MFD_CLOEXEC)
-        try:
-            ours, theirs = socket.socketpair()
-        except OSError:
-            os.close(stacks)
-            raise
-        ours.setblocking(False)
-        environ = {
-            "NOTIFY_SOCKET": self.mailbox.path,
-            "APPD_GENERATION": str(generation.number),
-            "APPD_WORKER": str(number),
-        }
         passed = [*self.inherited, *self.store.items()]
-
-        def detach() -> None:
-            ours.detach()
-            theirs.detach()
-            self.detach()
-
-        others = ((CHANNEL, theirs.fileno()), (STACKS, stacks))
-        try:
-            pid = spawn(passed, others, environ, self._work if forked else None, detach)
-        except OSError:
-            os.close(stacks)
-            ours.close()
-            raise
-        finally:
-            theirs.close()
-        worker = Worker(pid, number, ours, stacks, self.poller.clock())
+        environ = worker_environ(self.mailbox.path, generation.number, number)
+        worker = Worker(number, spawn_worker(passed, environ, self._work if forked else None, self.detach))
         if beside:
             generation.beside.append(worker)
         else:

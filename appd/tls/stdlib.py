@@ -126,14 +126,11 @@ class OnSockets:
         self._asks = policy.client_verify != "none"
 
     def wrap(self, sock: Any) -> Any:
-        """Gives a socket to OpenSSL; the handshake is to be made.
-
-        Raises:
-            OSError: The connection is gone already.
-        """
-        return self.contexts().default.wrap_socket(
-            sock, server_side=True, do_handshake_on_connect=False, suppress_ragged_eofs=False
-        )
+        """Makes a session for a socket; the handshake is to be made."""
+        coming, going = ssl.MemoryBIO(), ssl.MemoryBIO()
+        session: Any = self.contexts().default.wrap_bio(coming, going, server_side=True)
+        session.begin(sock, coming, going)
+        return session
 
     def admits(self, sock: Any) -> bool:
         """Whether a client may go on after the handshake."""

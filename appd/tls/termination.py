@@ -88,11 +88,11 @@ class Termination:
 
         return [Problem(one, self.policy.ciphers_place) for one in stdlib.refusals(self.policy)]
 
-    def on_sockets(self, socket_class: type[ssl.SSLSocket] | None = None) -> stdlib.OnSockets:
+    def on_sockets(self, session_class: type[ssl.SSLObject] | None = None) -> stdlib.OnSockets:
         """For an engine that has sockets of its own, when it begins to listen.
 
         Args:
-            socket_class: What becomes of the sockets; Python's own without one.
+            session_class: What a session is, with its socket; Python's own without one.
 
         Returns:
             What makes connections by the certificates as they are now; any thread may ask it.
@@ -104,8 +104,8 @@ class Termination:
 
         def make(policy: Policy, material: Material) -> Contexts:
             made = Contexts(policy, material)
-            if socket_class is not None:
-                made.default.sslsocket_class = socket_class
+            if session_class is not None:
+                made.default.sslobject_class = session_class
             return made
 
         return OnSockets(self.policy, self._kept(make))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +13,8 @@ from typing import Any
 import pytest
 from system.conftest import pytest_runtest_makereport as pytest_runtest_makereport
 from system.disposable_host import Host, boot, unavailable
+
+from appd import messages
 
 _HERE = Path(__file__).parent
 CHECKOUT = _HERE.parent.parent
@@ -66,12 +70,36 @@ def bare_host(host_of: Callable[..., Host]) -> Host:
     return host_of("trixie")
 
 
-def _package(pattern: str, made_by: str) -> Path:
-    found = sorted(DIST.glob(pattern))
+def _package(pattern: str, made_by: str, folder: Path = DIST) -> Path:
+    found = sorted(folder.glob(pattern))
     if not found:
-        _give_up(f"there is no {pattern} in {DIST}: `{made_by}` makes it")
+        _give_up(f"there is no {pattern} in {folder}: `{made_by}` makes it")
     assert len(found) == 1, f"which of {found}?"
     return found[0]
+
+
+def made_in(root: str, name: str, command: str) -> Path:
+    """A folder of `dist` that a command has filled in a root, kept for the next time.
+
+    Args:
+        root: The root of packaging/root.
+        name: What is in it.
+        command: For sh(1); in $0 is the folder.
+    """
+    folder = DIST / f"{name}-{_root(root).name}"
+    if not (folder / ".made").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        enter = [CHECKOUT / "packaging/root", root, "--bind", str(DIST)]
+        subprocess.run([*enter, "sh", "-euc", command, str(folder)], check=True, timeout=300)
+        (folder / ".made").touch()
+    return folder
+
+
+def _earlier() -> Path:
+    """The folder of the packages of the commit that packaging/previous names."""
+    [commit] = re.findall("^[0-9a-f]{40}$", (CHECKOUT / "packaging/previous").read_text(), re.M)
+    return DIST / "previous" / commit
 
 
 @pytest.fixture
@@ -81,9 +109,15 @@ def deb() -> Path:
 
 
 @pytest.fixture
-def next_deb() -> Path:
-    """The same with a higher version."""
-    return _package("next/appd_*_all.deb", "make dist/next/.deb")
+def bookworm_deb() -> Path:
+    """The Debian package for Debian 12."""
+    return _package("appd_*_all.deb", "make deb DIST=bookworm", DIST / "bookworm")
+
+
+@pytest.fixture
+def earlier_deb() -> Path:
+    """That of an earlier commit, with a lower version."""
+    return _package("appd_*_all.deb", "make test-packages", _earlier())
 
 
 @pytest.fixture
@@ -93,9 +127,33 @@ def rpm() -> Path:
 
 
 @pytest.fixture
-def next_rpm() -> Path:
-    """The same with a higher version."""
-    return _package("next/appd-*.noarch.rpm", "make dist/next/.rpm")
+def earlier_rpm() -> Path:
+    """That of an earlier commit, with a lower version."""
+    return _package("appd-*.noarch.rpm", "make test-packages", _earlier())
+
+
+def readme(heading: str) -> str:
+    """The commands below a heading of the README."""
+    text = (CHECKOUT / "README.md").read_text()
+    section = re.search(rf"^### {re.escape(heading)}\n(.*?)(?=^##)", text, re.M | re.S)
+    assert section is not None, heading
+    [commands] = re.findall(r"^```\n(.*?)^```", section[1], re.M | re.S)
+    return commands
+
+
+def explained(host: Host) -> None:
+    """`journalctl -x` of a host explains every MESSAGE_ID that appd sends, and its catalogue has no other of appd's."""
+    catalogue = (CHECKOUT / "packaging/appd.catalog").read_text()
+    subjects = dict(re.findall(r"^-- ([0-9a-f]{32})\nSubject: (.+)$", catalogue, re.M))
+    ids = {getattr(messages, name) for name in messages.__all__}
+    listed = host.run("journalctl", "--list-catalog").stdout
+    assert set(re.findall("^([0-9a-f]{32}) appd: ", listed, re.M)) == ids
+    for one in ids:
+        host.run("logger", "--journald", input=f"MESSAGE=an entry to explain\nMESSAGE_ID={one}\n")
+    host.run("journalctl", "--sync")
+    for one in ids:
+        said = host.run("journalctl", "-x", "--no-pager", f"MESSAGE_ID={one}").stdout
+        assert subjects[one] in said and "Defined-By: appd" in said
 
 
 @pytest.fixture

@@ -9,7 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from packages.conftest import explained, made_in, readme
 from system.disposable_host import Host, wait_until
+
+from appd.messages import SUPERVISOR_RENEWED
 
 _CHECKOUT = Path(__file__).parents[2]
 _SHOP = """
@@ -22,13 +25,6 @@ _SHOP = """
 """
 
 
-def _blocks(heading: str) -> list[str]:
-    """The commands below a heading of the README."""
-    section = re.search(rf"^### {re.escape(heading)}\n(.*?)(?=^##)", (_CHECKOUT / "README.md").read_text(), re.M | re.S)
-    assert section is not None, heading
-    return re.findall(r"^```\n(.*?)^```", section[1], re.M | re.S)
-
-
 def _install(host: Host, package: Path) -> None:
     host.run("dpkg", "--install", str(package), timeout=120)
 
@@ -36,8 +32,7 @@ def _install(host: Host, package: Path) -> None:
 def test_the_readme_installs_and_it_answers(bare_host: Host, deb: Path) -> None:
     """Word for word; nothing listens before it is enabled, and nothing runs before somebody connects."""
     host = bare_host
-    [commands] = _blocks("Debian")
-    install, *rest = commands.splitlines()
+    install, *rest = readme("Debian").splitlines()
     assert "dist/appd_" in install
     host.run("sh", "-euc", f"cd {deb.parent.parent}; {install}", timeout=120)
     assert host.systemctl("is-enabled", "appd.socket", "appd.service", check=False).stdout.split() == ["disabled"] * 2
@@ -59,6 +54,11 @@ def test_the_readme_installs_and_it_answers(bare_host: Host, deb: Path) -> None:
     assert "good, 1 server" in said
     # Those of twistd that are cached for everybody have appd's plugin among them.
     assert " appd " in host.run("twistd3", "--help").stdout
+
+
+def test_every_message_is_explained(installed: Host) -> None:
+    """By the catalogue that dpkg has had systemd read."""
+    explained(installed)
 
 
 def test_operated(installed: Host) -> None:
@@ -103,16 +103,42 @@ def test_operated(installed: Host) -> None:
     assert "generation" in host.run("appd", "status", "--instance", "b").stdout
 
 
-def test_upgrades_lose_nothing(installed: Host, deb: Path, next_deb: Path) -> None:
-    """Up and down under load: no request fails, the sockets are untouched, services and instances run the new version."""
-    host = installed
+def _version_of(package: Path) -> str:
+    return package.name.split("_")[1]
+
+
+def _start_load(host: Host, count: int) -> subprocess.Popen[str]:
+    """Eight clients, four of which keep their connections, until they are judged and so many requests are made."""
+    return host.start(*host.client("load.py", "8", "127.0.0.1", "8080", str(count), "4"))
+
+
+def _judge(load: subprocess.Popen[str], count: int, what: str) -> None:
+    """No request failed, of those who keep their connections and of the others."""
+    said = json.loads(load.communicate()[0])
+    kept, new = said["kept"], said["new"]
+    print(
+        f"{what}: {new['results']} on connections of their own, {kept['results']} on kept ones {kept['connections']}, "
+        f"the longest took {said['longest']:.2f} s"
+    )
+    assert set(said["results"]) == {"ok"}
+    assert said["results"]["ok"] >= count
+    assert min(kept["results"]["ok"], new["results"]["ok"]) > count / 10
+    # They were kept, and closed by each service that left.
+    assert 4 < kept["connections"]["made"] < kept["results"]["ok"] / 10
+
+
+def test_upgrades_lose_nothing(bare_host: Host, deb: Path, earlier_deb: Path) -> None:
+    """From an earlier version and back to it, under load: no request fails, the sockets are untouched, service and instances
+    run what is installed and have made their cache anew."""
+    host = bare_host
+    _install(host, earlier_deb)
     host.write("/srv/shop/index.html", "x" * 100)
     host.write("/etc/appd/appd.conf", _SHOP)
     host.write("/etc/appd/other.conf", _SHOP)
     host.systemctl("enable", "--now", "appd.socket", "appd@other.socket")
     assert host.get("http://localhost/", "--unix-socket", "/run/appd-sockets/other.sock").status == 200
     count = int(os.environ.get("APPD_TEST_REQUESTS", "5000"))
-    load = host.start(*host.client("load.py", "8", "127.0.0.1", "8080", str(count)))
+    load = _start_load(host, count)
     wait_until(lambda: host.state("appd.service") == "active", timeout=30)
     wait_until(lambda: host.state("appd@other.service") == "active", timeout=30)
 
@@ -121,47 +147,57 @@ def test_upgrades_lose_nothing(installed: Host, deb: Path, next_deb: Path) -> No
         inode = host.run("stat", "--format=%i", "/run/appd-sockets/other.sock").stdout
         return (*sockets, inode)
 
-    before, rounds = facts(), 0
-    while load.poll() is None or rounds < 2:
-        rounds += 1
-        package = next_deb if rounds % 2 else deb
+    cache = host.path("/var/cache/appd/%2Fetc%2Fappd%2Fappd.conf.json")
+
+    def cached_by() -> str:
+        return str(json.loads(cache.read_text())["surroundings"][1]) if cache.exists() else ""
+
+    before = facts()
+    for package in (deb, earlier_deb) * 2:
         pids = host.main_pid(), host.main_pid("appd@other.service")
         _install(host, package)
-        assert host.run("appd", "version").stdout.strip() == f"appd {package.name.split('_')[1]}"
+        assert host.run("appd", "version").stdout.strip() == f"appd {_version_of(package)}"
         for one in ("appd", "appd@other"):
             wait_until(lambda one=one: host.state(f"{one}.service") == "active", timeout=30)
         after = host.main_pid(), host.main_pid("appd@other.service")
         assert 0 not in after
         assert not set(pids) & set(after)
+        # What the other version has kept there is not taken.
+        wait_until(lambda package=package: cached_by() == _version_of(package), timeout=30)
     assert facts() == before
-    said = json.loads(load.communicate()[0])
-    print(f"{said['results']} over {rounds} upgrades and downgrades, the longest took {said['longest']:.2f} s")
-    assert set(said["results"]) == {"ok"}
-    assert said["results"]["ok"] >= count
+    _judge(load, count, "two upgrades and two downgrades")
     # What an administrator has changed stays.
     assert host.path("/etc/appd/appd.conf").read_text() == _SHOP
 
 
-def test_a_new_version_by_reload(installed: Host, next_deb: Path) -> None:
-    """Unpacked and reloaded in place of restarted: the same process goes on as the new version."""
-    host = installed
+def test_upgrades_by_reload(bare_host: Host, deb: Path, earlier_deb: Path) -> None:
+    """Unpacked and reloaded in place of restarted, and back, under load: the same process goes on as the other version."""
+    host = bare_host
+    _install(host, earlier_deb)
+    host.write("/srv/shop/index.html", "x" * 100)
+    host.write("/etc/appd/appd.conf", _SHOP)
     host.systemctl("enable", "--now", "appd.socket")
-    assert host.get("http://localhost:8080/").status == 200
+    count = int(os.environ.get("APPD_TEST_REQUESTS", "5000")) // 5
+    load = _start_load(host, count)
     wait_until(lambda: host.state("appd.service") == "active", timeout=30)
     pid = host.main_pid()
-    host.run("dpkg", "--unpack", str(next_deb))
-    host.systemctl("reload", "appd")
+    for number, package in enumerate((deb, earlier_deb)):
+        host.run("dpkg", "--unpack", str(package))
+        host.systemctl("reload", "appd")
+        assert host.main_pid() == pid
+
+        def renewed() -> list[str]:
+            return [one["MESSAGE"] for one in host.journal("-u", "appd", f"MESSAGE_ID={SUPERVISOR_RENEWED}")]
+
+        wait_until(lambda number=number, renewed=renewed: len(renewed()) > number, timeout=30)
+        said = renewed()[-1]
+        assert f"goes on as appd {_version_of(package)}" in said
+        # Until it has gone on it takes no other reload.
+        wait_until(
+            lambda package=package: f"appd {_version_of(package)}," in host.run("appd", "status").stdout, timeout=30
+        )
+    _judge(load, count, "a reload into the next version and one back")
     assert host.main_pid() == pid
-    version = next_deb.name.split("_")[1]
-    entries = wait_until(lambda: host.journal("-u", "appd", "MESSAGE_ID=" + _renewed()))
-    assert f"goes on as appd {version}" in entries[0]["MESSAGE"]
-    assert host.get("http://localhost:8080/").status == 200
-
-
-def _renewed() -> str:
-    from appd.messages import SUPERVISOR_RENEWED
-
-    return SUPERVISOR_RENEWED
 
 
 # What may be there afterwards: Debian keeps system users, and these belong to dpkg, systemd and the test.
@@ -211,7 +247,12 @@ def test_installed_again_after_a_removal(installed: Host, deb: Path) -> None:
 def test_django_in_its_own_virtual_environment(installed: Host) -> None:
     """`virtualenv` and `python-path` are all that it takes; Django is in no path of the package."""
     host = installed
-    host.run("cp", "-a", str(_django()), "/srv/venv")
+    django = made_in(
+        "trixie",
+        "django",
+        'python3 -m venv "$0"; "$0/bin/pip" install --quiet --disable-pip-version-check "Django>=4.2"',
+    )
+    host.run("cp", "-a", str(django), "/srv/venv")
     for path in sorted((_CHECKOUT / "tests/applications/shop").rglob("*.py")):
         host.write(f"/srv/shop/{path.relative_to(_CHECKOUT / 'tests/applications/shop')}", path.read_text())
     host.write(
@@ -222,19 +263,6 @@ def test_django_in_its_own_virtual_environment(installed: Host) -> None:
     assert host.run("/usr/bin/python3", "-c", "import django", check=False).returncode != 0
     host.systemctl("start", "appd.socket")
     assert json.loads(host.get("http://localhost:8080/where/a%20b?q=1").body)["name"] == "a b"
-
-
-def _django() -> Path:
-    """A virtual environment with Django that the Python of the root made; kept for the next time."""
-    root = subprocess.run([_CHECKOUT / "packaging/root", "trixie"], capture_output=True, text=True, check=True).stdout
-    venv = _CHECKOUT / "dist" / f"django-{Path(root.strip()).name}"
-    if not (venv / ".made").exists():
-        command = (
-            f"rm -rf {venv}; python3 -m venv {venv}; {venv}/bin/pip install --quiet 'Django>=4.2'; touch {venv}/.made"
-        )
-        bind = ["--bind", str(_CHECKOUT / "dist")]
-        subprocess.run([_CHECKOUT / "packaging/root", "trixie", *bind, "sh", "-euc", command], check=True, timeout=300)
-    return venv
 
 
 def test_the_corpora(installed: Host) -> None:

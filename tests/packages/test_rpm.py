@@ -49,8 +49,9 @@ def test_requirements_are_those_of_fedora(with_rpm: Host, rpm: Path) -> None:
     assert not re.search(r"%\{|%systemd", scripts)
 
 
-def test_upgraded_and_removed(with_rpm: Host, rpm: Path, next_rpm: Path) -> None:
-    """Under load nothing fails, a changed configuration stays, and at the end nothing runs and nothing is left but that."""
+def test_upgraded_and_removed(with_rpm: Host, rpm: Path, earlier_rpm: Path) -> None:
+    """Back to an earlier version and up again, under load: nothing fails, a changed configuration stays, and at the end
+    nothing runs and nothing is left but that."""
     host = with_rpm
     host.write("/srv/shop/index.html", "x" * 100)
     changed = "<http shop>\n  address systemd:name=http\n  <static>\n    root /srv/shop\n  </static>\n</http>\n"
@@ -59,19 +60,17 @@ def test_upgraded_and_removed(with_rpm: Host, rpm: Path, next_rpm: Path) -> None
     host.systemctl("enable", "--now", "appd.socket", "appd@other.socket")
     assert host.get("http://localhost/", "--unix-socket", "/run/appd-sockets/other.sock").status == 200
     count = int(os.environ.get("APPD_TEST_REQUESTS", "5000")) // 5
-    load = host.start(*host.client("load.py", "8", "127.0.0.1", "8080", str(count)))
+    load = host.start(*host.client("load.py", "8", "127.0.0.1", "8080", str(count), "4"))
     wait_until(lambda: host.state("appd.service") == "active", timeout=30)
     wait_until(lambda: host.state("appd@other.service") == "active", timeout=30)
-    rounds = 0
-    while load.poll() is None or rounds < 2:
-        package = rpm if rounds % 2 else next_rpm
-        rounds += 1
+    for package in (earlier_rpm, rpm):
         pids = host.main_pid(), host.main_pid("appd@other.service")
         host.run("rpm", "--upgrade", "--oldpackage", "--nodeps", str(package), timeout=120)
         after = host.main_pid(), host.main_pid("appd@other.service")
         assert 0 not in after and not set(pids) & set(after)
         assert host.run("appd", "version").stdout.strip() == f"appd {package.name.split('-')[1]}"
     said = json.loads(load.communicate()[0])
+    print(f"{said} over a downgrade and an upgrade")
     assert set(said["results"]) == {"ok"}
     assert host.path("/etc/appd/appd.conf").read_text() == changed
 

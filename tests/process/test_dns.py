@@ -11,6 +11,7 @@ import socket
 import struct
 import subprocess
 import time
+from collections import Counter
 
 import pytest
 from support.authority import Authority
@@ -176,6 +177,20 @@ def test_transfers(start, tmp_path):
     client.settimeout(10)
     client.sendto(query("example.org", 252), other.getsockname())
     assert client.recv(512)[3] & 15 == 5
+    # Several at a time on one connection: one after the other, and what was asked behind them is answered.
+    with socket.create_connection(other_tcp.getsockname(), timeout=20) as stream:
+        for number, kind in ((1, 252), (2, 252), (3, 252), (4, 6)):
+            asked = query("example.org", kind, number)
+            stream.sendall(struct.pack("!H", len(asked)) + asked)
+        stream.shutdown(socket.SHUT_WR)
+        data = b"".join(iter(lambda: stream.recv(65536), b""))
+    seen = Counter()
+    while data:
+        (length,) = struct.unpack_from("!H", data)
+        number, count = struct.unpack_from("!H4xH", data, 2)
+        seen[number] += count
+        data = data[2 + length :]
+    assert seen[1] == seen[2] == seen[3] == len(records) and seen[4] == 1
 
 
 def test_over_tls(start, zone, tmp_path):

@@ -125,7 +125,8 @@ def test_what_is_loaded_at_the_first_answer(start, arguments, tmp_path):
         (tmp_path / "open").unlink()
     needless = {
         "OpenSSL", "ZConfig", "argparse", "asyncio", "attr", "concurrent", "cryptography", "ctypes", "dataclasses",
-        "difflib", "inspect", "logging", "pathlib", "shutil", "ssl", "tempfile", "traceback", "twisted", "urllib", "zope",
+        "difflib", "heapq", "inspect", "ipaddress", "logging", "pathlib", "queue", "shutil", "ssl", "struct", "systemd",
+        "tempfile", "traceback", "twisted", "typing", "urllib", "zlib", "zope",
     }  # fmt: skip
     assert {one.partition(".")[0] for one in loaded} & needless == set()
     assert len(loaded) < 230, sorted(loaded)

@@ -401,6 +401,29 @@ def test_a_slow_reader_gets_all(site: Any, driver: str) -> None:
     assert served.ask("/after").endswith(b"after 0")
 
 
+@pytest.mark.parametrize("driver", (*LANE, "guest"))
+@pytest.mark.parametrize("path", ["/pieces?250", "/large?16000000"])
+def test_what_slow_readers_wait_for_lies_in_files(site: Any, driver: str, path: str) -> None:
+    """The threads are free, and of 240 MB hardly any is in memory; nothing of it is lost."""
+    served = site("response-spool 100MB", driver=driver)
+    status = Path(f"/proc/{served.running.process.pid}/status")
+
+    def memory() -> int:
+        return int(status.read_text().partition("RssAnon:")[2].split()[0])
+
+    served.ask("/large?16000000")
+    clients = [served.connect() for _ in range(15)]
+    before = memory()
+    for one in clients:
+        one.sendall(GET.format(path).encode())
+    # Two threads, and who asks last is answered last.
+    assert served.ask("/after").endswith(b"after 0")
+    assert memory() - before < 110_000
+    for one in clients:
+        one.sendall(GET.format("/last").replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n").encode())
+        assert read_all(one).count(b"xx") in (8_000_000, 250 * 32768)
+
+
 @pytest.mark.parametrize("driver", LANE)
 def test_a_file_of_the_application(site: Any, driver: str) -> None:
     """wsgi.file_wrapper, to a slow reader, closed in between by the application."""

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import http.client
 import json
+import os
 import socket
 import ssl
 import subprocess
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 from support.authority import Authority
-from support.running import listening, wait_until
+from support.running import APPD, listening, wait_until
 
 aiohttp = pytest.importorskip("aiohttp", reason="the client of <proxy>: pip install aiohttp")
 from aiohttp import web  # noqa: E402  # after the question whether it is there
@@ -429,6 +430,27 @@ def test_a_stop_finishes_what_is_in_flight(proxy, upstream):
     waiting.join(10)
     assert answers[0][0].status == 200
     assert here.wait_exit() == 0
+
+
+def test_without_its_library(tmp_path):
+    """`check` names what is to be installed."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "from importlib.machinery import PathFinder\nfind = PathFinder.find_spec\n"
+        "PathFinder.find_spec = lambda name, path=None, target=None: None if name == 'aiohttp' else find(name, path, target)\n"
+    )
+    (tmp_path / "appd.conf").write_text(
+        "<http web>\n address 127.0.0.1:1\n <proxy>\n upstream 127.0.0.1:2\n </proxy>\n</http>\n"
+    )
+    done = subprocess.run(
+        [APPD, "check", str(tmp_path / "appd.conf")],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode == 78
+    assert "<proxy> needs aiohttp: apt-get install python3-aiohttp" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_bad_keys(start):

@@ -117,8 +117,14 @@ ROWS: dict[str, Row] = {
     "cut at the end": ([frame(TEXT, KOSME[:-1])], [1007]),
     "cut at the end of fragments": ([frame(TEXT, KOSME, 0), frame(MORE, b"\xe2\x98")], [1007]),
     **{f"not UTF-8: {one.hex()}": ([frame(TEXT, one)], [1007]) for one in (b"\xff", b"\x80", b"\xc0\xaf", b"\xf8\x88\x80\x80\x80")},
+    # The rest of the frame is never sent: what cannot become right is not waited for.
+    "a surrogate in a frame that has not ended": ([frame(TEXT, KOSME + SURROGATE + b"edited" * 50)[:-100]], [1007]),
+    "beyond Unicode in a frame that has not ended": ([frame(TEXT, KOSME + b"\xf4\x90" + bytes(9000))[:5000]], [1007]),
+    "bad bytes in a later segment of a frame": (
+        [(whole := frame(TEXT, KOSME + SURROGATE + b"e" * 90))[:18], whole[18:22], whole[22:30]], [1007],
+    ),
     "no Unicode characters": ([frame(TEXT, b"\xef\xbf\xbe\xf4\x8f\xbf\xbf\0")], [text(b"\xef\xbf\xbe\xf4\x8f\xbf\xbf\0")]),
-    # 7: closes; 1005 of nothing is answered by nothing. 1014, registered after the RFC, wsproto answers with 1002: in no row.
+    # 7: closes; 1005 of nothing is answered by nothing. 1014 was registered after the RFC; wsproto does not know it.
     "a close of nothing": ([frame(CLOSE)], [1005]),
     "a close of one byte": ([frame(CLOSE, b"\x03")], [1002]),
     "a close of 125 bytes": ([close(1000, b"*" * 123)], [1000]),
@@ -129,7 +135,7 @@ ROWS: dict[str, Row] = {
         f"code {code}": ([close(code)], [code])
         for code in (1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 3000, 3999, 4000, 4999)
     },
-    **{f"code {code}": ([close(code)], [1002]) for code in (0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65535)},
+    **{f"code {code}": ([close(code)], [1002]) for code in (0, 999, 1004, 1005, 1006, 1014, 1015, 1016, 1100, 2000, 2999, 5000, 65535)},
     "text and a ping behind a close": ([close(1000) + frame(TEXT, b"late") + frame(PING)], [1000]),
     "a close in a message": ([frame(TEXT, b"a", 0) + close(1000)], [1000]),
     "two closes": ([close(1000) + close(1001)], [1000]),

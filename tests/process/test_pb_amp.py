@@ -121,7 +121,13 @@ def test_a_login(served, tmp_path):
     made = served("", text)
     assert call("pb:ann:secret", tcp(made.passed), "who") == ["ann"]
     wrong = call("pb:ann:wrong", tcp(made.passed), "who")
-    assert wrong[0].startswith("refused") and call("pb:nobody:x", tcp(made.passed), "who") == wrong
+    assert (
+        wrong == ["refused RemoteError twisted.cred.error.UnauthorizedLogin "]
+        and call("pb:nobody:x", tcp(made.passed), "who") == wrong
+    )
+    for user, times in (("ann", "for the first time"), ("nobody", "2 times of late")):
+        made.running.wait_said(f"p: login failed: password of '{user}' from 127.0.0.1, {times}")
+    assert "Unhandled" not in made.running.errors and "Traceback" not in made.running.errors
     assert made.running.stop() == 0
 
 

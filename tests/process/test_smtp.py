@@ -350,6 +350,42 @@ def test_curl(serve, tmp_path):
     assert len(letters(tmp_path / "mail/alice")) == 1
 
 
+def test_tls_from_the_first_byte(serve, tmp_path):
+    """Submission of RFC 8314 (port 465): curl, swaks and smtplib; STARTTLS is neither offered nor taken; nobody logs in before."""
+    text = SUBMISSION.replace("address systemd:name=h", "tls-address systemd:name=h")
+    running, address = serve(text)
+    sender = ("--mail-from", "alice@example.org", "--mail-rcpt", "alice@example.org", "-T", "-")
+    command = ["curl", "-sS", "--cacert", str(tmp_path / "ca.pem"), "--user", "alice:secret", *sender]
+    done = subprocess.run(
+        [*command, f"smtps://127.0.0.1:{address[1]}/client"],
+        input=MESSAGE, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert b"with ESMTPSA" in letters(tmp_path / "mail/alice")[0]
+    context = ssl.create_default_context(cafile=tmp_path / "ca.pem")
+    with smtplib.SMTP_SSL("127.0.0.1", address[1], local_hostname="client", timeout=20, context=context) as client:
+        client.ehlo()
+        assert client.has_extn("auth") and not client.has_extn("starttls")
+        assert client.docmd("STARTTLS")[0] // 100 == 5
+        assert client.docmd("MAIL", "FROM:<alice@example.org>")[0] == 530
+        client.login("alice", "secret")
+        client.sendmail("alice@example.org", ["bob@example.org"], MESSAGE)
+        with pytest.raises(smtplib.SMTPRecipientsRefused):
+            client.sendmail("alice@example.org", ["a@elsewhere.org"], MESSAGE)
+    assert len(letters(tmp_path / "mail/bob")) == 1
+    # Who speaks plain to it is told nothing.
+    with socket.create_connection(address, timeout=20) as made:
+        made.sendall(b"EHLO x\r\n")
+        with contextlib.suppress(ConnectionError):
+            assert not made.recv(100).startswith(b"2")
+    assert "Traceback" not in running.errors
+    if shutil.which("swaks") is not None:
+        command = ["swaks", "--server", f"127.0.0.1:{address[1]}", "--tls-on-connect", "--auth", "PLAIN", "--auth-user", "alice", "--auth-password", "secret",
+                   "--from", "alice@example.org", "--to", "alice@example.org", "--helo", "x"]  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0 and len(letters(tmp_path / "mail/alice")) == 2, done.stdout
+
+
 @pytest.mark.parametrize("how", ["reload", "restart"])
 def test_a_message_on_its_way_arrives(start, tmp_path, how):
     """Over a reload and over a stop; afterwards the connection is told that it is over."""

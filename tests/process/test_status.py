@@ -41,6 +41,8 @@ def test_what_is_answered_is_what_is_described(service):
     """Every field of the interface and no other, with a draining generation and a reload to tell of."""
     made = service()
     with socket.create_connection(made.passed.getsockname()) as client:
+        client.sendall(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
+        (calls,) = wait_until(lambda: made.status()["calls"])
         client.sendall(b"GET /sl")
         wait_until(lambda: made.status()["workers"][0]["connections"] == 1)
         assert made.reload().returncode == 0
@@ -48,6 +50,7 @@ def test_what_is_answered_is_what_is_described(service):
     assert set(status) == described("Status")
     for name, found in (
         ("Worker", status["workers"][0]),
+        ("Calls", calls),
         ("Listening", status["listening"][0]),
         ("Draining", status["draining"][0]),
         ("Reload", status["reload"]),
@@ -177,7 +180,8 @@ def test_for_people(service):
     assert lines[7].split() == ["h", "http", where, "(systemd:name=h)"]
     assert lines[8].split()[:2] == ["two", "echo"] and lines[9].split()[1] == "(udp:127.0.0.1:0)"
     assert lines[11].split() == [
-        "WORKER", "PID", "GENERATION", "STATE", "AGE", "CONNECTIONS", "REQUESTS", "RSS", "RESTARTS", "RECYCLED",
+        "WORKER", "PID", "GENERATION", "STATE", "AGE", "CONNECTIONS", "REQUESTS", "RUNNING", "QUEUED", "THREADS", "RSS",
+        "RESTARTS", "RECYCLED",
     ]  # fmt: skip
-    assert re.fullmatch(r"1 +\d+ +2  serving +\d+ s +0 +0 +\d+ KB +0 +0", lines[12])
+    assert re.fullmatch(r"1 +\d+ +2  serving +\d+ s +0 +0 +0 +0 +\d+ +\d+ KB +0 +0", lines[12])
     assert len(lines) == 14

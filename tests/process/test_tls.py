@@ -579,14 +579,3 @@ def test_gnutls(start, pems, driver):
     assert "The certificate is trusted" in done.stdout
     if driver == "lane":
         assert "HTTP/1.1 200 OK" in done.stdout
-
-
-def test_proxy_headers_before_tls_on_the_loop_are_refused(pems):
-    """asyncio begins TLS with the first byte: said at once, and not by connections that fail."""
-    text = http(pems, f"    certificate {pems}/site.pem").replace(
-        "</http>", "http2 on\nproxy-protocol on\ntrusted 127.0.0.1\n</http>", 1
-    )
-    (pems / "appd.conf").write_text(text)
-    done = subprocess.run([APPD, "check", str(pems / "appd.conf")], capture_output=True, text=True, timeout=40)
-    assert done.returncode == 78
-    assert "proxy-protocol is not available on a tls-address beside http2" in done.stderr

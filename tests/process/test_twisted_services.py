@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import imaplib
 import poplib
-import re
 import socket
 import stat
 import subprocess
@@ -14,12 +13,10 @@ from pathlib import Path
 
 import irc.client
 import pytest
+from support import examples
 from support.running import APPD, MADE, ask, datagram, listening, wait_until
 from support.service import Service
 from twisted.mail.maildir import MaildirMailbox
-
-ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "twistd.md").read_text()
 
 
 def free_port():
@@ -33,17 +30,14 @@ def free_port():
 def page(tmp_path):
     """An example of docs/twistd.md by its heading: the section; its files are made, and the paths in both are these."""
 
+    def at_home(text):
+        return text.replace("/etc/appd", str(tmp_path)).replace("/var/lib/appd", str(tmp_path))
+
     def example(heading, **files):
-        text = PAGE.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
-        section = re.search(r"```\n(<.*?)```", text, re.S)[1]
-        for source in re.findall(r"```python\n(.*?)```", text, re.S):
-            name = source.partition("\n")[0].rpartition("/")[2]
-            files[name] = source
-        for name, source in files.items():
-            (tmp_path / name).write_text(
-                source.replace("/etc/appd", str(tmp_path)).replace("/var/lib/appd", str(tmp_path))
-            )
-        return section.replace("/etc/appd", str(tmp_path)).replace("/var/lib/appd", str(tmp_path))
+        section, sources = examples.example(heading)
+        for name, source in {**files, **sources}.items():
+            (tmp_path / name).write_text(at_home(source))
+        return at_home(section)
 
     return example
 

@@ -169,6 +169,19 @@ def test_a_plain_file_is_answered_key_by_key(folder):
     ]
 
 
+def test_a_host_key_lies_beside_the_file(folder, tmp_path_factory):
+    """A relative path is relative to the file, as in every key, wherever appd is started."""
+    (folder / "publication.py").write_text(
+        "def opened(hostkey: str):\n    return keyed(open(hostkey).name)\n" + APPLICATION
+    )
+    text = "<sshserver>\n type publication:opened\n address 127.0.0.1:0\n hostkey host.key\n</sshserver>\n"
+    (folder / "zope.conf").write_text(text + f"python-path {folder}\n")
+    command = [APPD, "check", str(folder / "zope.conf")]
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=elsewhere)
+    assert done.returncode == 0, done.stderr
+
+
 def test_every_answer_is_in_the_manual():
     """The list of what is accepted in vain."""
     from appd.config.former import KEYS, SECTIONS

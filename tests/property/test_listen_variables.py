@@ -8,7 +8,7 @@ import socket
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from appd.activation import ClaimError, Inheritance, InheritedSocket, inherit
+from appd.activation import ClaimError, Inheritance, InheritedSocket, inherit, plain_listen_fds
 from appd.address import Address
 from appd.errors import ConfigurationError
 
@@ -46,6 +46,43 @@ def test_any_variables(count, names, pid):
             os.environ.pop(key, None)
         os.close(reader)
         os.close(writer)
+
+
+@given(
+    count=st.none() | numbers | texts,
+    names=st.none() | st.from_regex(r"[a-c:]{0,6}", fullmatch=True) | texts,
+    pid=st.sampled_from(["own", "1", "", None]),
+)
+def test_usual_variables(count, names, pid):
+    """What is read without libsystemd is what that reads; and it then removes the variables as that does."""
+    given_ = {"LISTEN_FDS": count, "LISTEN_FDNAMES": names, "LISTEN_PID": str(os.getpid()) if pid == "own" else pid}
+    environ = {key: value for key, value in given_.items() if value is not None}
+    plain = plain_listen_fds(environ, os.getpid())
+    if plain is None:
+        assert environ == {key: value for key, value in given_.items() if value is not None}
+    else:
+        assert environ == {}
+        assert plain == _of_libsystemd(given_)
+
+
+def _of_libsystemd(variables: dict[str, str | None]) -> dict[int, str]:
+    from systemd import daemon
+
+    opened = []
+    for key, value in variables.items():
+        os.environ.pop(key, None)
+        if value is not None:
+            os.environ[key] = value
+    # It marks descriptors as close-on-exec, so that they must be there.
+    for fd in range(3, 3 + (int(variables["LISTEN_FDS"] or 0) if variables["LISTEN_PID"] else 0)):
+        try:
+            os.fstat(fd)
+        except OSError:
+            opened.append(os.dup2(os.open(os.devnull, os.O_RDONLY), fd))
+    found: dict[int, str] = daemon.listen_fds_with_names(unset_environment=True)
+    for fd in opened:
+        os.close(fd)
+    return found
 
 
 def _inherit_marks_only() -> dict[int, str]:

@@ -33,8 +33,8 @@ async def main(reactor: Any, protocol: str, where: str, *calls: str) -> None:
         if login:
             try:
                 remote = await factory.login(UsernamePassword(login[0].encode(), login[1].encode()))
-            except Exception as error:
-                print("refused", type(error).__name__, error, flush=True)
+            except pb.RemoteError as error:
+                print("refused", type(error).__name__, error.remoteType.decode(), error, flush=True)
                 return
         else:
             remote = await factory.getRootObject()

@@ -16,13 +16,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-__all__ = ["HOSTED", "Answer", "Host", "answer", "boot", "unavailable", "wait_until"]
+__all__ = ["CLIENTS", "HOSTED", "Answer", "Host", "answer", "boot", "unavailable", "wait_until"]
 
 _HERE = Path(__file__).resolve().parent
 _CHECKOUT = _HERE.parent.parent
 HOSTED = _HERE / "hosted"
 """The folder of the applications that the tests serve."""
 CLIENTS = _HERE / "clients"
+"""The folder of the programs that the tests run in the hosts."""
 
 ROOT = Path(os.environ.get("APPD_SYSTEM_ROOT", "/"))
 """The root file system of the hosts: this machine's own, or one that packaging/root made, `packaging/root NAME`."""

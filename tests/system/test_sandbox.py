@@ -75,3 +75,13 @@ def test_an_address_that_appd_would_bind_itself(host: Host) -> None:
     assert host.systemctl("start", "appd.service", check=False).returncode != 0
     [entry] = host.journal("-u", "appd.service", "SYSLOG_IDENTIFIER=appd", "PRIORITY=3")
     assert "PrivateNetwork=" in entry["MESSAGE"] or "RestrictAddressFamilies=" in entry["MESSAGE"]
+
+
+@pytest.mark.outgoing
+def test_a_port_that_appd_binds_itself(host: Host) -> None:
+    """Under the shipped unit: a bare port is dual stack, as `ListenStream=` is, and reached from outside."""
+    host.run("ip", "link", "add", "outside", "type", "veth", "peer", "name", "other")
+    host.configure("<echo>\n  address 7007\n</echo>\n")
+    host.systemctl("start", "appd.service")
+    for name in ("127.0.0.1", "[::1]"):
+        assert host.exchange(f"TCP:{name}:7007", "answered\n") == "answered\n"

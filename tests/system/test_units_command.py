@@ -105,3 +105,35 @@ def test_made_units_of_instances(host: Host) -> None:
         own = {f"appd@{name}.socket", f"appd-admin@{name}.socket", f"appd-log@{name}.socket"}
         assert set(host.property(service, "TriggeredBy").split()) == own
         assert own <= set(host.property(service, "Requires").split())
+
+
+def test_nothing_listens_that_no_server_asks_for(host: Host) -> None:
+    """A file without a server for the shipped socket: after `appd units` a start opens no other port, and `check --units`,
+    which looks at the units of the package beside those of /etc, has said so before and is content after."""
+    host.configure(
+        "<socket chat>\n  listen 127.0.0.1:5000\n</socket>\n<echo chat>\n  address systemd:name=chat\n</echo>\n"
+    )
+    check = ("appd", "check", "/etc/appd/appd.conf", "--units", "/etc/systemd/system")
+    said = host.run(*check, check=False)
+    assert said.returncode == 78
+    assert "appd.socket passes 'http', which no server claims; `appd units` sets it aside" in said.stderr
+    said = host.run("appd", "units", "/etc/appd/appd.conf", "--output", "/etc/systemd/system").stdout
+    assert "good, 1 server" in host.run(*check).stdout
+    # What it says comes next, word for word.
+    host.run("sh", "-euc", said.splitlines()[-1].removeprefix("next: "))
+    assert host.exchange("TCP:127.0.0.1:5000", "hello\n") == "hello\n"
+    for step in ("restart", "start"):
+        host.systemctl(step, "appd.service")
+        listening = host.run("ss", "-ltnH").stdout
+        assert ":5000 " in listening and ":8080 " not in listening
+    assert host.state("appd.socket") == "inactive"
+    verified = host.run("systemd-analyze", "verify", "--man=no", "appd.service", "appd.socket", check=False)
+    assert (verified.returncode, verified.stderr) == (0, "")
+    # The next socket of that name is the shipped one again.
+    host.configure("<echo web>\n  address systemd:name=http\n</echo>\n")
+    host.run("rm", "-r", "/etc/systemd/system/appd.socket.d", "/etc/systemd/system/appd.service.d")
+    host.run("rm", "/etc/systemd/system/appd-chat.socket", "/etc/systemd/system/sockets.target.wants/appd-chat.socket")
+    host.systemctl("daemon-reload")
+    host.systemctl("stop", "appd.service")
+    host.systemctl("start", "appd.service")
+    assert host.exchange("TCP:127.0.0.1:8080", "hello\n") == "hello\n"

@@ -14,7 +14,7 @@ def test_no_more_than_there_are() -> None:
     share = admission.share(None)
     assert [admission.enter(share) for _ in range(3)] == [True, True, False]
     assert [admission.queue(share, name, 2) for name in "abc"] == [True, True, False]
-    assert (admission.running, admission.queued, admission.turned_away) == (2, 2, 1)
+    assert (admission.running, admission.queued, share.refused) == (2, 2, 1)
     assert admission.leave(share) == (share, "a")
     assert admission.leave(share) == (share, "b")
     assert admission.leave(share) is None

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from appd.http.outbox import Outbox, Stretch
+from appd.http.outbox import Outbox
+from appd.http.spool import Stretch
 from appd.http.upload import Upload
 
 

@@ -7,8 +7,10 @@ from typing import Any
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 
-from appd.lifecycle import Lifecycle, application_threads
-from appd.service import ServerGroup, ServerService
+from appd.group import ServerGroup
+from appd.lifecycle import Lifecycle
+from appd.pool import ApplicationThreads
+from appd.service import ServerService
 
 
 class Notifier:
@@ -37,7 +39,7 @@ def test_the_beat_stops_when_a_server_hangs() -> None:
     """And goes on when it turns again."""
     clock, notifier = Clock(), Notifier()
     server = Hanging("s", "test", [], clock, Factory.forProtocol(Protocol))
-    lifecycle = Lifecycle(ServerGroup([server], clock, 1), application_threads(1), notifier, clock)  # type: ignore[arg-type]
+    lifecycle = Lifecycle(ServerGroup([server], clock, 1), ApplicationThreads(1), notifier, clock)  # type: ignore[arg-type]
     lifecycle.beat(1)
     clock.pump([1, 1])
     assert notifier.beats == 3

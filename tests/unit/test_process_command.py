@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+
 import pytest
 
 from appd.servers.process.command import command, environment, find_program, launched, prefixed_line, socket_name
@@ -50,11 +55,35 @@ def test_a_program(tmp_path):
     assert find_program(str(program), "/", "") == str(program)
 
 
+def launch(parent, *program, **environ):
+    """What becomes of a program that is launched."""
+    command = launched(program, sys.executable, parent)
+    environ = {"PATH": "/usr/bin:/bin", **environ}
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, env=environ)
+
+
 def test_what_is_executed():
-    """Through a shell, and whatever of util-linux is there."""
-    everything = launched(["/x", "a b"], lambda name: name)
-    assert everything[:2] == ["/bin/sh", "-c"] and everything[-2:] == ["/x", "a b"] and "setpriv" in everything
-    assert launched(["/x"], lambda name: None) == [*everything[:4], "/x"]
+    """The program is the process that was begun, alone in its session; the rest is as it was, LISTEN_PID aside."""
+    command = [
+        "/bin/sh",
+        "-c",
+        "echo $$ $(ps -o sid= $$) $LISTEN_PID x$LC_CTYPE $1; kill -PIPE $$; echo lived",
+        "sh",
+        "a b",
+    ]
+    done = launch(os.getpid(), *command, LISTEN_FDS="1", LC_ALL="C")
+    pid, session, listen_pid, locale, *rest = done.stdout.split()
+    assert pid == session == listen_pid and (locale, rest) == ("x", ["a", "b"])
+    assert done.returncode == -signal.SIGPIPE, "Python ignores it, and its children do not"
+    assert launch(os.getpid(), *command).stdout.split()[2] == "x", "without sockets there is no LISTEN_PID"
+
+
+def test_what_cannot_be_executed():
+    """One line, and 127; also when who starts it has gone in the meantime."""
+    done = launch(os.getpid(), "/no/such")
+    assert (done.returncode, done.stderr) == (127, "<3>cannot start: /no/such: No such file or directory\n")
+    done = launch(1, "/bin/true")
+    assert (done.returncode, done.stderr) == (127, "<3>cannot start: the worker that starts it has gone\n")
 
 
 def test_a_line():

@@ -10,6 +10,7 @@ import pytest
 
 from appd.supervisor.generation import DRAINING, LOADING, PREPARED, SERVING, STARTING, Generation, Worker
 from appd.supervisor.recycling import Recycling
+from appd.supervisor.spawn import Spawned
 
 EXIT_1 = 1 << 8
 
@@ -30,7 +31,7 @@ class Host:
         theirs.setblocking(False)
         self.ends += [ours, theirs]
         self.now += 1
-        made = Worker(10_000_000 + len(self.ends), number, ours, os.memfd_create("stacks"), self.now)
+        made = Worker(number, Spawned(10_000_000 + len(self.ends), ours, os.memfd_create("stacks"), self.now))
         made.state, made.theirs = state, theirs
         return made
 

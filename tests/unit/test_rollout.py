@@ -10,7 +10,7 @@ import signal
 import pytest
 
 from appd.notify import Notifier
-from appd.supervisor import supervisor as module
+from appd.supervisor import spawn as module
 from appd.supervisor.directlog import DirectLog
 from appd.supervisor.mailbox import Mailbox
 from appd.supervisor.poller import Poller

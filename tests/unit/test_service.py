@@ -14,10 +14,11 @@ from zope.interface.verify import verifyClass, verifyObject
 
 from appd.address import Address
 from appd.errors import ConfigurationError, HostError, Place, Problem
+from appd.group import ServerGroup
 from appd.interfaces import IDrainable, IServerType
 from appd.order import in_order
 from appd.servers import ServerType
-from appd.service import ServerGroup, ServerService
+from appd.service import ServerService
 
 
 class FakePort:

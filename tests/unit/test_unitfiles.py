@@ -143,7 +143,7 @@ def test_a_credential_that_no_unit_can_load(tmp_path):
 def test_credentials_that_nothing_loads(tmp_path):
     """`check --units` names each with its line, until a unit of the folder loads it."""
     settings, path = settings_of(tmp_path, TLS, "shop.conf")
-    found = credential_disagreements(settings, "appd@shop.service", str(tmp_path))
+    found = credential_disagreements(settings, "appd@shop.service", (str(tmp_path),))
     assert sorted(one.message.split(": ")[0] for one in found) == [
         "credential:ca", "credential:shop%i.pem", "credential:staff",
     ]  # fmt: skip
@@ -151,8 +151,8 @@ def test_credentials_that_nothing_loads(tmp_path):
     (made,) = unit_files(settings, path)
     (tmp_path / made.path).parent.mkdir()
     (tmp_path / made.path).write_text(made.text)
-    assert credential_disagreements(settings, "appd@shop.service", str(tmp_path)) == []
-    assert len(credential_disagreements(settings, "appd@other.service", str(tmp_path))) == 3
+    assert credential_disagreements(settings, "appd@shop.service", (str(tmp_path),)) == []
+    assert len(credential_disagreements(settings, "appd@other.service", (str(tmp_path),))) == 3
 
 
 def test_nothing_to_make(tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from appd.address import parse
-from appd.units import find_units, is_of_others, parse_unit, read_folder, sockets_of
+from appd.units import find_units, parse_unit, sockets_for, sockets_of
 
 SHIPPED = Path(__file__).parents[2] / "units"
 
@@ -36,11 +36,11 @@ def test_units_of_others(tmp_path):
     for name in ("dbus.service", "appd.service", "appd@.service"):
         (tmp_path / name).write_text("[Service]\n")
 
-    def others(service: str) -> list[str]:
-        return [one.name for one in read_folder(str(tmp_path)) if is_of_others(one, str(tmp_path), service)]
+    def own(service: str) -> list[str]:
+        return [one.name for one in sockets_for(service, str(tmp_path))]
 
-    assert others("appd.service") == ["appd@.socket", "dbus.socket", "syslog.socket"]
-    assert others("appd@shop.service") == ["appd.socket", "dbus.socket", "syslog.socket"]
+    assert own("appd.service") == ["appd.socket", "spare.socket"]
+    assert own("appd@shop.service") == ["appd@.socket", "spare.socket"]
 
 
 def test_units_of_other_instances(tmp_path):
@@ -54,7 +54,7 @@ def test_units_of_other_instances(tmp_path):
         (tmp_path / name).write_text(f"[Socket]\nListenStream=1\n{service}\n")
 
     def own(service: str) -> list[str]:
-        return [one.name for one in read_folder(str(tmp_path)) if not is_of_others(one, str(tmp_path), service)]
+        return [one.name for one in sockets_for(service, str(tmp_path))]
 
     assert own("appd@shop.service") == ["appd-admin@shop.socket", "appd@shop.socket"]
     assert own("appd@blog.service") == ["appd-admin@blog.socket", "appd@.socket"]
@@ -85,7 +85,7 @@ def test_sockets_of():
 
 def test_shipped_units():
     """What is shipped: the names that the example uses, one socket each, and the lines that the manual promises."""
-    socket, template = read_folder(str(SHIPPED))
+    (socket,), (template,) = (sockets_for(one, str(SHIPPED)) for one in ("appd.service", "appd@shop.service"))
     assert (socket.name, socket.listen, socket.fd_name) == ("appd.socket", (("stream", "8080"),), "http")
     assert template.listen == (("stream", "/run/appd-sockets/%i.sock"),)
     for name in "appd.service", "appd@.service":

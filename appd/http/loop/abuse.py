@@ -1,8 +1,9 @@
 """What a client of HTTP/2 may do that costs it nothing and us something: so much at once, and so much a second.
 
 Resets of streams that were just begun (CVE-2023-44487), PING and SETTINGS, which want an answer (CVE-2019-9512 and
--9515), empty frames (-9518), windows opened by a few bytes (-9511). h2 and hpack themselves guard against CONTINUATION
-without an end (CVE-2024-27316), header lists that grow when they are decoded (CVE-2016-6581), windows beyond 2^31-1.
+-9515), empty frames (-9518), windows opened by a few bytes (-9511), streams that the client has us reset
+(CVE-2025-8671). `appd.http.h2` itself guards against CONTINUATION without an end (CVE-2024-27316), field lists that
+grow when they are decoded (CVE-2016-6581), windows beyond 2^31-1.
 """
 
 from __future__ import annotations

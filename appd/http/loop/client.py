@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any
 from appd.http.client import DRAIN_LINGER
 from appd.http.connection import CLOSED, END, NEED_DATA, PAUSED
 from appd.http.errors import Refused
+from appd.http.handover import Handed
 from appd.http.leaving import Phase
 from appd.http.loop.leaver import LoopLeaver
-from appd.http.loop.scope import tls_extension
 from appd.http.loop.visit import Visit
 from appd.http.proxyprotocol import read_proxy_header
 from appd.http.request import Request
 
 if TYPE_CHECKING:
-    from appd.http.handover import Handed
     from appd.http.limits import Limits
+    from appd.http.loop.arrival import Arrival
     from appd.http.loop.driver import Driver
     from appd.http.mounted import Mounted
 
@@ -43,21 +43,25 @@ class LoopClient(LoopLeaver):
         door: Where it came in.
         host: The address of the peer, "" when it has none.
         port: Its port.
-        handed: What the driver had of it that had it before; None for a new one.
+        before: What had it before: another driver, or its handshake of TLS; None for a new one.
+
+    Attributes:
+        alpn: What the handshake of TLS has agreed on; "" for nothing.
+        preface: What has come of a PROXY header.
     """
 
-    __slots__ = ("_advancing", "_alpn", "_began_body", "_handed", "_took", "preface")
+    __slots__ = ("_advancing", "_before", "_began_body", "_took", "alpn", "preface")
 
-    def __init__(self, driver: Driver, door: Any, host: str, port: int, handed: Handed | None = None) -> None:
-        super().__init__(driver, door, host, port, handed.connection if handed is not None else None)
-        self._handed = handed
-        self._alpn = ""
+    def __init__(self, driver: Driver, door: Any, host: str, port: int, before: Handed | Arrival | None = None) -> None:
+        super().__init__(driver, door, host, port, getattr(before, "connection", None))
+        self._before = before
+        self.alpn = ""
         self.preface = b""
         self._began_body = 0.0
         self._took = 0
         self._advancing = False
-        if handed is not None:
-            self.secure, self.is_beyond, self.counted = handed.secure, handed.is_beyond, handed.counted
+        if before is not None:
+            self.secure, self.is_beyond, self.counted = before.secure, before.is_beyond, before.counted
         elif self.server.proxy_protocol:
             self.phase = Phase.PREFACE
 
@@ -66,11 +70,16 @@ class LoopClient(LoopLeaver):
     def connection_made(self, transport: Any) -> None:
         """The transport is there."""
         super().connection_made(transport)
-        handed, self._handed = self._handed, None
-        if handed is None:
-            self._introduce_tls()
+        before, self._before = self._before, None
+        if before is None:
             self.server.welcome(self)
-            return
+        elif isinstance(before, Handed):
+            self._go_on(before)
+        else:
+            before.introduce(self)
+
+    def _go_on(self, handed: Handed) -> None:
+        """Goes on where another driver has stopped."""
         if handed.request is None:
             self._switch_to_http2()
             return
@@ -79,7 +88,7 @@ class LoopClient(LoopLeaver):
 
     def _switch_to_http2(self) -> None:
         """The connection speaks HTTP/2 from now on, or has from its first byte on."""
-        # Late: h2 is an extra.
+        # Late: hpack is an extra.
         from appd.http.loop.http2 import Http2
 
         http2 = Http2(self)
@@ -89,32 +98,11 @@ class LoopClient(LoopLeaver):
         if rest:
             http2.data_received(rest)
 
-    def _introduce_tls(self) -> None:
-        """Notes what is known of a client after its handshake."""
-        found = self.transport.get_extra_info("ssl_object")
-        if found is None:
-            return
-        self.secure = True
-        self.tls = tls_extension(found)
-        if not hasattr(found, "asked_name"):
-            found.asked_name = ""
-        self._alpn = found.selected_alpn_protocol() or ""
-        security = self.door.security
-        self.variables = security.variables(found)
-        if not security.admits(found):
-            # Python has no call to let the handshake fail for it.
-            self.forbidden = True
-
     @property
     def patience(self) -> float:
         """How long the first step may take, in seconds."""
         limits: Limits = self.server.limits
         return limits.header_timeout if self.phase == Phase.PREFACE else limits.idle_timeout
-
-    @property
-    def handed(self) -> bool:
-        """Whether it is another driver's still."""
-        return self._handed is not None
 
     def data_received(self, data: bytes) -> None:
         """Bytes have come."""
@@ -131,7 +119,7 @@ class LoopClient(LoopLeaver):
                 return
         connection = self.connection
         connection.receive(data)
-        if self.server.http2 and self._is_http2(data):
+        if self.server.http2 and not connection.requests and self._is_http2(data):
             self._switch_to_http2()
             return
         if self.exchange is not None and not self._body_comes:
@@ -143,9 +131,9 @@ class LoopClient(LoopLeaver):
 
     def _is_http2(self, data: bytes) -> bool:
         """Whether these bytes are the first, and HTTP/2's; or TLS has agreed on that."""
-        if self.connection.requests or self.phase != Phase.IDLE:
+        if self.phase != Phase.IDLE:
             return False
-        return self._alpn == "h2" or data.startswith(b"PRI * HTTP/2.0\r\n")
+        return self.alpn == "h2" or data.startswith(b"PRI * HTTP/2.0\r\n")
 
     def eof_received(self) -> bool:
         """The client has ended its side. What it has asked for it still gets, who listens for its end hears of it."""
@@ -333,7 +321,7 @@ class LoopClient(LoopLeaver):
         elif phase in (Phase.LINGERING, Phase.PREFACE):
             self.close()
         elif phase == Phase.CLOSED:
-            self.reset()
+            return
         elif limit and self.exchange is not None and self.exchange.task is not None and now >= self.began + limit:
             self.overdue(limit)
         elif phase == Phase.HEAD or (self._body_comes and not self.paused):
@@ -348,8 +336,7 @@ class LoopClient(LoopLeaver):
             self.exchange = None
             exchange.done = True
             exchange.lost()
-            if exchange.task is not None:
-                exchange.task.cancel()
+            exchange.cancel()
         if self.connection.sending:
             self.cut()
         else:

@@ -104,12 +104,19 @@ class LoopDoor(Door):
             self.portion.begin(self.fd)
             self._poll()
 
-    def begin(self, sock: socket.socket, address: Any) -> None:
+    def begin(self, fd: int, address: Any) -> None:
         """Begins a connection."""
+        sock = socket.socket(*self._kind, fd)
         sock.setblocking(False)
         if self.is_local or not address:
-            client = LoopClient(self.driver, self, "", 0)
+            host, port = "", 0
         else:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            client = LoopClient(self.driver, self, sys.intern(plain_host(address[0])), address[1])
-        self.driver.connect(client, sock)
+            host, port = sys.intern(plain_host(address[0])), address[1]
+        if self.security is None:
+            self.driver.connect(LoopClient(self.driver, self, host, port), sock)
+            return
+        # Late: it imports ssl, which only those need who speak TLS.
+        from appd.http.loop.arrival import Arrival
+
+        Arrival(self.driver, self, sock, host, port).begin()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from appd.http.entrylog import EntryLog, tell_failure
@@ -135,19 +135,21 @@ class Driver:
     # Connections; in the thread of the loop.
 
     def connect(self, client: LoopClient, sock: socket.socket) -> None:
-        """Makes a transport for a connection."""
-        task = self.loop.create_task(self._connect(client, sock))
+        """Makes a transport for a plain connection."""
+        self.keep(self._connect(client, sock))
+
+    def keep(self, beginning: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Runs what begins a connection to its end: the loop itself knows its tasks only weakly."""
+        task = self.loop.create_task(beginning)
         self._beginning.add(task)
         task.add_done_callback(self._beginning.discard)
+        return task
 
     async def _connect(self, client: LoopClient, sock: socket.socket) -> None:
-        security = client.door.security if not client.handed else None
-        context = security.contexts().default if security is not None else None
-        wait = client.server.limits.handshake_timeout if context is not None else None
         try:
-            await self.loop.connect_accepted_socket(lambda: client, sock, ssl=context, ssl_handshake_timeout=wait)
+            await self.loop.connect_accepted_socket(lambda: client, sock)
         except (OSError, asyncio.CancelledError):
-            # A client that left at once, or does not speak TLS.
+            # A client that left at once.
             sock.close()
             client.server.lost(client)
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import socket
-import struct
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from appd.http.client import DRAIN_LINGER
 from appd.http.errors import Incomplete, Misuse, Refused
 from appd.http.leaving import Phase
+from appd.http.loop.parting import part, reset
 from appd.http.loop.sender import LoopSender
 from appd.http.peer import peer_text
 from appd.http.response import prepare, status_line
@@ -28,7 +26,6 @@ LINGER_READ, LINGER = 1.0, 10.0
 _PLAIN = (("Content-Type", "text/plain; charset=utf-8"),)
 # nginx's status for a client that left before the head of the response was out; it is only ever logged.
 _CLIENT_GONE = 499
-_RESET = struct.pack("ii", 1, 0)
 
 
 class LoopLeaver(LoopSender):
@@ -142,8 +139,7 @@ class LoopLeaver(LoopSender):
         self.exchange = None
         exchange.done = True
         exchange.lost()
-        if task is not None:
-            task.cancel()
+        exchange.cancel()
         if self.connection.sending:
             self.cut()
         else:
@@ -173,9 +169,7 @@ class LoopLeaver(LoopSender):
         """Ends the connection by a reset."""
         if self.transport is not None:
             self.broken = True
-            with suppress(OSError, AttributeError):  # the socket has gone
-                self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-            self.transport.abort()
+            reset(self.transport)
 
     def finish(self) -> None:
         """Ends the connection when all is sent: our side first, then the client's, or a moment has passed.
@@ -206,9 +200,8 @@ class LoopLeaver(LoopSender):
         """Closes the connection when all is sent."""
         if self.phase != Phase.CLOSED:
             self.phase = Phase.CLOSED
-            self.transport.close()
-            if self.transport.get_write_buffer_size():
-                self.driver.alarm.deadlines.put(self, time.monotonic() + self.server.limits.write_timeout)
+            self.driver.alarm.deadlines.drop(self)
+            part(self.driver.alarm, self.transport, self.server.limits.write_timeout)
 
     def hand_to(self, successor: Any) -> bytes:
         """Gives the transport to another protocol, which is the connection from now on.
@@ -256,7 +249,13 @@ class LoopLeaver(LoopSender):
 
     def abort(self) -> None:
         """Cuts the connection at once. Any thread may call."""
-        self.driver.post(self.reset)
+        self.driver.post(self._abort)
+
+    def _abort(self) -> None:
+        if self.phase == Phase.LINGERING:  # all was said, and may be on its way
+            self.close()
+        else:
+            self.reset()
 
 
 def frames_of(coroutine: Any) -> Iterator[FrameType]:

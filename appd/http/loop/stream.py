@@ -7,33 +7,30 @@ stream only.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
-from h2.errors import ErrorCodes
-
-from appd.http.errors import Incomplete, Refused
-from appd.http.loop.caller import Caller
-from appd.http.loop.h2fields import response_fields
+from appd.http.errors import Refused
+from appd.http.h2.codes import Code
+from appd.http.h2.encoding import encode_fields
+from appd.http.loop.streamsender import StreamSender
 from appd.http.peer import answer_of, peer_text
-from appd.http.response import BARE, Fields, Prepared, prepare, status_line
+from appd.http.response import Prepared, prepare, status_line
 from appd.journal import DEBUG, ERROR
 
 if TYPE_CHECKING:
-    from appd.http.loop.http2 import Http2
-    from appd.http.mounted import Mounted
+    from collections.abc import Iterable
+
     from appd.http.request import Request
 
 __all__ = ["Stream"]
 
-# So much waits in a stream before the application does; and when it goes on.
-_HIGH, _LOW = 65536, 16384
 _GRACE = 5.0
+_CONTINUE = encode_fields([(":status", "100")])
 _PLAIN = (("Content-Type", "text/plain; charset=utf-8"),)
 
 
-class Stream(Caller):
+class Stream(StreamSender):
     """See above.
 
     Args:
@@ -42,53 +39,7 @@ class Stream(Caller):
         request: The request.
     """
 
-    __slots__ = (
-        "_began_body",
-        "_buffer",
-        "_connection",
-        "_ended",
-        "_ending",
-        "_left",
-        "_number",
-        "_received",
-        "_trailers",
-        "_unacknowledged",
-        "began",
-        "blocked",
-        "body_comes",
-        "broken",
-        "deadline",
-        "driver",
-        "exchange",
-        "loop",
-        "mounted",
-        "request",
-        "sent",
-        "status",
-        "tick",
-    )
-
-    def __init__(self, connection: Http2, number: int, request: Request) -> None:
-        client = connection.client
-        super().__init__(client.door, client.host, client.port)
-        self.secure, self.is_beyond = client.secure, client.is_beyond
-        self.tls, self.variables = client.tls, client.variables
-        self.driver, self.loop = client.driver, client.loop
-        self.request = request
-        self.exchange: Any = None
-        self.mounted: Mounted | None = None
-        self.blocked: asyncio.Future[None] | None = None
-        self.broken = self.body_comes = False
-        self.began = self._began_body = time.monotonic()
-        self.deadline = 0.0
-        self.tick = self.status = self.sent = 0
-        self._connection = connection
-        self._number = number
-        self._buffer = bytearray()
-        self._ending = self._ended = False
-        self._trailers: list[tuple[str, str]] = []
-        self._left: int | None = None
-        self._received = self._unacknowledged = 0
+    __slots__ = ()
 
     # What comes in.
 
@@ -96,6 +47,7 @@ class Stream(Caller):
         """Finds what answers and has it begin."""
         request, server = self.request, self.server
         self.body_comes = request.length != 0
+        self.continue_due = request.expects_continue
         try:
             found = server.find_for(self, request)
         except Refused as refused:
@@ -125,6 +77,7 @@ class Stream(Caller):
             flow: What it counts for in the window.
         """
         self._received += len(data)
+        self.continue_due = False
         most = self.server.limits.body_size
         if most and self._received > most:
             self._refuse_body(Refused(413, f"a body of more than {most} bytes"))
@@ -135,9 +88,15 @@ class Stream(Caller):
         if self.body_comes and not self._unacknowledged:
             self._watch_body()
 
-    def end_body(self, trailers: Any = ()) -> None:
-        """The body is complete."""
-        self.body_comes = False
+    def end_body(self, trailers: Iterable[tuple[bytes, bytes]] = ()) -> None:
+        """The body is complete.
+
+        Args:
+            trailers: The fields that follow it.
+        """
+        self.body_comes = self.continue_due = False
+        # One with a body is no other's: see `read_request`.
+        self.request.trailers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in trailers]
         if self.exchange is not None:
             self.exchange.end_body()
 
@@ -157,12 +116,10 @@ class Stream(Caller):
             self._connection.open_window(self._number, size)
 
     def wants_body(self) -> None:
-        """Somebody waits for the body; it comes by itself."""
-
-    @property
-    def continue_due(self) -> bool:
-        """Nobody waits for a 100: a window of the body comes at once."""
-        return False
+        """Somebody waits for the body; most clients send it by themselves."""
+        if self.continue_due:
+            self.continue_due = False
+            self._connection.say_head(self._number, _CONTINUE)
 
     @property
     def sock(self) -> Any:
@@ -172,91 +129,6 @@ class Stream(Caller):
     def http_version(self, _request: Request) -> str:
         """For the scope."""
         return "2"
-
-    # What goes out.
-
-    def begin(self, status: int, prepared: Prepared, length: int | None) -> None:
-        """Begins a response."""
-        if self.broken:
-            return
-        about = self.server.origin.fields(server=not prepared.server, date=not prepared.date)
-        self.status = status
-        self._left = prepared.length if prepared.length is not None else length
-        self._connection.say_head(self._number, response_fields(status, prepared, about, length))
-
-    def data(self, data: bytes) -> None:
-        """A part of its body."""
-        if not self._keep(data):
-            return
-        self.flush()
-        if len(self._buffer) > _HIGH and self.blocked is None:
-            self.blocked = self.loop.create_future()
-            self._watch_writing()
-
-    def _keep(self, data: bytes) -> bool:
-        """Puts a part of the body where it is sent from, if it is sent at all."""
-        self.sent += len(data)
-        if self.broken or self.request.method == "HEAD" or self.status in BARE or self.status == 304:
-            return False
-        if self._left is not None:
-            data = data[: self._left]
-            self._left -= len(data)
-        self._buffer += data
-        return True
-
-    def end(self, trailers: Fields = ()) -> None:
-        """Its end."""
-        if self._left and self.request.method != "HEAD" and self.status not in BARE and self.status != 304:
-            self.cut()
-            raise Incomplete(f"the body is {self._left} bytes shorter than its Content-Length")
-        self._ending = True
-        self._trailers = [(name.lower(), value) for name, value in trailers]
-        self.flush()
-        if not self._ended and not self.broken:
-            self._watch_writing()
-
-    def whole(self, status: int, prepared: Prepared, body: bytes) -> None:
-        """A response in one go."""
-        self.begin(status, prepared, None if self.request.method == "HEAD" and not body else len(body))
-        self._keep(body)
-        self.end()
-
-    def hint(self, fields: Fields) -> None:
-        """103, before a response: RFC 8297."""
-        prepare(fields)
-        if not self.broken:
-            self._connection.say_head(self._number, [(":status", "103"), *((n.lower(), v) for n, v in fields)])
-
-    def flush(self) -> None:
-        """Sends what the window and the transport let through."""
-        if self.broken or self._ended:
-            return
-        buffer = self._buffer
-        if buffer:
-            taken = self._connection.say_data(self._number, buffer, end=self._ending and not self._trailers)
-            if taken:
-                del buffer[:taken]
-                if self.tick and buffer:
-                    self._watch_writing()
-        elif self._ending and not self._trailers:
-            self._connection.say_end(self._number)
-        if not buffer and self._ending:
-            if self._trailers:
-                self._connection.say_head(self._number, self._trailers, end=True)
-            self._ended = True
-            self._over()
-        if self.blocked is not None and len(buffer) <= _LOW:
-            self._free()
-
-    def _free(self) -> None:
-        blocked, self.blocked = self.blocked, None
-        if blocked is not None and not blocked.done():
-            blocked.set_result(None)
-
-    async def drained(self) -> None:
-        """Waits until the client has taken most of what was sent, or has left."""
-        while self.blocked is not None:
-            await asyncio.shield(self.blocked)
 
     # The end.
 
@@ -322,8 +194,7 @@ class Stream(Caller):
         if exchange is not None:
             exchange.done = True
             exchange.lost()
-            if exchange.task is not None:
-                exchange.task.cancel()
+            exchange.cancel()
         if self.status:
             self.cut()
         else:
@@ -342,19 +213,25 @@ class Stream(Caller):
         self.broken = True
         self._log(self.status)
         self.driver.alarm.deadlines.drop(self)
-        self._connection.reset(self._number, ErrorCodes.INTERNAL_ERROR)
+        self._connection.reset(self._number, Code.INTERNAL_ERROR)
         self._free()
 
     # Time.
 
     def _watch_body(self) -> None:
         limits = self.server.limits
-        rate = limits.body_rate
-        deadline = self._began_body + _GRACE + self._received / rate if rate else time.monotonic() + limits.idle_timeout
+        deadline = self._body_until() if limits.body_rate else time.monotonic() + limits.idle_timeout
         self.driver.alarm.deadlines.put(self, deadline)
 
-    def _watch_writing(self) -> None:
-        self.driver.alarm.deadlines.put(self, time.monotonic() + self.server.limits.write_timeout)
+    def _body_until(self) -> float:
+        """When more of the body has to be here, at the least rate that is allowed."""
+        received = self._received + self._connection.core.arrived(self._number)
+        rate: int = self.server.limits.body_rate
+        return self._began_body + _GRACE + received / rate
+
+    def _is_slow(self) -> bool:
+        """Whether the deadline of the body has passed: a part of a frame may have come since it was set."""
+        return not self.server.limits.body_rate or time.monotonic() >= self._body_until()
 
     def expired(self) -> None:
         """The deadline has passed."""
@@ -362,10 +239,17 @@ class Stream(Caller):
         if self.broken:
             return
         if self._buffer or self._ending:
+            if self._connection.is_full:
+                # All streams wait, and the connection looks after that.
+                self._watch_writing()
+                return
             # The client opens no window, or a byte at a time for ever.
             self._stuck()
         elif self.body_comes and not self._unacknowledged:
-            self._refuse_body(Refused(408, "too slow"))
+            if self._is_slow():
+                self._refuse_body(Refused(408, "too slow"))
+            else:
+                self._watch_body()
         elif limit and self.exchange is not None and self.exchange.task is not None:
             now = time.monotonic()
             if now < self.began + limit:
@@ -376,7 +260,7 @@ class Stream(Caller):
             self.server.log.write(f"{what} ({limit:g} s) and is cancelled", ERROR, LOGGER="appd.http", **fields)
             exchange, self.exchange = self.exchange, None
             exchange.done = True
-            exchange.task.cancel()
+            exchange.cancel()
             if self.status:
                 self.cut()
             else:
@@ -384,7 +268,7 @@ class Stream(Caller):
 
     def _stuck(self) -> None:
         exchange = self.exchange
-        self._connection.reset(self._number, ErrorCodes.CANCEL)
+        self._connection.reset(self._number, Code.CANCEL)
         self.lost()
         if exchange is not None and exchange.task is not None:
             exchange.lost()

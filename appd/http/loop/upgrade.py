@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from appd.http.errors import Refused
@@ -21,6 +22,15 @@ __all__ = ["Offer", "asks_for_websocket", "read_offer"]
 # RFC 6455, 1.3
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _DEFLATE = "permessage-deflate"
+# RFC 7692, 7.1: what a parameter may be; one that is something else, or comes twice, has the offer declined. Of the
+# windows that may be asked for, zlib cannot make that of 8 bits.
+_WINDOW = re.compile(r'(?:9|1[0-5])|"(?:9|1[0-5])"')
+_PARAMETERS = {
+    "server_no_context_takeover": "none",
+    "client_no_context_takeover": "none",
+    "server_max_window_bits": "window",
+    "client_max_window_bits": "window or none",
+}
 
 
 class Offer(NamedTuple):
@@ -45,17 +55,30 @@ class Offer(NamedTuple):
         from wsproto.extensions import PerMessageDeflate
 
         for one in self.extensions:
-            if one.partition(";")[0].strip() != _DEFLATE:
+            offer = _understood(one)
+            if offer is None:
                 continue
             extension = PerMessageDeflate(client_no_context_takeover=True, server_no_context_takeover=True)
-            try:
-                accepted = extension.accept(one)
-            except ValueError:
-                continue
-            if accepted is None or accepted is False:
-                continue
-            return [extension], f"{_DEFLATE}; {accepted}" if accepted is not True and accepted else _DEFLATE
+            return [extension], f"{_DEFLATE}; {extension.accept(offer)}"
         return [], ""
+
+
+def _understood(offer: str) -> str | None:
+    """An offer of permessage-deflate in plain form; None for one that is to be declined."""
+    name, *parameters = [one.strip() for one in offer.split(";")]
+    if name != _DEFLATE:
+        return None
+    said = [name]
+    seen = set()
+    for one in parameters:
+        key, equals, value = (part.strip() for part in one.partition("="))
+        allowed = _PARAMETERS.get(key, "")
+        if key in seen or not ("window" in allowed and _WINDOW.fullmatch(value) if equals else "none" in allowed):
+            return None
+        seen.add(key)
+        bare = value.strip('"')
+        said.append(f"{key}={bare}" if equals else key)
+    return "; ".join(said)
 
 
 def asks_for_websocket(request: Request) -> bool:

@@ -8,14 +8,13 @@ from __future__ import annotations
 import asyncio
 import os
 from contextlib import suppress
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from appd.http.entrylog import tell_failure
 from appd.http.errors import Incomplete, Misuse, Refused
 from appd.http.guest import Guest
 from appd.http.loop.pump import pump
-from appd.http.outbox import Stretch
+from appd.http.spool import Stretch
 from appd.http.upload import Upload
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ class Visit:
     Resource handling: owns the body until the lane has it.
     """
 
-    __slots__ = ("_guest", "_line", "_mount", "_upload", "done", "gone", "request", "task")
+    __slots__ = ("_guest", "_line", "_mount", "_owed", "_upload", "_waits", "done", "gone", "request", "task")
 
     def __init__(self, line: Any, request: Request, mount: Mounted) -> None:
         self.request = request
@@ -55,6 +54,9 @@ class Visit:
         self._mount = mount
         self._guest: Guest | None = None
         self._upload: Upload | None = None
+        # What the client has not taken yet of what was sent last, and whether that is waited for.
+        self._owed: tuple[int, bool] | None = None
+        self._waits = False
 
     def begin(self) -> None:
         """Has the lane answer, or waits for the body."""
@@ -108,6 +110,11 @@ class Visit:
         if upload is not None:
             upload.close()
 
+    def cancel(self) -> None:
+        """Sends nothing more of a file."""
+        if self.task is not None:
+            self.task.cancel()
+
     def lost(self) -> None:
         """The client has left, or sends nothing more: only what has left cannot be answered."""
         self._drop()
@@ -115,18 +122,20 @@ class Visit:
             self.done = True
             if self._guest is not None:
                 self._guest.lost()
-            if self.task is not None:
-                self.task.cancel()
+            self.cancel()
 
     def _said(self) -> None:
         self._line.driver.post(self._carry_out)
 
     def _carry_out(self) -> None:
-        """Does what the guest has said, as far as no file is being sent."""
+        """Does what the guest has said, as far as no file is being sent and the client takes it."""
         guest, line = self._guest, self._line
         assert guest is not None
         try:
-            while guest.words and self.task is None:
+            while guest.words and self.task is None and not self._waits:
+                if line.blocked is not None and not (self.done or line.broken):
+                    self._wait()
+                    return
                 word, what = guest.words.popleft()
                 if self.done or line.broken:
                     if isinstance(what, Stretch):
@@ -142,11 +151,10 @@ class Visit:
         if word == "whole":
             line.whole(*what)
         elif word == "data":
-            line.data(what)
-            if line.blocked is None:
-                guest.taken(len(what))
-            else:
-                line.blocked.add_done_callback(partial(_taken, guest, len(what)))
+            self._send(guest, what, kept=False)
+        elif word == "kept":
+            # A moment ago it was written, and lies in the page cache.
+            self._send(guest, os.pread(what.fd, what.left, what.offset), kept=True)
         elif word == "begin":
             line.begin(*what)
         elif word == "end":
@@ -166,6 +174,26 @@ class Visit:
         else:
             self._leave()
             line.cut()
+
+    def _send(self, guest: Guest, data: bytes, *, kept: bool) -> None:
+        self._line.data(data)
+        if self._line.blocked is None:
+            guest.taken(len(data), kept)
+        else:
+            self._owed = len(data), kept
+            self._wait()
+
+    def _wait(self) -> None:
+        """Waits until the client takes more, or has left."""
+        self._waits = True
+        self._line.blocked.add_done_callback(self._go_on)
+
+    def _go_on(self, _unblocked: Any) -> None:
+        self._waits = False
+        owed, self._owed = self._owed, None
+        if owed is not None and self._guest is not None:
+            self._guest.taken(*owed)
+        self._carry_out()
 
     def _leave(self) -> None:
         self.done = True
@@ -195,7 +223,3 @@ class Visit:
                 stretch.close()
             self.task = None
             self._carry_out()
-
-
-def _taken(guest: Guest, size: int, _done: Any) -> None:
-    guest.taken(size)

@@ -19,6 +19,7 @@ from wsproto.events import BytesMessage, CloseConnection, Ping, TextMessage
 from wsproto.utilities import LocalProtocolError
 
 from appd.http.loop.frames import Cutter, simple_frame
+from appd.http.loop.parting import part
 from appd.http.loop.pump import Disconnected
 
 if TYPE_CHECKING:
@@ -306,8 +307,12 @@ class WebSocket(asyncio.Protocol):
         self._wake()
 
     def _finish(self) -> None:
-        self.transport.close()
-        self._watch(self._client.server.limits.write_timeout)
+        self._part()
+
+    def _part(self) -> None:
+        client = self._client
+        client.driver.alarm.deadlines.drop(self)
+        part(client.driver.alarm, self.transport, client.server.limits.write_timeout)
 
     def _write(self, event: Any) -> None:
         if self._client.broken:
@@ -358,7 +363,7 @@ class WebSocket(asyncio.Protocol):
     def _abort(self) -> None:
         if self.closed is None:
             self.close(SERVICE_RESTART if self._client.server.reloading else GOING_AWAY)
-        self.transport.close()
+        self._part()
 
 
 def _shortened(reason: str) -> str:

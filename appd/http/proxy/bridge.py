@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 
 from appd.http.proxy.fields import request_fields, response_fields, target_of
+from appd.http.proxy.pool import is_unreached
 from appd.http.proxy.retries import may_retry
 
 if TYPE_CHECKING:
@@ -46,8 +47,9 @@ async def bridge(proxy: Proxy, scope: Scope, receive: Receive, send: Send) -> No
         if failure is None:
             return
         what = proxy.reached_nobody(member, failure)
-        reached = not isinstance(failure, aiohttp.ClientConnectorError | aiohttp.ServerTimeoutError)
-        if may_retry("GET", reached=reached, body_begun=False) and len(tried) < len(proxy.balance.members):
+        if may_retry("GET", reached=not is_unreached(failure), body_begun=False) and len(tried) < len(
+            proxy.balance.members
+        ):
             proxy.tell(scope, f"{what}; another is tried")
             continue
         proxy.tell(scope, f"{what}; the WebSocket is refused")

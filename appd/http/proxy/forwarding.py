@@ -12,10 +12,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Mutable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from appd.http.errors import AlreadyTold
+from appd.http.errors import AlreadyTold, Misuse
 from appd.http.proxy.balance import Balance, Member
 from appd.http.proxy.fields import hops_of, request_fields, response_fields, target_of
-from appd.http.proxy.pool import Options, Pool
+from appd.http.proxy.options import Options
 from appd.http.proxy.retries import may_retry
 from appd.journal import WARNING
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import aiohttp
 
     from appd.http.entrylog import EntryLog
+    from appd.http.proxy.pool import Pool
     from appd.http.proxy.upstream import Upstream
 
 __all__ = ["Proxy"]
@@ -88,6 +89,9 @@ class Proxy:
     def pool(self) -> Pool:
         """The connections to upstreams."""
         if self._pool is None:
+            # Late: aiohttp is an extra.
+            from appd.http.proxy.pool import Pool
+
             self._pool = Pool(self.options, self._outgoing)
         return self._pool
 
@@ -165,6 +169,8 @@ class _Exchange:
 
     async def run(self) -> None:
         """Has it answered."""
+        from appd.http.proxy.pool import is_unreached
+
         balance = self._proxy.balance
         tried: list[Member] = []
         while (member := balance.choose(tried)) is not None:
@@ -179,7 +185,7 @@ class _Exchange:
                 balance.end(member)
             assert failure is not None
             what = self._proxy.reached_nobody(member, failure)
-            again = may_retry(self._scope["method"], reached=not _is_unreached(failure), body_begun=self._body_begun)
+            again = may_retry(self._scope["method"], reached=not is_unreached(failure), body_begun=self._body_begun)
             if again and len(tried) < len(balance.members):
                 self._proxy.tell(self._scope, f"{what}; another is tried")
                 continue
@@ -208,10 +214,10 @@ class _Exchange:
             return None, error
         finally:
             self._deadline = None
-        if response.status < 200:
-            # 1xx are not for here, and what is below is none.
+        wrong = _wrong_with(response)
+        if wrong:
             response.close()
-            return None, ValueError(f"its status is {response.status:03}")
+            return None, ValueError(wrong)
         self._proxy.balance.succeeded(member)
         return response, None
 
@@ -246,7 +252,13 @@ class _Exchange:
         finished = False
         try:
             fields = response_fields(response.raw_headers)
-            await self._send({"type": "http.response.start", "status": response.status, "headers": fields})
+            try:
+                await self._send({"type": "http.response.start", "status": response.status, "headers": fields})
+            except Misuse as error:
+                why = f"upstream {member.upstream}: its response cannot be sent on: {error}"
+                self._proxy.tell(self._scope, f"{why}; answered with 502")
+                await _refuse(502, self._send)
+                return
             try:
                 await self._pass_first(response.content)
                 await self._pass_body(response.content)
@@ -308,11 +320,16 @@ def reason(error: BaseException, options: Options) -> str:
     return str(error) or type(error).__name__
 
 
-def _is_unreached(error: BaseException) -> bool:
-    """Whether the upstream cannot have got anything of the request."""
-    import aiohttp
-
-    return isinstance(error, aiohttp.ClientConnectorError | aiohttp.ServerTimeoutError)
+def _wrong_with(response: aiohttp.ClientResponse) -> str:
+    """What makes a response one that cannot be passed on; "" for nothing."""
+    if not 200 <= response.status <= 599:
+        # 1xx are not for here, and the others are none (RFC 9110, 15).
+        return f"its status is {response.status:03}"
+    codings = [value.strip().lower() for name, value in response.raw_headers if name.lower() == b"transfer-encoding"]
+    if codings not in ([], [b"chunked"]):
+        # RFC 9112, 6.1: who does not know a coding cannot tell where the body ends.
+        return f"its transfer coding is {b', '.join(codings).decode('latin-1')}"
+    return ""
 
 
 async def _refuse(status: int, send: Send) -> None:

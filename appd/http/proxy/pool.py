@@ -1,47 +1,31 @@
-"""The connections to upstreams: one aiohttp session for TCP, and one for each UNIX socket."""
+"""The connections to upstreams: one aiohttp session for TCP, and one for each UNIX socket.
+
+A connection that is kept says nothing until it is asked something. What an upstream sends meanwhile would be taken for
+the answer to the next request, which is another client's: such a connection is closed, and one that has ended as well.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+import select
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import aiohttp
 from yarl import URL
 
 from appd.http.proxy.fields import Fields
+from appd.http.proxy.options import Options
 from appd.http.proxy.upstream import Upstream
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["Options", "Pool"]
+__all__ = ["Pool", "is_unreached"]
 
 # As aiohttp adds them by itself, and nobody asked for them.
 _NOT_OURS = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 # What an upstream may send at once; appd's own limits of responses are those of its applications: none.
 _LINE = 65536
-
-
-class Options(NamedTuple):
-    """How a proxy treats its upstreams.
-
-    Attributes:
-        connect_timeout: How long a connection may take, TLS included, in seconds.
-        response_timeout: How long the head of a response may take from the end of the request on, and how long each
-            further part of it, in seconds.
-        keep_alive: For how long an idle connection is kept, in seconds; 0 keeps none.
-        connections: How many connections a process has to each upstream; 0 is any number.
-        preserve_host: Whether the upstream gets the Host that the client asked for, or its own.
-        most_failures: After how many failures in a row an upstream is passed over; 0 for never.
-        pause: For how long, in seconds.
-    """
-
-    connect_timeout: float = 5.0
-    response_timeout: float = 60.0
-    keep_alive: float = 15.0
-    connections: int = 0
-    preserve_host: bool = True
-    most_failures: int = 1
-    pause: float = 10.0
 
 
 class Pool:
@@ -131,5 +115,46 @@ class Pool:
         else:
             options["force_close"] = True
         if path:
-            return aiohttp.UnixConnector(path=path, **options)
-        return aiohttp.TCPConnector(**options)
+            return _UnixConnector(path=path, **options)
+        return _TCPConnector(**options)
+
+
+def is_unreached(error: BaseException) -> bool:
+    """Whether an upstream cannot have got anything of a request, by what `Pool` raised."""
+    return isinstance(error, aiohttp.ClientConnectorError | aiohttp.ServerTimeoutError)
+
+
+class _Quiet(aiohttp.BaseConnector):
+    """Gives no connection away on which something has come that nobody asked for."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._used: WeakSet[Any] = WeakSet()
+
+    async def connect(self, *arguments: Any, **options: Any) -> Any:
+        while True:
+            connection = await super().connect(*arguments, **options)
+            protocol: Any = connection.protocol
+            if protocol not in self._used:
+                self._used.add(protocol)
+                return connection
+            if not protocol.should_close and not _has_come(protocol.transport):
+                return connection
+            connection.close()
+
+
+class _TCPConnector(_Quiet, aiohttp.TCPConnector):
+    """See `_Quiet`."""
+
+
+class _UnixConnector(_Quiet, aiohttp.UnixConnector):
+    """See `_Quiet`."""
+
+
+def _has_come(transport: Any) -> bool:
+    """Whether the loop has something to read yet, or the end. Over TLS that may be of TLS, as a ticket is."""
+    if transport is None or transport.get_extra_info("ssl_object") is not None:
+        return False
+    asked = select.poll()
+    asked.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+    return bool(asked.poll(0))

@@ -7,12 +7,12 @@ from typing import Any
 
 from twisted.internet.protocol import Factory
 from twisted.protocols.amp import AMP, IResponderLocator
-from zope.interface import implementer
 
 from appd import hosting
 from appd.errors import ConfigurationError
-from appd.interfaces import IServerType, Section
-from appd.limits import StreamLimits, read_stream_limits
+from appd.lending import Section
+from appd.limits import StreamLimits
+from appd.servers.sectioned import SectionedServerType, read_limits
 from appd.service import ServerService
 
 __all__ = ["server_type"]
@@ -34,26 +34,12 @@ class _AmpFactory(Factory):
         return protocol
 
 
-@implementer(IServerType)
-class _AmpType:
-    kinds = frozenset({"stream"})
+class _AmpType(SectionedServerType):
     limits = USUAL.keys
-    outgoing = False
-    starts_tls = False
+    section_says = "names its responder"
 
-    def create(
-        self,
-        name: str,
-        db: Any,
-        ip: str | None = None,
-        port: int | None = None,
-        backlog: int = 50,
-        address: Any = None,
-        section: Section | None = None,
-    ) -> ServerService:
-        """Makes a server; see `appd.interfaces.IServerType.create`. It needs a section."""
-        if section is None:
-            raise TypeError("<amp> names its responder in a section of the file")
+    def make(self, name: str, section: Section) -> ServerService:
+        """See SectionedServerType."""
         settings = section.settings
         make = hosting.with_arguments(settings, "responder")
         # The first one, of nobody, shows whether it is one.
@@ -69,7 +55,7 @@ class _AmpType:
             _AmpFactory(make),
             description=settings.responder,
             processes=settings.processes or "one",
-            limits=read_stream_limits(settings.limits, USUAL),
+            limits=read_limits(section, USUAL),
         )
 
 

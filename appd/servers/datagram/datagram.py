@@ -6,12 +6,12 @@ import socket
 from typing import Any
 
 from twisted.internet.protocol import AbstractDatagramProtocol
-from zope.interface import implementer
 
 from appd import hosting
 from appd.errors import ConfigurationError, HostError, Problem
-from appd.interfaces import IServerType, Section
+from appd.lending import Section
 from appd.servers.datagram.groups import join
+from appd.servers.sectioned import SectionedServerType
 from appd.service import ServerService
 
 __all__ = ["server_type"]
@@ -61,28 +61,14 @@ class _DatagramService(ServerService):
             raise ConfigurationError(*problems)
 
 
-@implementer(IServerType)
-class _DatagramServerType:
+class _DatagramServerType(SectionedServerType):
     """Serves a DatagramProtocol."""
 
     kinds = frozenset({"datagram"})
-    limits: frozenset[str] = frozenset()
-    outgoing = False
-    starts_tls = False
+    section_says = "names the protocol"
 
-    def create(
-        self,
-        name: str,
-        db: Any,
-        ip: str | None = None,
-        port: int | None = None,
-        backlog: int = 50,
-        address: Any = None,
-        section: Section | None = None,
-    ) -> ServerService:
-        """Makes a server; see `appd.interfaces.IServerType.create`. It needs a section, which names the protocol."""
-        if section is None:
-            raise TypeError("<datagram> needs a section of the file: it names the protocol")
+    def make(self, name: str, section: Section) -> ServerService:
+        """See SectionedServerType."""
         settings = section.settings
         dotted = settings.protocol
         hosted = hosting.load(dotted, settings, "protocol")

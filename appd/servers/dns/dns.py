@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from zope.interface import implementer
-
 from appd.errors import ConfigurationError, Problem
-from appd.interfaces import IServerType, Section
-from appd.limits import StreamLimits, read_stream_limits
+from appd.lending import Section
+from appd.limits import StreamLimits
+from appd.servers.sectioned import SectionedServerType, read_limits
 from appd.service import ServerService
 
 __all__ = ["server_type"]
@@ -18,28 +17,15 @@ _USUAL = StreamLimits(idle_timeout=30)
 _TRUSTED = ("127.0.0.0/8", "::1/128", "unix")
 
 
-@implementer(IServerType)
-class _DnsServerType:
+class _DnsServerType(SectionedServerType):
     """Answers from zones, and for trusted clients from others."""
 
     kinds = frozenset({"stream", "datagram"})
     limits = _USUAL.keys
-    outgoing = False
-    starts_tls = False
+    section_says = "says what is answered"
 
-    def create(
-        self,
-        name: str,
-        db: Any,
-        ip: str | None = None,
-        port: int | None = None,
-        backlog: int = 50,
-        address: Any = None,
-        section: Section | None = None,
-    ) -> ServerService:
-        """Makes a server; see `appd.interfaces.IServerType.create`. It needs a section, which says what it knows."""
-        if section is None:
-            raise TypeError("<dns> needs a section of the file: it says what is answered")
+    def make(self, name: str, section: Section) -> ServerService:
+        """See SectionedServerType."""
         settings, host = section.settings, section.host
         try:
             import dns.message  # noqa: F401  # what it needs is an extra, and said here
@@ -64,9 +50,8 @@ class _DnsServerType:
             Rates(settings.response_rate),
             host.reactor,
         )
-        limits = read_stream_limits(settings.limits, _USUAL)
+        limits = read_limits(section, _USUAL)
         if section.tls is not None:
-            section.tls.handshake = limits.handshake_timeout
             section.tls.speaks("dot")  # RFC 7858, 3.1: its name for ALPN
         parts = [f"{len(zones)} zones"] if len(zones) else []
         parts += [f"forward to {one}" for one, _port in settings.forward]
@@ -80,6 +65,7 @@ class _DnsServerType:
             description=", ".join(parts),
             processes=settings.processes or "all",
             limits=limits,
+            paced=True,
         )
         shared.count = service.count_request
         service.outgoing = resolver is not None

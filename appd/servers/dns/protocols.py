@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -142,6 +143,7 @@ class _Stream(Int16StringReceiver):
         self._host = getattr(self.transport.getPeer(), "host", "") or ""
         self._pending = 0
         self._ended = self._lost = False
+        self._transfers: deque[Iterator[bytes]] = deque()
         self._lull = Lull(self, self.transport.loseConnection, lambda: bool(self._pending or self._unprocessed))
         self.factory.open.add(self)
         if self.factory.draining:
@@ -172,8 +174,18 @@ class _Stream(Int16StringReceiver):
         elif isinstance(response, bytes):
             self.sendString(response)
         else:
-            _Transfer(self, response)
+            # One after the other: a transport asks one producer.
+            self._transfers.append(response)
+            if len(self._transfers) == 1:
+                _Transfer(self, response)
             return
+        self.settled()
+
+    def transferred(self) -> None:
+        """Notes that a transfer is through."""
+        self._transfers.popleft()
+        if self._transfers:
+            _Transfer(self, self._transfers[0])
         self.settled()
 
     def settled(self) -> None:
@@ -214,7 +226,7 @@ class _Transfer:
             self._stream.sendString(message)
             return
         self._stream.transport.unregisterProducer()
-        self._stream.settled()
+        self._stream.transferred()
 
     def stopProducing(self) -> None:
         """The client has gone."""

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
-
-from zope.interface import implementer
 
 from appd.config.settings import Settings
 from appd.errors import ConfigurationError, Problem
-from appd.interfaces import IServerType, Section
-from appd.limits import StreamLimits, read_stream_limits
+from appd.lending import Section
+from appd.limits import StreamLimits
+from appd.servers.sectioned import SectionedServerType, read_limits, root_problems
 from appd.service import ServerService
 
 __all__ = ["server_type"]
@@ -40,45 +38,24 @@ class _FtpService(ServerService):
         return data.port
 
 
-@implementer(IServerType)
-class _FtpServerType:
-    kinds = frozenset({"stream"})
+class _FtpServerType(SectionedServerType):
     limits = USUAL.keys
-    outgoing = False
     starts_tls = True
+    section_says = "says whose files it serves"
 
-    def create(
-        self,
-        name: str,
-        db: Any,
-        ip: str | None = None,
-        port: int | None = None,
-        backlog: int = 50,
-        address: Any = None,
-        section: Section | None = None,
-    ) -> Any:
-        """Makes a server; see `appd.interfaces.IServerType.create`. It needs a section."""
-        if section is None:
-            raise TypeError("an FTP server needs a section, which says whose files it serves")
+    def make(self, name: str, section: Section) -> Any:
+        """See SectionedServerType."""
+        from appd.auth.sections import portals_or_problems
+
         settings, host = section.settings, section.host
         problems = _contradictions(settings, section.tls is not None)
-        make_portal = None
-        if settings.auth:
-            from appd.auth.sections import portals_of
-
-            try:
-                make_portal = portals_of(settings, host, name)
-            except ConfigurationError as error:
-                problems += error.problems
-        if problems:
-            raise ConfigurationError(*problems)
+        make_portal, unknown = portals_or_problems(settings, host, name)
+        if problems or unknown:
+            raise ConfigurationError(*problems, *unknown)
         from appd.servers.ftp.factory import FtpFactory
 
-        limits = read_stream_limits(settings.limits, USUAL)
-        starter = None
-        if section.tls is not None:
-            section.tls.handshake = limits.handshake_timeout
-            starter = section.tls.starter(host.reactor)
+        limits = read_limits(section, USUAL)
+        starter = section.tls.starter(host.reactor) if section.tls is not None else None
         return _FtpService(
             tuple(settings.passive_address),
             name,
@@ -90,6 +67,7 @@ class _FtpServerType:
             # The data connection of a session comes to whichever process accepts it.
             processes="one",
             limits=limits,
+            paced=True,
         )
 
 
@@ -108,11 +86,7 @@ def _contradictions(settings: Settings, has_tls: bool) -> list[Problem]:
     if settings.passive_address and settings.passive_ports:
         message = "one of passive-address and passive-ports says where data connections come in"
         problems.append(settings.problem(message, "passive_ports"))
-    root = settings.root
-    if root and "%" not in root and not os.path.isdir(root):
-        what = "it is no folder" if os.path.exists(root) else "there is no such folder"
-        problems.append(settings.problem(f"root {root}: {what}", "root"))
-    return problems
+    return problems + root_problems(settings)
 
 
 server_type = _FtpServerType()

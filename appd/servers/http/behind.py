@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from appd import hosting
 from appd.config.settings import Settings
 from appd.errors import ConfigurationError, Problem
-from appd.http.proxy.pool import Options
+from appd.http.proxy.options import Options
 from appd.http.proxy.upstream import Upstream, read_upstream
 from appd.http.site import Asgi
 from appd.tls.target import Target

@@ -7,15 +7,15 @@ come through them. In every other case the service is given one that has not beg
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
 
 from appd.http.lane import Lane
 from appd.http.server import Server
 from appd.http.site import Redirect, Site, Static, Wsgi
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
+    from typing import Any
 
     from appd.http.door import Door
     from appd.http.entrylog import EntryLog

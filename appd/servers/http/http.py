@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
 
 from appd.declaring import implements
 from appd.errors import ConfigurationError
-from appd.http.site import Asgi, Site, of_application
+from appd.http.site import Site, of_application
 from appd.lending import Host
 from appd.servers import ServerType, SSLServerType
 from appd.servers.http.forerunner import Forerunner, may_begin
 from appd.servers.http.mounts import LIMITS, not_by_twisted, read_limits, read_site
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
     from appd.address import Address
     from appd.config.settings import Settings
     from appd.http.basic import Guard
@@ -143,11 +145,6 @@ def _checked(read: Callable[[], Site], section: Section) -> Site:
         site = read()
     except ConfigurationError as error:
         raise ConfigurationError(*problems, *error.problems) from None
-    on_loop = site.http2 or any(isinstance(one.serves, Asgi) for one in site.mounts)
-    if site.proxy_protocol and on_loop and any(one.tls is not None for one in section.listeners):
-        # asyncio begins TLS with the first byte, and the header comes before.
-        message = "proxy-protocol is not available on a tls-address beside http2, <asgi>, <resource> or <proxy>"
-        problems.append(section.settings.problem(message, "proxy_protocol"))
     if problems:
         raise ConfigurationError(*problems)
     for one in section.listeners:

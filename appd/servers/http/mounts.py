@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
-
 from appd import hosting
+from appd.access import folder_refusal
 from appd.config.settings import Settings
 from appd.errors import ConfigurationError, Problem
 from appd.http.limits import Limits
 from appd.http.routing import Route, Router, segments_of
 from appd.http.site import Asgi, Mount, Redirect, Site, Static, Wsgi
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
     from appd.http.basic import Guard
     from appd.lending import Host
 
@@ -57,8 +58,8 @@ def read_site(settings: Settings, name: str, host: Host, guard_of: Callable[[Set
                 "proxy-protocol on needs trusted: the networks of the proxies that say it", "proxy_protocol"
             )
         )
-    if settings.http2 and not _is_there("h2"):
-        message = "http2 on needs h2: apt-get install python3-h2, or pip install 'appd[http2]'"
+    if settings.http2 and not _is_there("hpack"):
+        message = "http2 on needs hpack: apt-get install python3-hpack, or pip install 'appd[http2]'"
         problems.append(settings.problem(message, "http2"))
     routes = [_route(one) for one in settings.mounts]
     problems += _clashes(settings.mounts, routes)
@@ -237,11 +238,9 @@ def _application(settings: Settings) -> Callable[..., Any]:
 def _static(settings: Settings) -> Static:
     root = settings.root
     problems: list[Problem] = []
-    if not os.path.isdir(root):
-        what = "it is no folder" if os.path.exists(root) else "there is no such folder"
-        problems.append(settings.problem(f"root {root}: {what}", "root"))
-    elif not os.access(root, os.R_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
-        problems.append(settings.problem(f"root {root}: uid {os.geteuid()} may not read it", "root"))
+    refusal = folder_refusal(root)
+    if refusal:
+        problems.append(settings.problem(f"root {root}: {refusal}", "root"))
     if settings.immutable and not settings.max_age:
         problems.append(settings.problem("immutable on needs max-age: for how long (365d is usual)", "immutable"))
     if problems:

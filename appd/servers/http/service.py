@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from appd.http.tlsclient import Security
     from appd.lending import Host, Section
     from appd.listeners import Listener
+    from appd.pending import Pending
     from appd.servers.http.loop import Loop
 
 __all__ = ["HttpService"]
@@ -76,6 +77,10 @@ class HttpService(ServerService):
     def requests(self) -> int:
         """How many requests there have been."""
         return self.engine.requests + (self.counted or 0)
+
+    def pending(self) -> list[Pending]:
+        """The calls of each mount; see `ServerService.pending`."""
+        return self.engine.pending()
 
     def alive(self) -> bool:
         """Whether the lane turns, and the loop."""

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterable
 from threading import Event
 from typing import Any
 
+from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IPushProducer
+from twisted.logger import Logger
 from twisted.web.wsgi import WSGIResource
 from zope.interface import implementer
 
@@ -14,6 +16,8 @@ from appd.http.entrylog import EntryLog
 from appd.http.wsgi import Call
 
 __all__ = ["ServeApplication"]
+
+_log = Logger(namespace="appd.wsgi")
 
 # While the client takes nothing, an application may still send so many bytes before its thread has to wait, so that
 # most responses set the thread free at once whatever the client does.
@@ -64,7 +68,8 @@ class ServeApplication:
         request.registerProducer(client, True)
         request.notifyFinish().addErrback(lambda _reason: client.stopProducing())
         request.prepath, request.postpath = list(request.route_path), list(rest)
-        WSGIResource(self._reactor, self._threads, corrected).render(request)
+        calls = _Calls(request, client, self._reactor, self._threads)
+        WSGIResource(self._reactor, calls, corrected).render(request)
 
 
 def _correct(environ: dict[str, Any], length: int) -> None:
@@ -75,6 +80,33 @@ def _correct(environ: dict[str, Any], length: int) -> None:
     if length or environ["CONTENT_LENGTH"]:
         environ["CONTENT_LENGTH"] = str(length)
     environ["wsgi.input_terminated"] = True
+
+
+class _Calls:
+    """The pool as WSGIResource has it for one request: a call that is cancelled is answered, like one that ends."""
+
+    def __init__(self, request: Any, client: _ThreadClient, reactor: Any, threads: Any) -> None:
+        self._request = request
+        self._client = client
+        self._reactor = reactor
+        self._threads = threads
+
+    def callInThread(self, call: Callable[[], object]) -> None:
+        """See IThreadPool."""
+        self._threads.callInThreadWithCallback(self._done, call)
+
+    def _done(self, ok: bool, result: Any) -> None:
+        if ok:
+            return
+        if result.check(CancelledError):
+            self._reactor.callFromThread(self._dismiss)
+        else:
+            _log.failure("a call in a thread has failed", result)
+
+    def _dismiss(self) -> None:
+        if not self._client.gone:
+            self._request.setHeader(b"Retry-After", b"1")
+            self._request.answer(503)
 
 
 @implementer(IPushProducer)

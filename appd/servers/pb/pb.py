@@ -11,20 +11,34 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.cred.credentials import IUsernameHashedPassword
+from twisted.cred.error import UnauthorizedLogin
 from twisted.cred.portal import IRealm, Portal
-from twisted.spread.pb import IPBRoot, PBServerFactory
+from twisted.spread.pb import Error, IPBRoot, PBServerFactory
 from zope.interface import implementer
 
 from appd import hosting
 from appd.errors import ConfigurationError
-from appd.interfaces import IServerType, Section
-from appd.limits import StreamLimits, logged_in, read_stream_limits
+from appd.lending import Section
+from appd.limits import StreamLimits, logged_in
+from appd.servers.sectioned import SectionedServerType, read_limits
 from appd.service import ServerService
 
 __all__ = ["server_type"]
 
 # With a realm. Objects are used for as long as the other end wants.
 USUAL = StreamLimits(login_timeout=60)
+
+
+class _Refused(UnauthorizedLogin, Error):
+    """A login that is refused, for clients the same as UnauthorizedLogin.
+
+    PB logs the traceback of every error that it sends, unless it is one of its own, which belongs to the answers.
+    """
+
+
+# What a client is told is the name.
+_Refused.__module__, _Refused.__name__ = UnauthorizedLogin.__module__, UnauthorizedLogin.__name__
+_Refused.__qualname__ = UnauthorizedLogin.__qualname__
 
 
 class _PortalOfConnection(Portal):
@@ -42,7 +56,11 @@ class _PortalOfConnection(Portal):
             logged_in(transport)
             return result
 
-        return self._make(self.realm, transport).login(credentials, mind, *interfaces).addCallback(admitted)
+        def refused(failure: Any) -> None:
+            failure.trap(UnauthorizedLogin)
+            raise _Refused()
+
+        return self._make(self.realm, transport).login(credentials, mind, *interfaces).addCallbacks(admitted, refused)
 
 
 @implementer(IPBRoot)
@@ -58,32 +76,18 @@ class _Login:
         return IPBRoot(_PortalOfConnection(self._realm, self._make, broker)).rootObject(broker)
 
 
-@implementer(IServerType)
-class _PbType:
-    kinds = frozenset({"stream"})
+class _PbType(SectionedServerType):
     limits = USUAL.keys
-    outgoing = False
-    starts_tls = False
+    section_says = "names its root"
 
-    def create(
-        self,
-        name: str,
-        db: Any,
-        ip: str | None = None,
-        port: int | None = None,
-        backlog: int = 50,
-        address: Any = None,
-        section: Section | None = None,
-    ) -> ServerService:
-        """Makes a server; see `appd.interfaces.IServerType.create`. It needs a section."""
-        if section is None:
-            raise TypeError("<pb> names its root in a section of the file")
+    def make(self, name: str, section: Section) -> ServerService:
+        """See SectionedServerType."""
         settings, host = section.settings, section.host
         if (settings.root is None) == (settings.realm is None):
             raise ConfigurationError(settings.problem(f"server {name!r}: one of root and realm is needed"))
         if (settings.realm is None) != (settings.auth is None):
             raise ConfigurationError(settings.problem(f"server {name!r}: realm and auth go together"))
-        limits = read_stream_limits(settings.limits, USUAL)
+        limits = read_limits(section, USUAL)
         root = hosting.called(settings, "root" if settings.root is not None else "realm")
         if settings.root is not None:
             if IPBRoot(root, None) is None:

@@ -10,11 +10,11 @@ from typing import Any
 from twisted.application.service import IServiceMaker
 from twisted.plugin import getPlugins
 from twisted.python.usage import UsageError
-from zope.interface import implementer
 
 from appd.errors import ConfigurationError
-from appd.interfaces import IServerType, Section
+from appd.lending import Section
 from appd.servers.application import ApplicationService, make_application
+from appd.servers.sectioned import SectionedServerType
 
 __all__ = ["arguments", "server_type"]
 
@@ -27,27 +27,13 @@ def arguments(text: str) -> list[str]:
         raise ValueError(f"{text!r} are no arguments: {str(error).lower()}") from None
 
 
-@implementer(IServerType)
-class _PluginType:
+class _PluginType(SectionedServerType):
     kinds = frozenset({"stream", "datagram"})
-    limits = frozenset[str]()
-    outgoing = False
-    starts_tls = False
     claims_later = True
+    section_says = "names a plugin"
 
-    def create(
-        self,
-        name: str,
-        db: Any,
-        ip: str | None = None,
-        port: int | None = None,
-        backlog: int = 50,
-        address: Any = None,
-        section: Section | None = None,
-    ) -> ApplicationService:
-        """Makes it; see `appd.interfaces.IServerType.create`. It needs a section."""
-        if section is None:
-            raise TypeError("<plugin> names a plugin: it is made from a section of the configuration")
+    def make(self, name: str, section: Section) -> ApplicationService:
+        """See SectionedServerType."""
         settings = section.settings
         makers = {one.tapname: one for one in getPlugins(IServiceMaker)}
         wanted = settings.plugin

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from zope.interface import implementer
-
 from appd.address import Address, parse
 from appd.config.datatypes import one_of
 from appd.errors import ConfigurationError
-from appd.interfaces import IServerType, Section
-from appd.limits import StreamLimits, read_stream_limits
+from appd.lending import Section
+from appd.limits import StreamLimits
+from appd.servers.sectioned import SectionedServerType, read_limits
 from appd.service import ServerService
 
 if TYPE_CHECKING:
@@ -65,35 +64,20 @@ def _connector(settings: Settings, reactor: Any, *, lenient: bool) -> tuple[Any,
     return endpoint, where, outgoing
 
 
-@implementer(IServerType)
-class _PortforwardServerType:
+class _PortforwardServerType(SectionedServerType):
     """Passes connections on."""
 
-    kinds = frozenset({"stream"})
     limits = _USUAL.keys
     outgoing = True
-    starts_tls = False
+    section_says = "says where to"
 
-    def create(
-        self,
-        name: str,
-        db: Any,
-        ip: str | None = None,
-        port: int | None = None,
-        backlog: int = 50,
-        address: Any = None,
-        section: Section | None = None,
-    ) -> ServerService:
-        """Makes a server; see `appd.interfaces.IServerType.create`. It needs a section, which says where to."""
-        if section is None:
-            raise TypeError("<portforward> needs a section of the file: it says where to")
+    def make(self, name: str, section: Section) -> ServerService:
+        """See SectionedServerType."""
         from appd.servers.portforward.forwarding import Forwarding
 
         settings, reactor = section.settings, section.host.reactor
         endpoint, where, outgoing = _connector(settings, reactor, lenient=section.host.log is None)
-        limits = read_stream_limits(settings.limits, _USUAL)
-        if section.tls is not None:
-            section.tls.handshake = limits.handshake_timeout
+        limits = read_limits(section, _USUAL)
         service = ServerService(
             name,
             "portforward",

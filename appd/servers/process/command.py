@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 __all__ = ["command", "environment", "find_program", "launched", "prefixed_line", "socket_name"]
 
-# LISTEN_PID must be the number of the program itself, and who forks does not know it before. A shell does, and becomes
-# the program: execve(2) keeps the number.
-_SHELL = ("/bin/sh", "-c", 'LISTEN_PID=$$ exec "$@"', "sh")
-# On its way it gets a session of its own, so that everything it starts can be ended with it, and SIGTERM when the
-# worker dies, PR_SET_PDEATHSIG of prctl(2). Both programs are util-linux's, and become the next one in turn.
-_ON_THE_WAY = (("setpriv", "--pdeathsig", "TERM"), ("setsid",))
+_LAUNCH = os.path.join(os.path.dirname(os.path.abspath(__file__)), "launch.py")
 
 # What a child must not take for its own: it is systemd's and the supervisor's word with appd.
 _NOT_THEIRS = frozenset(
@@ -55,15 +51,15 @@ def find_program(name: str, directory: str, path: str) -> str:
     return found
 
 
-def launched(program: Sequence[str], which: Callable[[str], str | None]) -> list[str]:
-    """What is executed for a program to run as a child.
+def launched(program: Sequence[str], python: str, parent: int) -> list[str]:
+    """What is executed for a program to run as a child: `launch`, which becomes it.
 
     Args:
         program: Its path and its arguments.
-        which: Finds a program in PATH.
+        python: The interpreter.
+        parent: The process that starts it, with which it ends.
     """
-    there = [one for one in _ON_THE_WAY if which(one[0]) is not None]
-    return [*_SHELL, *(word for one in there for word in one), *program]
+    return [python, "-IS", _LAUNCH, str(parent), *program]
 
 
 def socket_name(name: str | None, server: str) -> str:

@@ -9,21 +9,21 @@ a child, those of both generations overlap, and the old ones are told to end whe
 from __future__ import annotations
 
 import os
-import shutil
 import signal
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet import defer
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from appd.errors import ConfigurationError, Problem
-from appd.interfaces import IServerType, Section
+from appd.lending import Section
 from appd.listeners import InheritedListener, Listener
 from appd.servers.process.child import Child, describe_end
 from appd.servers.process.command import environment, find_program, launched, prefixed_line, socket_name
+from appd.servers.sectioned import SectionedServerType
 from appd.service import ServerService
 from appd.turn import Turn
 
@@ -49,7 +49,7 @@ class ProcessService(ServerService):
         name: What the server is called.
         listeners: The sockets that it gets.
         reactor: The reactor.
-        program: What is executed, as `launched` has it.
+        program: Its path and its arguments.
         what: The path of the program.
         more: What is added to its environment.
         directory: Where it is started; None is where appd is.
@@ -130,7 +130,8 @@ class ProcessService(ServerService):
         child = Child(self._line, self._ended)
         try:
             made = environment(os.environ, self._more, names)
-            child.start(self.reactor, self._program, made, self._directory, [one.fileno() for one in held])
+            program = launched(self._program, sys.executable, os.getpid())
+            child.start(self.reactor, program, made, self._directory, [one.fileno() for one in held])
         finally:
             for one in held:
                 one.close()
@@ -225,27 +226,13 @@ class ProcessService(ServerService):
         yield super().stopService()
 
 
-@implementer(IServerType)
-class _ProcessType:
+class _ProcessType(SectionedServerType):
     kinds = frozenset({"stream", "datagram"})
-    limits = frozenset[str]()
-    outgoing = False
-    starts_tls = False
     needs_address = False
+    section_says = "has a command"
 
-    def create(
-        self,
-        name: str,
-        db: Any,
-        ip: str | None = None,
-        port: int | None = None,
-        backlog: int = 50,
-        address: Any = None,
-        section: Section | None = None,
-    ) -> ProcessService:
-        """Makes it; see `appd.interfaces.IServerType.create`. It needs a section, and the application is not used."""
-        if section is None:
-            raise TypeError("<process> has a command: it is made from a section of the file")
+    def make(self, name: str, section: Section) -> ProcessService:
+        """See SectionedServerType."""
         settings, host = section.settings, section.host
         problems: list[Problem] = []
         program: list[str] = settings.command
@@ -272,7 +259,7 @@ class _ProcessType:
             name,
             section.listeners,
             host.reactor,
-            launched([found, *program[1:]], shutil.which),
+            [found, *program[1:]],
             found,
             more,
             settings.directory,

@@ -16,9 +16,10 @@ from appd.config.settings import Settings
 from appd.confinement import is_outgoing
 from appd.errors import ConfigurationError
 from appd.interfaces import IServerType, Section
-from appd.limits import StreamLimits, read_stream_limits, unused_limits
+from appd.limits import StreamLimits, unused_limits
 from appd.registry import Registry
 from appd.servers.http.mounts import LIMITS
+from appd.servers.sectioned import read_limits
 from appd.service import ServerService
 from appd.tls.policy import nothing_uses_tls
 
@@ -147,7 +148,7 @@ def _from_factory(name: str, section: Section) -> ServerService:
         factory,
         description=settings.type,
         processes=settings.processes or "one",
-        limits=read_stream_limits(settings.limits, _USUAL),
+        limits=read_limits(section, _USUAL),
     )
 
 

@@ -164,6 +164,8 @@ class Connection(Lines):
         mechanisms = found.pop(b"AUTH", None)
         if mechanisms and self.is_secure and not self.authenticated:
             found[b"AUTH"] = mechanisms
+        if ISSLTransport.providedBy(self.transport):
+            found.pop(b"STARTTLS", None)  # RFC 3207, 4.2; twisted.mail knows of TLS that it began itself
         return {
             b"PIPELINING": None,
             b"8BITMIME": None,

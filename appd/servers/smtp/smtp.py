@@ -7,13 +7,12 @@ import socket
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from zope.interface import implementer
-
 from appd import hosting
 from appd.config.settings import Settings
 from appd.errors import ConfigurationError, Problem
-from appd.interfaces import IServerType, Section
-from appd.limits import StreamLimits, read_stream_limits
+from appd.lending import Section
+from appd.limits import StreamLimits
+from appd.servers.sectioned import SectionedServerType, read_limits
 from appd.service import ServerService
 
 __all__ = ["Policy", "server_type"]
@@ -48,40 +47,22 @@ class Policy(NamedTuple):
     host: str
 
 
-@implementer(IServerType)
-class _SmtpServerType:
-    kinds = frozenset({"stream"})
+class _SmtpServerType(SectionedServerType):
     limits = USUAL.keys
-    # A delivery of somebody's own may send on; appd does not.
-    outgoing = False
+    outgoing = False  # a delivery of somebody's own may send on; appd does not
     starts_tls = True
+    section_says = "says whose mail it takes"
 
-    def create(
-        self,
-        name: str,
-        db: Any,
-        ip: str | None = None,
-        port: int | None = None,
-        backlog: int = 50,
-        address: Any = None,
-        section: Section | None = None,
-    ) -> Any:
-        """Makes a server; see `appd.interfaces.IServerType.create`. It needs a section."""
-        if section is None:
-            raise TypeError("an SMTP server needs a section, which says whose mail it takes")
+    def make(self, name: str, section: Section) -> Any:
+        """See SectionedServerType."""
+        from appd.auth.sections import portals_or_problems
+
         settings, host = section.settings, section.host
         problems = _contradictions(settings, section.tls is not None)
-        limits = read_stream_limits(settings.limits, USUAL)
-        make_portal = None
-        if settings.auth:
-            from appd.auth.sections import portals_of
-
-            try:
-                make_portal = portals_of(settings, host, name)
-            except ConfigurationError as error:
-                problems += error.problems
-        if problems:
-            raise ConfigurationError(*problems)
+        limits = read_limits(section, USUAL)
+        make_portal, unknown = portals_or_problems(settings, host, name)
+        if problems or unknown:
+            raise ConfigurationError(*problems, *unknown)
         from appd.servers.smtp.factory import SmtpFactory
 
         host_name = settings.host_name or socket.gethostname() or "localhost"
@@ -96,10 +77,7 @@ class _SmtpServerType:
             settings.recipients,
             host_name,
         )
-        starter = None
-        if section.tls is not None:
-            section.tls.handshake = limits.handshake_timeout
-            starter = section.tls.starter(host.reactor)
+        starter = section.tls.starter(host.reactor) if section.tls is not None else None
         return ServerService(
             name,
             "smtp",
@@ -109,6 +87,7 @@ class _SmtpServerType:
             description=f"{settings.protocol} to {settings.delivery or settings.maildir}",
             processes=settings.processes or "all",
             limits=limits,
+            paced=True,
         )
 
 

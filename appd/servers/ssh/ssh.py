@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
-
-from zope.interface import implementer
 
 from appd import hosting
 from appd.config.settings import Settings
 from appd.errors import ConfigurationError, Problem
-from appd.interfaces import Host, IServerType, Section
-from appd.limits import StreamLimits, read_stream_limits
+from appd.lending import Host, Section
+from appd.limits import StreamLimits
+from appd.servers.sectioned import SectionedServerType, read_limits, root_problems
 from appd.service import ServerService
 
 __all__ = ["server_type"]
@@ -20,26 +18,12 @@ __all__ = ["server_type"]
 USUAL = StreamLimits(idle_timeout=3600, login_timeout=60)
 
 
-@implementer(IServerType)
-class _SshServerType:
-    kinds = frozenset({"stream"})
+class _SshServerType(SectionedServerType):
     limits = USUAL.keys
-    outgoing = False
-    starts_tls = False
+    section_says = "says who may log in"
 
-    def create(
-        self,
-        name: str,
-        db: Any,
-        ip: str | None = None,
-        port: int | None = None,
-        backlog: int = 50,
-        address: Any = None,
-        section: Section | None = None,
-    ) -> Any:
-        """Makes a server; see `appd.interfaces.IServerType.create`. It needs a section."""
-        if section is None:
-            raise TypeError("an SSH server needs a section, which says who may log in")
+    def make(self, name: str, section: Section) -> Any:
+        """See SectionedServerType."""
         settings, host = section.settings, section.host
         try:
             import twisted.conch.ssh.keys  # noqa: F401  # what it needs is an extra, and said here
@@ -49,22 +33,17 @@ class _SshServerType:
                 "Twisted[conch] of PyPI (appd[ssh])"
             )
             raise ConfigurationError(settings.problem(message)) from None
-        from appd.auth.sections import portals_of
+        from appd.auth.sections import portals_or_problems
         from appd.servers.ssh.hostkeys import HostKeys
         from appd.servers.ssh.transport import SshFactory
 
         keys = HostKeys(settings, lenient=host.log is None)
-        problems = keys.check() + _contradictions(settings)
-        make_portal = None
-        try:
-            make_portal = portals_of(settings, host, name)
-        except ConfigurationError as error:
-            problems += error.problems
-        if problems or make_portal is None:
+        portal, unknown = portals_or_problems(settings, host, name)
+        problems = [*keys.check(), *_contradictions(settings), *unknown]
+        if problems or portal is None:
             raise ConfigurationError(*problems)
         namespace: dict[str, Any] = {"reactor": host.reactor, "settings": host.settings}
         realm = _realm(settings, host, name, namespace)
-        portal = make_portal
         factory = SshFactory(host.reactor, lambda transport: portal(realm, transport), keys, name)
         service = ServerService(
             name,
@@ -75,7 +54,7 @@ class _SshServerType:
             description=_description(settings),
             # Operators want to know which worker they look into.
             processes=settings.processes or ("one" if settings.manhole else "all"),
-            limits=read_stream_limits(settings.limits, USUAL),
+            limits=read_limits(section, USUAL),
         )
         namespace["server"] = service
         return service
@@ -91,11 +70,7 @@ def _contradictions(settings: Settings) -> list[Problem]:
         if attribute in settings.places and not settings.root:
             key = attribute.replace("_", "-")
             problems.append(settings.problem(f"{key} is for the files of root, which is not there", attribute))
-    root = settings.root
-    if root and "%" not in root and not os.path.isdir(root):
-        what = "it is no folder" if os.path.exists(root) else "there is no such folder"
-        problems.append(settings.problem(f"root {root}: {what}", "root"))
-    return problems
+    return problems + root_problems(settings)
 
 
 def _realm(settings: Settings, host: Host, name: str, namespace: dict[str, Any]) -> Any:

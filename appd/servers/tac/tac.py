@@ -7,38 +7,24 @@ from typing import Any
 
 from twisted.application.service import IProcess, loadApplication
 from twisted.logger import Logger
-from zope.interface import implementer
 
 from appd.errors import ConfigurationError
-from appd.interfaces import IServerType, Section
+from appd.lending import Section
 from appd.servers.application import ApplicationService, make_application
+from appd.servers.sectioned import SectionedServerType
 
 __all__ = ["server_type"]
 
 _log = Logger(namespace="appd.tac")
 
 
-@implementer(IServerType)
-class _TacType:
+class _TacType(SectionedServerType):
     kinds = frozenset({"stream", "datagram"})
-    limits = frozenset[str]()
-    outgoing = False
-    starts_tls = False
     claims_later = True
+    section_says = "has a file"
 
-    def create(
-        self,
-        name: str,
-        db: Any,
-        ip: str | None = None,
-        port: int | None = None,
-        backlog: int = 50,
-        address: Any = None,
-        section: Section | None = None,
-    ) -> ApplicationService:
-        """Makes it; see `appd.interfaces.IServerType.create`. It needs a section."""
-        if section is None:
-            raise TypeError("<tac> has a file: it is made from a section of the configuration")
+    def make(self, name: str, section: Section) -> ApplicationService:
+        """See SectionedServerType."""
         path = section.settings.file
         if not os.path.isfile(path):
             raise ConfigurationError(section.settings.problem(f"there is no file {path}", "file"))

@@ -17,11 +17,11 @@ from typing import Any
 from twisted.internet import defer, threads
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from appd import hosting
 from appd.errors import ConfigurationError
-from appd.interfaces import IServerType, Section
+from appd.lending import Section
+from appd.servers.sectioned import SectionedServerType
 from appd.servers.timer.schedule import Schedule
 from appd.service import ServerService
 from appd.turn import Turn
@@ -197,27 +197,13 @@ class TimerService(ServerService):
             self._arm()
 
 
-@implementer(IServerType)
-class _TimerType:
+class _TimerType(SectionedServerType):
     kinds = frozenset[str]()
-    limits = frozenset[str]()
-    outgoing = False
-    starts_tls = False
     needs_address = False
+    section_says = "says what is called"
 
-    def create(
-        self,
-        name: str,
-        db: Any,
-        ip: str | None = None,
-        port: int | None = None,
-        backlog: int = 50,
-        address: Any = None,
-        section: Section | None = None,
-    ) -> TimerService:
-        """Makes a timer; see `appd.interfaces.IServerType.create`. It needs a section."""
-        if section is None:
-            raise TypeError("<timer> has no address: it is made from a section of the file")
+    def make(self, name: str, section: Section) -> TimerService:
+        """See SectionedServerType."""
         settings, host = section.settings, section.host
         if settings.jitter >= settings.every:
             raise ConfigurationError(settings.problem("jitter must be less than every", "jitter"))

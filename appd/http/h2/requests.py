@@ -1,0 +1,78 @@
+"""The head of a request of HTTP/2 → a `Request`: RFC 9113, 8.3.
+
+It is written down as HTTP/1.1 has it, and read by the core. So both versions are as strict, and an application cannot
+tell them apart.
+"""
+
+from __future__ import annotations
+
+from appd.http.errors import Refused
+from appd.http.h2.blocks import Head
+from appd.http.head import read_head
+from appd.http.limits import Limits
+from appd.http.request import Request
+
+__all__ = ["read_request"]
+
+
+def read_request(head: Head, limits: Limits, *, ended: bool) -> Request:
+    """Reads a head.
+
+    Args:
+        head: What has come; well-formed, see `fields.check_request`.
+        limits: What a request may take.
+        ended: Whether no body follows. Then the request is kept with the head and shared: nobody changes it.
+
+    Raises:
+        Refused: It is no request, or more than it may be.
+    """
+    if ended and head.made is not None:
+        assert isinstance(head.made, Request)
+        return head.made
+    request = _read(head, limits)
+    # RFC 9110, 10.1.1; the core looks at it only where it sees that there is a body.
+    request.expects_continue = not ended and request.named.get("expect", "").lower() == "100-continue"
+    if ended:
+        request.length = 0
+        head.made = request
+    elif "content-length" not in request.named:
+        request.length = None
+    return request
+
+
+def _read(head: Head, limits: Limits) -> Request:
+    pseudo: dict[str, str] = {}
+    lines: list[str] = []
+    cookies: list[str] = []
+    host = None
+    size = 0
+    for raw_name, raw_value in head.fields:
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+        if name[0] == ":":
+            pseudo[name] = value
+        elif name == "host":
+            if host is not None:
+                raise Refused(400, "a second Host")
+            host = value
+        elif name == "cookie":
+            # RFC 9113, 8.2.3: they may come in crumbs.
+            cookies.append(value)
+        else:
+            line = f"{name}: {value}"
+            lines.append(line)
+            size += len(line) + 2
+    if cookies:
+        lines.append(f"cookie: {'; '.join(cookies)}")
+        size += len(lines[-1]) + 2
+    method = pseudo[":method"]
+    path = pseudo[":authority"] if method == "CONNECT" else pseudo[":path"]
+    if " " in path or " " in method:
+        raise Refused(400, "a space in a pseudo-field")
+    authority = pseudo.get(":authority", host)
+    if host is not None and host != authority:
+        raise Refused(400, "Host and :authority differ")
+    if authority is not None:
+        lines.insert(0, f"host: {authority}")
+        size += len(lines[0]) + 2
+    first = f"{method} {path} HTTP/1.1"
+    return read_head([first, *lines], size + len(first) + 2, limits)

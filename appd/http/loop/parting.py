@@ -1,0 +1,84 @@
+"""The end of a transport: all that is on its way goes out, and nobody is waited for beyond that.
+
+Over TLS asyncio's `close` waits for the client's close_notify, for half a minute, and a client that is idle does not
+look. A server that has said its own need not wait (RFC 8446, 6.1).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import socket
+import struct
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from appd.http.loop.alarm import Alarm
+
+__all__ = ["part", "reset"]
+
+# How often one that is closing is looked at, in seconds; the lane gives a client as long for its end.
+_STEP = 1.0
+_SIOCOUTQ = 0x5411  # tcp(7), unix(7): what the peer has not taken
+_RESET = struct.pack("ii", 1, 0)
+
+
+def part(alarm: Alarm, transport: Any, wait: float) -> None:
+    """Closes a transport when all is sent.
+
+    Args:
+        alarm: What looks after it.
+        transport: The transport.
+        wait: How long its client may take nothing, in seconds; then it is reset.
+    """
+    transport.close()
+    if transport.get_extra_info("ssl_object") is not None or transport.get_write_buffer_size():
+        _Parting(alarm, transport, wait)
+
+
+def reset(transport: Any) -> None:
+    """Ends a transport by a reset: what is not sent yet never is."""
+    with suppress(OSError, AttributeError):  # the socket has gone
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    transport.abort()
+
+
+class _Parting:
+    """A transport that closes; see `part`."""
+
+    __slots__ = ("_alarm", "_left", "_since", "_transport", "_wait", "deadline", "tick")
+
+    def __init__(self, alarm: Alarm, transport: Any, wait: float) -> None:
+        self._alarm = alarm
+        self._transport = transport
+        self._wait = wait
+        self._left = -1
+        self._since = time.monotonic()
+        self.deadline, self.tick = 0.0, 0
+        alarm.deadlines.put(self, self._since + _STEP)
+
+    def expired(self) -> None:
+        """Looks whether the client has taken everything, or anything."""
+        transport, now = self._transport, time.monotonic()
+        try:
+            left = _unsent(transport)
+        except (OSError, AttributeError, ValueError):
+            # It has ended.
+            return
+        if not left:
+            transport.abort()
+            return
+        if left != self._left:
+            self._left, self._since = left, now
+        elif now - self._since >= self._wait:
+            reset(transport)
+            return
+        self._alarm.deadlines.put(self, now + _STEP)
+
+
+def _unsent(transport: Any) -> int:
+    """How many bytes the client has not taken; of TLS some lie where only the kernel knows of them."""
+    found = fcntl.ioctl(transport.get_extra_info("socket").fileno(), _SIOCOUTQ, bytes(4))
+    buffered: int = transport.get_write_buffer_size()
+    return buffered + int(struct.unpack("i", found)[0])
