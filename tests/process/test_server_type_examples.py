@@ -73,7 +73,7 @@ def test_where_it_runs(folder, name):
         page = (EXAMPLES.parent / f"{type_name}.md").read_text()
         assert f"`processes`, where the file does not say: {usual} (" in page
         # The notes of the pages: an SSH server with a manhole, and what `type HTTPS` names.
-        usual = {"ssh": "one", "sslserver": "all"}.get(type_name, usual)
+        usual = {"ssh.conf": "one", "sslserver.conf": "all"}.get(name, usual)
         assert processes == (usual if written == "None" else written)
 
 
