@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from appd import hosting
+from appd.access import unreadable
 from appd.auth import hashes
 from appd.auth.auth import Auth
 from appd.auth.keyfiles import KeyFiles
@@ -150,8 +151,7 @@ class _Maker:
             for scheme in {hashed.split("$")[1][:3] for hashed in file.entries.values() if hashed}:
                 hashes.require("argon2" if scheme == "arg" else "bcrypt")
         except PermissionError:
-            reason = f"user {os.geteuid()} may not read it"
-            self._wrong("passwords", f"passwords {path} is not checkable here: {reason}", unseen=True)
+            self._wrong("passwords", f"passwords {path} is not checkable here: {unreadable()}", unseen=True)
         except ValueError as error:
             self._wrong("passwords", f"passwords {path}: {error}")
         except ConfigurationError as error:
@@ -173,7 +173,7 @@ class _Maker:
         try:
             self.problems += keys.check()
         except PermissionError:
-            reason = f"user {os.geteuid()} may not read it"
+            reason = unreadable()
             self._wrong("authorized_keys", f"authorized-keys {pattern} is not checkable here: {reason}", unseen=True)
         except ValueError as error:
             self._wrong("authorized_keys", f"authorized-keys {pattern}: {error}")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-
+from appd.access import folder_refusal
 from appd.declaring import implements
 from appd.limits import StreamLimits, read_stream_limits
 
@@ -94,7 +93,5 @@ def root_problems(settings: Settings) -> list[Problem]:
         settings: A section with the key `root`.
     """
     root = settings.root
-    if not root or "%" in root or os.path.isdir(root):
-        return []
-    what = "it is no folder" if os.path.exists(root) else "there is no such folder"
-    return [settings.problem(f"root {root}: {what}", "root")]
+    refusal = folder_refusal(root) if root and "%" not in root else ""
+    return [settings.problem(f"root {root}: {refusal}", "root")] if refusal else []

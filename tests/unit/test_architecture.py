@@ -18,6 +18,7 @@ LAYERS = [
     {"errors", "messages", "signals", "vendored"},
     {"address"},
     {
+        "access",
         "confinement",
         "control",
         "ending",
@@ -92,6 +93,7 @@ ON_A_REACTOR = [
         "ftp.factory",
         "ftp.session",
         "ftp.shell",
+        "ftp.transfers",
         "smtp.delivery",
         "smtp.factory",
         "smtp.letters",
