@@ -18,6 +18,7 @@ import time
 from contextlib import suppress
 
 from appd.http.admission import Admission
+from appd.http.aside import Aside
 from appd.http.crew import Crew, Worker
 from appd.http.deadlines import Deadlines
 from appd.http.entrylog import EntryLog, tell_failure
@@ -73,8 +74,7 @@ class Lane:
         # Descriptors of which epoll may not tell again what is there.
         self._unsure: set[int] = set()
         self._doors: dict[int, Door] = {}
-        # Doors that are left to other processes for a moment, and until when.
-        self._aside: dict[Door, float] = {}
+        self._aside = Aside()
         self._replace = replace
         self._started = self._ended = False
         self._asked, self._answered = 0.0, True
@@ -188,7 +188,7 @@ class Lane:
     def shut(self, door: Door) -> None:
         """Accepts no more connections, for now; they wait in the queue of the socket."""
         self._doors.pop(door.fd, None)
-        self._aside.pop(door, None)
+        self._aside.drop(door)
         with suppress(OSError, ValueError):
             self._crew.epoll.unregister(door.fd)
 
@@ -203,7 +203,7 @@ class Lane:
         Whoever calls is at something that has come, so that the watch is awake: it looks again within a tick.
         """
         self.shut(door)
-        self._aside[door] = time.monotonic() + seconds
+        self._aside.put(door, seconds)
 
     # What the crew asks for.
 
@@ -391,17 +391,7 @@ class Lane:
             except Exception as error:
                 self.failed(error)
         wait = self.deadlines.wait(time.monotonic())
-        return self._bring_back(now, wait) if self._aside else wait
-
-    def _bring_back(self, now: float, wait: float | None) -> float | None:
-        """Has the doors polled again that were left alone for long enough. Returns as `look`."""
-        for door, ends in list(self._aside.items()):
-            if ends <= now:
-                if self._aside.pop(door, None) is not None:
-                    door.come_back()
-            elif wait is None or ends - now < wait:
-                wait = ends - now
-        return wait
+        return self._aside.bring_back(now, wait)
 
     def failed(self, error: BaseException) -> None:
         """Something of ours has failed: see `Handler`."""
