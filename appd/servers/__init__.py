@@ -68,7 +68,7 @@ class ServerType:
         self.defaultPort = defaultPort
         self.defaultIP = defaultIP
         self._name = name or getattr(factory or datagram, "__name__", "server")
-        self._processes = processes
+        self.processes = processes
         self.outgoing = outgoing
         self._limits = limits
         self.starts_tls = starts_tls
@@ -110,7 +110,7 @@ class ServerType:
             reactor,
             self._factory(*arguments) if self._factory is not None else None,
             (lambda: datagram(*arguments)) if datagram is not None else None,
-            processes=(section.settings.processes if section is not None else None) or self._processes,
+            processes=(section.settings.processes if section is not None else None) or self.processes,
             limits=limits,
         )
 

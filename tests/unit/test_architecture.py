@@ -93,6 +93,7 @@ ON_A_REACTOR = [
         "ftp.factory",
         "ftp.session",
         "ftp.shell",
+        "ftp.transfers",
         "smtp.delivery",
         "smtp.factory",
         "smtp.letters",

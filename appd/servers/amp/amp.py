@@ -54,7 +54,7 @@ class _AmpType(SectionedServerType):
             section.host.reactor,
             _AmpFactory(make),
             description=settings.responder,
-            processes=settings.processes or "one",
+            processes=settings.processes or self.processes,
             limits=read_limits(section, USUAL),
         )
 

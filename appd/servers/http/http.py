@@ -35,6 +35,7 @@ class _HttpServerType:
 
     kinds = frozenset({"stream"})
     limits = LIMITS
+    processes = "all"
     starts_tls = False
     outgoing = False
 

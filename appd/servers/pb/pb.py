@@ -104,7 +104,7 @@ class _PbType(SectionedServerType):
             host.reactor,
             PBServerFactory(root),
             description=settings.root or settings.realm,
-            processes=settings.processes or "one",
+            processes=settings.processes or self.processes,
             limits=limits,
         )
 
