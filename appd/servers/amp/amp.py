@@ -57,7 +57,7 @@ class _AmpType(SectionedServerType):
             section.host.reactor,
             _AmpFactory(make, name),
             description=settings.responder,
-            processes=settings.processes or "one",
+            processes=settings.processes or self.processes,
             limits=read_limits(section, USUAL),
         )
 

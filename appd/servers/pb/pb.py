@@ -117,7 +117,7 @@ class _PbType(SectionedServerType):
             host.reactor,
             _Factory(root, name),
             description=settings.root or settings.realm,
-            processes=settings.processes or "one",
+            processes=settings.processes or self.processes,
             limits=limits,
         )
 
