@@ -71,16 +71,19 @@ class Auth:
             return self.passwords.stamp
         return None
 
-    def check_password(self, user: str, password: bytes, patience: float = -1) -> bool | None:
+    def check_password(
+        self, user: str, password: bytes, patience: float = -1, late: Callable[[], bool] = lambda: False
+    ) -> bool | None:
         """Whether the file has that password for that user. Takes a tenth of a second: for threads.
 
         Args:
             user: The name, as the client sent it.
             password: The password.
             patience: How long to wait for others whose hashes are reckoned, in seconds; -1 is for ever.
+            late: Whether it is not to be looked at any more when its turn has come.
 
         Returns:
-            None when that was too long.
+            None when that was too long, or it is late.
         """
         if self.passwords is None:
             return False
@@ -92,7 +95,7 @@ class Auth:
         if not self.reckoning.acquire(timeout=patience):
             return None
         try:
-            return self.passwords.check(user, password)
+            return None if late() else self.passwords.check(user, password)
         finally:
             self.reckoning.release()
 
