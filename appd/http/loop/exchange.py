@@ -227,6 +227,11 @@ class Exchange:
             os.close(fd)
         self._end()
 
+    def cancel(self) -> None:
+        """Has the call end where it is, or before it has begun."""
+        if self.task is not None:
+            self.mount.cancel(self.task)
+
     async def run(self) -> None:
         """Calls the application, and sees to it that there is an end."""
         try:
@@ -240,6 +245,8 @@ class Exchange:
         else:
             if not self.done:
                 self._give_up(None)
+        finally:
+            self.mount.tasks.discard(self.task)
 
     def _give_up(self, error: BaseException | None) -> None:
         """The call has ended without the end of its response, or with an exception."""
