@@ -148,6 +148,8 @@ class SSLServerType(ServerType):
 
         section = _tls_section(certificatePath, privateKeyPath)
         termination, _unseen = make_termination(name, section, lenient=False)
+        if problems := termination.problems():
+            raise ConfigurationError(*problems)
         made = super().create(name, db, ip, port, backlog, address)
         for one in made.listeners:
             one.tls = termination
