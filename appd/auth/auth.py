@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from appd.auth.failures import Failures, peer_key
 from appd.auth.keyfiles import KeyFiles
+from appd.auth.ledger import Ledger
 from appd.auth.passwords import PasswordFile, user_name
 from appd.auth.remembered import Remembered
 
@@ -34,6 +35,7 @@ class Auth:
         checkers: Twisted's credentials checkers, asked after the file.
         delay: What the first failure costs a peer, in seconds.
         warn: Called with a line for people and journal fields; any thread.
+        ledger: Where failures are kept; None is in this process.
 
     Attributes:
         failures: Failures by peer.
@@ -51,12 +53,13 @@ class Auth:
         checkers: Sequence[Any] = (),
         delay: float = 1.0,
         warn: Callable[..., None] = lambda _line, **_fields: None,
+        ledger: Ledger | None = None,
     ) -> None:
         self.name = name
         self.passwords = passwords
         self.keys = keys
         self.checkers = checkers
-        self.failures = Failures(delay)
+        self.failures = Failures(delay, ledger=ledger)
         self.remembered = Remembered()
         self.reckoning = threading.BoundedSemaphore(AT_ONCE)
         self.waiting = 0
