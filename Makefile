@@ -141,7 +141,7 @@ dist/.rpm: $(PACKAGED) dist/vendored/.downloaded
 # Those of an earlier commit, to upgrade from and to go back to: made once for each commit.
 PREVIOUS := dist/previous/$(shell sed '/^\#/d' packaging/previous)
 
-$(PREVIOUS)/.deb $(PREVIOUS)/.rpm: dist/vendored/.downloaded
+$(PREVIOUS)/.deb $(PREVIOUS)/.rpm: | dist/vendored/.downloaded
 	@mkdir -p $(PREVIOUS); ln -sfn ../../vendored $(PREVIOUS)/vendored; rm -f $(PREVIOUS)/*$(suffix $@)
 	packaging/earlier $(patsubst .%,%,$(suffix $@)) $(PREVIOUS)
 	@touch $@

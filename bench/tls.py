@@ -12,7 +12,8 @@ start: from the first instruction to the first answer. handshakes: full ones, a 
 of the names where there are many. resumed: the same with a ticket. requests: on 64 keep-alive connections, by wrk.
 100 KB: the same with an answer of that size. KB a connection: the memory (PSS) of 500 idle ones that have asked once,
 in a server that has served nothing else.
-`appd factory` is the same twisted.web Site as `twisted.web`, behind a tls-address.
+`appd factory` is the same twisted.web Site as `twisted.web`, behind a tls-address. Nobody writes an access log; under
+`twisted.web` nothing would take it, while a worker writes it to the journal.
 """
 
 from __future__ import annotations
@@ -61,7 +62,10 @@ def site():
         def render_GET(self, request):
             request.setHeader("content-type", "text/plain")
             return LARGE if request.path == b"/large" else b"hello\\n"
-    return server.Site(Hello())
+    class Quiet(server.Site):
+        def log(self, request):
+            pass
+    return Quiet(Hello())
 """
 _TWISTED = """
 import sys

@@ -95,7 +95,7 @@ class Http2(Http2Leaver):
 
     def pause_writing(self) -> None:
         """The client takes less than is sent."""
-        self._transport_full = True
+        self.is_full = True
         # Looked at again when the socket has taken what it takes at once.
         self.client.loop.call_soon(self._note_size)
         self._arm(time.monotonic() + self.client.server.limits.write_timeout)
@@ -105,7 +105,7 @@ class Http2(Http2Leaver):
 
     def resume_writing(self) -> None:
         """The client has taken what waited."""
-        self._transport_full = False
+        self.is_full = False
         self._flush_all()
         self._begin_turn()
 
@@ -198,7 +198,7 @@ class Http2(Http2Leaver):
         Returns:
             Whether they did; else nothing has happened.
         """
-        if self._transport_full or not self.core.send_whole(number, block, body):
+        if self.is_full or not self.core.send_whole(number, block, body):
             return False
         self._write()
         return True
@@ -215,7 +215,7 @@ class Http2(Http2Leaver):
             How much that was.
         """
         core, at, size = self.core, 0, len(data)
-        while at < size and not self._transport_full:
+        while at < size and not self.is_full:
             most = core.room(number)
             if most <= 0:
                 break
@@ -252,6 +252,6 @@ class Http2(Http2Leaver):
 
     def _flush_all(self) -> None:
         for one in list(self._streams.values()):
-            if self._transport_full:
+            if self.is_full:
                 return
             one.flush()

@@ -239,6 +239,10 @@ class Stream(StreamSender):
         if self.broken:
             return
         if self._buffer or self._ending:
+            if self._connection.is_full:
+                # All streams wait, and the connection looks after that.
+                self._watch_writing()
+                return
             # The client opens no window, or a byte at a time for ever.
             self._stuck()
         elif self.body_comes and not self._unacknowledged:
