@@ -93,7 +93,7 @@ test-packages: $(VENV)/.installed
 ifeq ($(shell id -u),0)
 	@packaging/test-needs
 	@$(MAKE) --no-print-directory deb rpm dist/.deb-bookworm $(PREVIOUS)/.deb $(PREVIOUS)/.rpm
-	APPD_TEST_REQUESTS=50000 $(BIN)/pytest -q -m package
+	APPD_TEST_REQUESTS=50000 $(BIN)/pytest -q -n 2 --dist loadfile -m package
 else
 	@echo 'test-packages is left out: making and booting a Debian 13 needs root'; test -z "$$APPD_REQUIRE_SYSTEM_TESTS"
 endif

@@ -227,6 +227,13 @@ def test_nothing_is_left(bare_host: Host, deb: Path) -> None:
     host.systemctl("daemon-reload")
     host.systemctl("enable", "--now", "appd-chat@chat.socket")
     assert host.exchange("TCP:127.0.0.1:5000", "hello\n") == "hello\n"
+    # One that has no socket of systemd's at all.
+    host.write("/etc/appd/own.conf", "<echo own>\n  address 127.0.0.1:5001\n</echo>\n")
+    host.run("appd", "units", "/etc/appd/own.conf", "--output", "/etc/systemd/system")
+    host.systemctl("daemon-reload")
+    host.systemctl("enable", "--now", "appd@own.service")
+    assert host.state("appd@own.socket") == "inactive"
+    assert host.exchange("TCP:127.0.0.1:5001", "hello\n") == "hello\n"
     # A drop-in of the administrator's own stays.
     theirs = "/etc/systemd/system/appd@other.service.d/theirs.conf"
     host.write(theirs, "[Service]\nNice=1\n")
@@ -236,7 +243,7 @@ def test_nothing_is_left(bare_host: Host, deb: Path) -> None:
     assert host.get("http://localhost/", "--unix-socket", "/run/appd-sockets/other.sock").status == 200
     assert "appd" in host.run("cat", "/etc/passwd").stdout
     host.run("dpkg", "--remove", "appd")
-    for unit in ("appd.socket", "appd.service", "appd@other.socket", "appd@other.service"):
+    for unit in ("appd.socket", "appd.service", "appd@other.socket", "appd@other.service", "appd@own.service"):
         assert host.state(unit) in ("inactive", "failed"), unit
     assert "8080" not in host.run("ss", "-ltnH").stdout
     assert host.path("/etc/appd/appd.conf").exists() and host.path("/var/lib/appd").exists()
