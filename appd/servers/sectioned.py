@@ -27,6 +27,8 @@ class SectionedServerType:
         limits: Its keys of `<limits>`.
         outgoing: Whether its servers open connections.
         starts_tls: Whether its protocol begins TLS by itself.
+        processes: `all` when its servers keep nothing between connections, so that each worker may run one; else `one`.
+        processes_note: What else is to be said of that, for people.
         section_says: What a section is needed for, for people: `<pb> needs a section of the file, which …`.
     """
 
@@ -34,6 +36,8 @@ class SectionedServerType:
     limits = frozenset[str]()
     outgoing = False
     starts_tls = False
+    processes = "one"
+    processes_note = ""
     section_says = "says what is served"
 
     def create(

@@ -536,6 +536,14 @@ class TestWithoutTls:
         wrong = [one for one in modules if one.split(".")[0] in ("OpenSSL", "cryptography", "cffi", "service_identity")]
         assert wrong == []
 
+    def test_the_lane_needs_no_pyopenssl(self, start, pems):
+        """HTTPS is Python's ssl, which is all of OpenSSL that a worker with nothing else has in memory."""
+        web = listening()
+        start(http(pems, f"    certificate {pems}/site.pem"), ("web", web)).wait_ready()
+        modules = curl(f"https://localhost:{web.getsockname()[1]}/modules", pems).stdout.split()
+        assert "ssl" in modules
+        assert [one for one in modules if one.split(".")[0] in ("OpenSSL", "service_identity")] == []
+
     def test_hosted_code_may_start_tls(self, start, pems):
         """STARTTLS on the transport, by hosted code that imports Twisted's own TLS."""
         (pems / "hosted" / "upgrade.py").write_text(

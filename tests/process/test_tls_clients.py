@@ -20,6 +20,7 @@ import pytest
 import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
+from OpenSSL import SSL
 from support.authority import write_secret
 from support.running import APPD, listening, wait_until
 
@@ -169,6 +170,32 @@ def test_what_no_library_can_do_is_refused(files):
         "<tls> has no key 'ocsp-stapling'",
     ]
     assert all("Python's ssl" in line for line in lines)
+
+
+def suites_of_pyopenssl() -> list[str]:
+    """Suites of the library of Twisted's transports that the lane's has not: wheels bring one of their own."""
+    ours = SSL.Context(SSL.TLS_SERVER_METHOD)
+    ours.set_cipher_list(b"ALL:COMPLEMENTOFALL:@SECLEVEL=0")
+    theirs = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    theirs.set_ciphers("ALL:COMPLEMENTOFALL:@SECLEVEL=0")
+    known = {one["name"] for one in theirs.get_ciphers()}
+    return [one for one in SSL.Connection(ours).get_cipher_list() if one not in known]
+
+
+@pytest.mark.skipif(not suites_of_pyopenssl(), reason="both libraries have the same suites")
+@pytest.mark.parametrize("address", ["systemd:name=web", "8443"])
+def test_what_one_library_cannot_do_is_refused_where_it_serves(files, address):
+    """By `appd check` too, which has nothing of a socket but its name: each server by its own driver."""
+    write_secret(files / "site.pem", pem(trustme.CA().issue_cert("localhost")))
+    suite = suites_of_pyopenssl()[0]
+    text = both(files, f"    ciphers ECDHE+AESGCM:{suite}\n").replace("systemd:name=web", address)
+    (files / "appd.conf").write_text(text)
+    done = subprocess.run(
+        [APPD, "check", "appd.conf"], cwd=files, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 78, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert f"server 'shop': ciphers: {suite!r} is no cipher suite of TLS 1.2 that OpenSSL" in line
 
 
 @pytest.mark.skipif(not LONG, reason="takes minutes: make test-all")

@@ -20,6 +20,7 @@ from appd import hosting
 from appd.errors import ConfigurationError
 from appd.lending import Section
 from appd.limits import StreamLimits, logged_in
+from appd.servers.nonsense import ending_with
 from appd.servers.sectioned import SectionedServerType, read_limits
 from appd.service import ServerService
 
@@ -76,6 +77,18 @@ class _Login:
         return IPBRoot(_PortalOfConnection(self._realm, self._make, broker)).rootObject(broker)
 
 
+class _Factory(PBServerFactory):  # type: ignore[misc, unused-ignore]  # old releases have no types
+    noisy = False
+
+    def __init__(self, root: Any, server: str) -> None:
+        super().__init__(root)
+        self._server = server
+
+    def buildProtocol(self, addr: Any) -> Any:
+        """See PBServerFactory."""
+        return ending_with(super().buildProtocol(addr), self._server)
+
+
 class _PbType(SectionedServerType):
     limits = USUAL.keys
     section_says = "names its root"
@@ -102,9 +115,9 @@ class _PbType(SectionedServerType):
             "pb",
             section.listeners,
             host.reactor,
-            PBServerFactory(root),
+            _Factory(root, name),
             description=settings.root or settings.realm,
-            processes=settings.processes or "one",
+            processes=settings.processes or self.processes,
             limits=limits,
         )
 
