@@ -93,7 +93,7 @@ test-packages: $(VENV)/.installed
 ifeq ($(shell id -u),0)
 	@packaging/test-needs
 	@$(MAKE) --no-print-directory deb rpm dist/.deb-bookworm $(PREVIOUS)/.deb $(PREVIOUS)/.rpm
-	APPD_TEST_REQUESTS=50000 $(BIN)/pytest -q -m package
+	APPD_TEST_REQUESTS=50000 $(BIN)/pytest -q -n 2 --dist loadfile -m package
 else
 	@echo 'test-packages is left out: making and booting a Debian 13 needs root'; test -z "$$APPD_REQUIRE_SYSTEM_TESTS"
 endif
@@ -141,7 +141,7 @@ dist/.rpm: $(PACKAGED) dist/vendored/.downloaded
 # Those of an earlier commit, to upgrade from and to go back to: made once for each commit.
 PREVIOUS := dist/previous/$(shell sed '/^\#/d' packaging/previous)
 
-$(PREVIOUS)/.deb $(PREVIOUS)/.rpm: dist/vendored/.downloaded
+$(PREVIOUS)/.deb $(PREVIOUS)/.rpm: | dist/vendored/.downloaded
 	@mkdir -p $(PREVIOUS); ln -sfn ../../vendored $(PREVIOUS)/vendored; rm -f $(PREVIOUS)/*$(suffix $@)
 	packaging/earlier $(patsubst .%,%,$(suffix $@)) $(PREVIOUS)
 	@touch $@

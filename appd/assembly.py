@@ -193,6 +193,8 @@ def _services(plan: Plan, db: Any, host: Host, confined: bool, problems: list[Pr
         problems += unserved(one, service, host.settings.idle_exit is not None)
         if confined and is_outgoing(one.server_type, service):
             problems.append(one.settings.problem(f"server {one.name!r}: {mend('the unit')}", ""))
+        if hasattr(service, "connections") and host.many_serve(getattr(service, "processes", "one")):
+            service.connections.shared = True
         services[one.name] = service
     if problems:
         raise ConfigurationError(*problems)

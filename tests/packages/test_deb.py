@@ -26,7 +26,8 @@ _SHOP = """
 
 
 def _install(host: Host, package: Path) -> None:
-    host.run("dpkg", "--install", str(package), timeout=120)
+    # Nobody is there to be asked: what was edited stays, where versions ship different files.
+    host.run("dpkg", "--force-confold", "--install", str(package), timeout=120)
 
 
 def test_the_readme_installs_and_it_answers(bare_host: Host, deb: Path) -> None:
@@ -220,12 +221,29 @@ def test_nothing_is_left(bare_host: Host, deb: Path) -> None:
     before = _tree(host)
     _install(host, deb)
     host.write("/etc/appd/other.conf", (_CHECKOUT / "etc/appd.conf").read_text())
+    chat = "<socket chat>\n  listen 5000\n</socket>\n<echo chat>\n  address systemd:name=chat\n</echo>\n"
+    host.write("/etc/appd/chat.conf", chat)
+    host.run("appd", "units", "/etc/appd/chat.conf", "--output", "/etc/systemd/system")
+    host.systemctl("daemon-reload")
+    host.systemctl("enable", "--now", "appd-chat@chat.socket")
+    assert host.exchange("TCP:127.0.0.1:5000", "hello\n") == "hello\n"
+    # One that has no socket of systemd's at all.
+    host.write("/etc/appd/own.conf", "<echo own>\n  address 127.0.0.1:5001\n</echo>\n")
+    host.run("appd", "units", "/etc/appd/own.conf", "--output", "/etc/systemd/system")
+    host.systemctl("daemon-reload")
+    host.systemctl("enable", "--now", "appd@own.service")
+    assert host.state("appd@own.socket") == "inactive"
+    assert host.exchange("TCP:127.0.0.1:5001", "hello\n") == "hello\n"
+    # A drop-in of the administrator's own stays.
+    theirs = "/etc/systemd/system/appd@other.service.d/theirs.conf"
+    host.write(theirs, "[Service]\nNice=1\n")
+    before |= {theirs, theirs.rpartition("/")[0]}
     host.systemctl("enable", "--now", "appd.socket", "appd@other.socket", "appd.service")
     assert host.get("http://localhost:8080/").status == 200
     assert host.get("http://localhost/", "--unix-socket", "/run/appd-sockets/other.sock").status == 200
     assert "appd" in host.run("cat", "/etc/passwd").stdout
     host.run("dpkg", "--remove", "appd")
-    for unit in ("appd.socket", "appd.service", "appd@other.socket", "appd@other.service"):
+    for unit in ("appd.socket", "appd.service", "appd@other.socket", "appd@other.service", "appd@own.service"):
         assert host.state(unit) in ("inactive", "failed"), unit
     assert "8080" not in host.run("ss", "-ltnH").stdout
     assert host.path("/etc/appd/appd.conf").exists() and host.path("/var/lib/appd").exists()

@@ -26,6 +26,7 @@ LAYERS = [
         "notify",
         "order",
         "pending",
+        "portion",
         "pool",
         "rooted",
         "store",

@@ -194,4 +194,13 @@ class Http2Leaver(asyncio.Protocol):
 
     def abort(self) -> None:
         """Cuts the connection at once. Any thread may call."""
-        self.client.driver.post(self.transport.abort)
+        self.client.driver.post(self._abort)
+
+    def _abort(self) -> None:
+        if self._streams:
+            self.transport.abort()
+            return
+        # All was answered, and may be on its way.
+        if self.core.out and not self.client.broken:
+            self.transport.write(self.core.take_out())
+        self._part()
