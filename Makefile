@@ -24,7 +24,7 @@ help:
 	@echo 'make rpm       dist/appd-VERSION-1.noarch.rpm for Fedora and EL, made there, too'
 	@echo 'make bench     the measurements of bench/, beside other servers'
 	@echo 'make soak      ten minutes of mixed clients and reloads: does anything leak?'
-	@echo 'make fuzz      the core of HTTP fuzzed for $(FUZZ_SECONDS) seconds'
+	@echo 'make fuzz      the core of HTTP/1.1 and that of HTTP/2 fuzzed for $(FUZZ_SECONDS) seconds each'
 	@echo 'make server-types  the pages of docs/server-types, after a component has changed'
 
 run: $(VENV)/.installed
@@ -177,8 +177,10 @@ bench: $(VENV)/.installed .venv-bench/.installed
 # What it finds is written to .cache/fuzz/ and belongs into tests/corpora/.
 fuzz: $(VENV)/.installed
 	$(BIN)/python packaging/dependencies fuzz | xargs -d '\n' $(BIN)/python -m pip install --quiet
-	@mkdir -p .cache/fuzz/http1
+	@mkdir -p .cache/fuzz/http1 .cache/fuzz/http2
 	nice $(BIN)/python tests/fuzz/http1.py .cache/fuzz/http1 -max_total_time=$(FUZZ_SECONDS) -max_len=2048 \
+	    -artifact_prefix=.cache/fuzz/
+	nice $(BIN)/python tests/fuzz/http2.py .cache/fuzz/http2 -max_total_time=$(FUZZ_SECONDS) -max_len=2048 \
 	    -artifact_prefix=.cache/fuzz/
 
 soak: $(VENV)/.installed

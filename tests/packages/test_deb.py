@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from packages.conftest import explained, made_in, readme
 from system.disposable_host import Host, wait_until
 
@@ -283,27 +284,28 @@ def test_django_in_its_own_virtual_environment(installed: Host) -> None:
     assert json.loads(host.get("http://localhost:8080/where/a%20b?q=1").body)["name"] == "a b"
 
 
-def test_the_corpora(installed: Host) -> None:
+@pytest.mark.parametrize("driver", ["lane", "loop"])
+def test_the_corpora(installed: Host, driver: str) -> None:
     """Every request of tests/corpora is answered by the installed package as by the sources."""
-    from process.test_http_corpora import CONFIGURATION
+    from process.test_http_corpora import APPLICATIONS, configuration
 
     host = installed
-    host.write("/etc/appd/appd.conf", CONFIGURATION.replace("systemd:name=web", "systemd:name=http"))
-    host.systemctl("start", "appd.socket")
+    host.write("/srv/corpora/quiet.py", (APPLICATIONS / "quiet.py").read_text())
+    host.write("/etc/appd/appd.conf", configuration(driver, "http", Path("/srv/corpora")))
+    # A file that is wrong fails here, and not request by request.
+    host.systemctl("start", "appd.service")
+    enter = (
+        "nsenter",
+        f"--net=/proc/{host.init}/ns/net",
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+    )
     done = subprocess.run(
-        [
-            *(
-                "nsenter",
-                f"--net=/proc/{host.init}/ns/net",
-                sys.executable,
-                "-m",
-                "pytest",
-                "-q",
-                "-p",
-                "no:cacheprovider",
-            ),
-            str(_CHECKOUT / "tests/process/test_http_corpora.py"),
-        ],
+        [*enter, "-k", driver, str(_CHECKOUT / "tests/process/test_http_corpora.py")],
         cwd=_CHECKOUT,
         env={**os.environ, "APPD_CORPORA_PORT": "8080"},
         capture_output=True,

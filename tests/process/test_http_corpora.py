@@ -14,7 +14,7 @@ from support.running import APPD, Running
 
 CONFIGURATION = """
 <http web>
-  address systemd:name=web
+  address systemd:name={name}
   <limits>
     body-size {size}
   </limits>
@@ -26,9 +26,23 @@ CONFIGURATION = """
 # What answers, on each driver.
 DRIVERS = {
     "lane": ("wsgi", "wsgiref.simple_server:demo_app"),
-    "loop": ("asgi", f"{Path(__file__).parents[1]}/applications/quiet.py:application\n    websocket off"),
+    "loop": ("asgi", "{folder}/quiet.py:application\n    websocket off"),
 }
+APPLICATIONS = Path(__file__).parents[1] / "applications"
 _STATUS = re.compile(rb"HTTP/1\.1 ([0-9]{3}) [^\r]*\r\nServer: appd\r\n")
+
+
+def configuration(driver: str, name: str, folder: Path = APPLICATIONS) -> str:
+    """The file of the server that answers.
+
+    Args:
+        driver: One of `DRIVERS`.
+        name: The name of its socket.
+        folder: Where `quiet.py` lies.
+    """
+    kind, application = DRIVERS[driver]
+    application = application.format(folder=folder)
+    return CONFIGURATION.format(name=name, size=LIMITS.body_size, kind=kind, application=application)
 
 
 @pytest.fixture(scope="module", params=DRIVERS)
@@ -38,9 +52,7 @@ def port(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         yield int(os.environ["APPD_CORPORA_PORT"])
         return
     folder = tmp_path_factory.mktemp("corpora")
-    kind, application = DRIVERS[request.param]
-    text = CONFIGURATION.format(size=LIMITS.body_size, kind=kind, application=application)
-    (folder / "appd.conf").write_text(text)
+    (folder / "appd.conf").write_text(configuration(request.param, "web"))
     with socket.create_server(("127.0.0.1", 0)) as sock:
         running = Running([APPD, "run", str(folder / "appd.conf")], folder, [("web", sock)])
         try:
