@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from difflib import get_close_matches
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from appd import hosting
@@ -12,6 +13,7 @@ from appd.access import unreadable
 from appd.auth import hashes
 from appd.auth.auth import Auth
 from appd.auth.keyfiles import KeyFiles
+from appd.auth.ledger import Shared
 from appd.auth.passwords import PasswordFile
 from appd.config.settings import Settings
 from appd.errors import ConfigurationError, Problem
@@ -129,7 +131,22 @@ class _Maker:
             (lambda line, **fields: log.write(line, _WARNING, LOGGER="appd.auth", **fields))
             if log is not None
             else (lambda _line, **_fields: None),
+            self._ledger(),
         )
+
+    def _ledger(self) -> Shared | None:
+        """Where failures are kept: in the folder that the workers of a supervisor share, for as long as it lives."""
+        folder = self._host.shared.get("folder", "")
+        if not folder:
+            return None
+        name = sha256((self.settings.name or "").lower().encode()).hexdigest()[:32]
+        try:
+            return Shared(os.path.join(folder, f"failures-{name}"))
+        except OSError as error:
+            if self._host.log is not None:
+                what = f"auth {self.settings.name}: each worker counts failed logins for itself: {error.strerror}"
+                self._host.log.write(what, _WARNING, LOGGER="appd.auth")
+            return None
 
     def _wrong(self, key: str, message: str, unseen: bool = False) -> None:
         problem = self.settings.problem(f"auth {self.settings.name}: {message}", key)

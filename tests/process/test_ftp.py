@@ -360,6 +360,29 @@ def test_a_long_transfer_goes_on(start, folder, how):
     assert "are cut" not in made.running.errors
 
 
+@pytest.mark.parametrize("how", ["reload", "restart"])
+def test_a_long_upload_goes_on(start, folder, how):
+    """What comes after a reload, or a stop, has begun is taken too, and all of it is there when the client is told so."""
+    content = os.urandom(4_000_000)
+    made = Service(start, folder, servers=PLAIN.format(folder=folder, more=""))
+    with logged_in(folder, made.passed.getsockname()[1], tls=False) as client:
+        with client.transfercmd("STOR big") as data:
+            data.sendall(content[:2_000_000])
+            if how == "reload":
+                assert made.reload().returncode == 0
+            else:
+                made.running.process.send_signal(signal.SIGTERM)
+                wait_until(lambda: any("STOPPING" in one for one in made.running.manager.read_all()))
+            data.sendall(content[2_000_000:])
+        assert client.voidresp().startswith("226")
+        assert (folder / "files" / "big").read_bytes() == content
+        with pytest.raises(ftplib.error_temp, match="421"):
+            client.getresp()
+    if how == "restart":
+        assert made.running.wait_exit(40) == 0
+    assert "are cut" not in made.running.errors
+
+
 def test_check_finds_what_is_wrong(tmp_path):
     """All at once, with lines."""
     (tmp_path / "a.conf").write_text(

@@ -183,6 +183,27 @@ def throw(sock, data):
             pass
 
 
+def test_messages_without_an_end(served):
+    """Are cut at message-size, however small their parts; any number of short ones is taken."""
+    other = listening()
+    text = (
+        "<pb p>\n address systemd:name=h\n root called:Root\n message-size 1MB\n</pb>\n"
+        "<amp a>\n address systemd:name=a\n responder called:Squares\n message-size 1MB\n</amp>\n"
+    )
+    made = served("", text, [("a", other)])
+    # A list of half a million strings of 100 bytes, behind the choice of a dialect; pairs of a key and 100 bytes.
+    begins = {"p": b"\x02\x82pb\x00\x00\x20\x80", "a": b""}
+    parts = {"p": b"\x64\x82" + b"x" * 100, "a": b"\x00\x03key\x00\x64" + b"v" * 100}
+    for server, sock in (("p", made.passed), ("a", other)):
+        with socket.create_connection(sock.getsockname(), timeout=30) as client, contextlib.suppress(ConnectionError):
+            client.sendall(begins[server])
+            for _ in range(400):
+                client.sendall(parts[server] * 100)
+        made.running.wait_said(f"{server}: 127.0.0.1 has sent more than 1048576 bytes of one message (message-size)")
+    assert call("amp", tcp(other), *["9"] * 3000) == ["81"] * 3000
+    assert call("pb", tcp(made.passed), "greet,Ann") == ["hello Ann"]
+
+
 GARBAGE = {
     "http": b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
     "high bytes": b"\xff" * 1000,

@@ -336,7 +336,9 @@ class LoopClient(LoopLeaver):
             self.exchange = None
             exchange.done = True
             exchange.lost()
-            exchange.cancel()
+            if not self.ended:
+                # Who has only left in the middle is missed by the call itself.
+                exchange.cancel()
         if self.connection.sending:
             self.cut()
         else:

@@ -150,7 +150,7 @@ class Exchange:
         """
         kind = message["type"]
         line = self.line
-        if line.broken:
+        if line.broken or (self.gone and self.done):
             raise Disconnected("the client has left")
         if kind == "http.response.body" and self._head is not None:
             data = message.get("body", b"")
@@ -253,7 +253,7 @@ class Exchange:
         line = self.line
         if isinstance(error, AlreadyTold):
             pass
-        elif error is not None and not (line.broken and is_ours(error)):
+        elif error is not None and not ((line.broken or self.gone) and is_ours(error)):
             line.tell(self.request, "the application failed", error)
         elif error is None and not self.done and not line.broken and not self.gone:
             line.tell(self.request, "the application returned before its response was complete", None)

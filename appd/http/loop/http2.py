@@ -18,7 +18,7 @@ from appd.http.h2.encoding import encode_head
 from appd.http.h2.events import Event, Kind
 from appd.http.h2.requests import read_request
 from appd.http.loop.abuse import Bucket, Budget
-from appd.http.loop.http2leaver import Http2Leaver
+from appd.http.loop.http2leaver import HELD, Http2Leaver
 from appd.http.loop.stream import Stream
 from appd.http.loop.visit import Visit
 from appd.http.response import prepare
@@ -208,22 +208,33 @@ class Http2(Http2Leaver):
         self.core.send_head(number, block, end=end)
         self._write()
 
-    def say_data(self, number: int, data: bytearray, *, end: bool) -> int:
+    def say_data(self, number: int, parts: list[memoryview], size: int, *, end: bool) -> int:
         """Sends what may be sent of a body.
 
+        Args:
+            number: Whose.
+            parts: The body, as far as it is there; what is sent of it is taken out.
+            size: How many bytes that are.
+            end: Whether nothing follows them.
+
         Returns:
-            How much that was.
+            How much was sent.
         """
-        core, at, size = self.core, 0, len(data)
-        while at < size and not self.is_full:
-            most = core.room(number)
-            if most <= 0:
+        core, sent = self.core, 0
+        while parts and not self.is_full:
+            # No more at once than the transport is given at once.
+            room = min(core.room(number), HELD)
+            if room <= 0:
                 break
-            part = bytes(data[at : at + most])
-            at += len(part)
-            core.send_data(number, part, end=end and at == size)
+            part = parts[0]
+            if len(part) > room:
+                part, parts[0] = part[:room], part[room:]
+            else:
+                del parts[0]
+            sent += len(part)
+            core.send_data(number, part, end=end and sent == size)
             self._write()
-        return at
+        return sent
 
     def say_end(self, number: int) -> None:
         """Ends a response."""

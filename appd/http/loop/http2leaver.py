@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from appd.http.loop.leaver import LoopLeaver
     from appd.http.loop.stream import Stream
 
-__all__ = ["Http2Leaver"]
+__all__ = ["HELD", "Http2Leaver"]
 
 # nginx http2_max_concurrent_streams 128, Apache H2MaxSessionStreams 100, the least that RFC 9113, 6.5.2 recommends.
 _STREAMS = 100
 # How long a client has to end its side when we have ended ours, in seconds.
 _LINGER = 1.0
-# So much is kept for the end of a turn.
-_HELD = 1 << 18
+HELD = 1 << 18
+"""So much is kept for the end of a turn, in bytes."""
 
 
 class Http2Leaver(asyncio.Protocol):
@@ -96,7 +96,7 @@ class Http2Leaver(asyncio.Protocol):
 
     def _write(self) -> None:
         """Has the transport given what there is, at the end of the turn; at once when that is too much to be kept."""
-        if self.core.size >= _HELD:
+        if self.core.size >= HELD:
             if not self.client.broken:
                 self.transport.write(self.core.take_out())
         elif not self._in_turn:
@@ -194,4 +194,13 @@ class Http2Leaver(asyncio.Protocol):
 
     def abort(self) -> None:
         """Cuts the connection at once. Any thread may call."""
-        self.client.driver.post(self.transport.abort)
+        self.client.driver.post(self._abort)
+
+    def _abort(self) -> None:
+        if self._streams:
+            self.transport.abort()
+            return
+        # All was answered, and may be on its way.
+        if self.core.out and not self.client.broken:
+            self.transport.write(self.core.take_out())
+        self._part()

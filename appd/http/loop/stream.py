@@ -238,7 +238,7 @@ class Stream(StreamSender):
         limit = self.server.limits.request_timeout
         if self.broken:
             return
-        if self._buffer or self._ending:
+        if self._waiting or self._ending:
             if self._connection.is_full:
                 # All streams wait, and the connection looks after that.
                 self._watch_writing()

@@ -24,16 +24,17 @@ USUAL = StreamLimits()
 class _AmpFactory(Factory):
     noisy = False
 
-    def __init__(self, make: Callable[[], Any], server: str) -> None:
+    def __init__(self, make: Callable[[], Any], server: str, most: int) -> None:
         self._make = make
         self._server = server
+        self._most = most
 
     def buildProtocol(self, address: Any) -> AMP:
         """A protocol that answers as the responder does."""
         made = self._make()
         protocol: AMP = made if isinstance(made, AMP) else AMP(locator=made)
         protocol.factory = self
-        guarded: AMP = ending_with(protocol, self._server)
+        guarded: AMP = ending_with(protocol, self._server, lambda: protocol._currentBox, self._most)
         return guarded
 
 
@@ -55,10 +56,11 @@ class _AmpType(SectionedServerType):
             "amp",
             section.listeners,
             section.host.reactor,
-            _AmpFactory(make, name),
+            _AmpFactory(make, name, settings.message_size),
             description=settings.responder,
             processes=settings.processes or self.processes,
             limits=read_limits(section, USUAL),
+            paced=True,
         )
 
 

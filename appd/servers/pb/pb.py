@@ -80,13 +80,18 @@ class _Login:
 class _Factory(PBServerFactory):  # type: ignore[misc, unused-ignore]  # old releases have no types
     noisy = False
 
-    def __init__(self, root: Any, server: str) -> None:
+    def __init__(self, root: Any, server: str, most: int) -> None:
         super().__init__(root)
         self._server = server
+        self._most = most
 
     def buildProtocol(self, addr: Any) -> Any:
         """See PBServerFactory."""
-        return ending_with(super().buildProtocol(addr), self._server)
+        broker = super().buildProtocol(addr)
+        # The list that all of a message is in; each has one of its own.
+        return ending_with(
+            broker, self._server, lambda: broker.listStack[0][1] if broker.listStack else None, self._most
+        )
 
 
 class _PbType(SectionedServerType):
@@ -115,10 +120,11 @@ class _PbType(SectionedServerType):
             "pb",
             section.listeners,
             host.reactor,
-            _Factory(root, name),
+            _Factory(root, name, settings.message_size),
             description=settings.root or settings.realm,
             processes=settings.processes or self.processes,
             limits=limits,
+            paced=True,
         )
 
     @staticmethod
