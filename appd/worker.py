@@ -15,6 +15,7 @@ import sys
 from appd.activation import Inheritance, inherit
 from appd.address import Address
 from appd.assembly import Built, Ground, build, compose, lay_ground
+from appd.codecache import CodeCache, forget
 from appd.config import Settings, load_kept
 from appd.errors import EX_OK, AppdError
 from appd.messages import CANNOT_START
@@ -155,6 +156,7 @@ class _Run:
         self._notifier = notifier
         self._exit_code = EX_OK
         self._keep_settings: Callable[[], object] = lambda: None
+        self._imported: Sequence[str] = ()
         self._levels: dict[str, str] = {}
         self._general = ""
         self._lifecycle: Lifecycle
@@ -164,7 +166,9 @@ class _Run:
 
     def run(self, inheritance: Inheritance | None, cold: bool) -> int:
         inheritance = inheritance or inherit()
+        before = set(sys.modules)
         settings, self._keep_settings = load_kept(self._path)
+        reading = sys.modules.keys() - before
         self._drain_timeout = settings.drain_timeout
         configure_log(self._log, settings)
         self._signals.check()
@@ -174,6 +178,9 @@ class _Run:
         gc.freeze()
         gc.enable()
         ground = self._begin_early(settings, inheritance) if cold else None
+        # What only the reading of the file has brought is not needed when that is kept.
+        self._imported = [one for one in sys.modules if one not in reading or one.startswith("appd.")]
+        forget()
         if cold and self._supervisor is not None:
             end_with_parent()
         from appd.tls.postponed import postpone_openssl
@@ -359,7 +366,11 @@ class _Run:
             self._failed(error)
             return
         # When what waits has been served: the next start is the one that is to be quick.
-        self._reactor.callLater(_KEEP_AFTER, self._keep_settings)
+        self._reactor.callLater(_KEEP_AFTER, self._keep)
+
+    def _keep(self) -> None:
+        self._keep_settings()
+        CodeCache().write(self._imported)
 
     def _failed(self, error: AppdError) -> None:
         report(self._log, error)

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[2] / "appd"
 
 # From what everybody may import to what nobody may. A module imports from earlier layers only, or from its own package.
 LAYERS = [
-    {"patterns", "records"},
+    {"codecache", "patterns", "records"},
     {"errors", "messages", "signals", "vendored"},
     {"address"},
     {

@@ -1,0 +1,172 @@
+"""The code of a start, kept in one file from one start to the next.
+
+Before it answers, a start imports more than a hundred modules, and to find, read and check the compiled file of each
+takes as long as to run it. So what was imported by then is kept in $CACHE_DIRECTORY (systemd.exec(5)), beside the
+validated file (`appd.config.cache`), and is taken from there: each module only if its source is as it was, by time and
+size, which is how Python tells a compiled file that is out of date. Whatever is wrong, and whatever else is imported,
+Python's own finders see to.
+
+Nobody else may choose what a service runs: as for the validated file, the cache must belong to the user that runs it,
+and root has none. Kept are modules of appd and of Python's library, none of hosted code.
+"""
+
+from __future__ import annotations
+
+import marshal
+import os
+import stat
+import sys
+
+# importlib without all that it imports, which is to be found in the cache.
+from _frozen_importlib_external import MAGIC_NUMBER, SourceFileLoader, spec_from_file_location
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from importlib.machinery import ModuleSpec
+    from types import CodeType, ModuleType
+
+    # Path, time and size of the source.
+    Version = tuple[str, int, int]
+
+__all__ = ["CodeCache", "forget"]
+
+# Whatever changes how the file is written changes this.
+_FORMAT = 1
+_LARGEST = 64 * 1024**2
+# The folders whose modules are kept: this package's and that of Python's library, but for what is installed there.
+_PACKAGE, _LIBRARY = (os.path.dirname(one) + os.sep for one in (__file__, os.__file__))
+
+
+class _Loader(SourceFileLoader):
+    """Takes the code of a module from the cache, and all else from its file."""
+
+    def __init__(self, name: str, path: str, code: bytes) -> None:
+        super().__init__(name, path)
+        self._code = code
+
+    def get_code(self, fullname: str) -> CodeType | None:
+        code, self._code = self._code, b""
+        if not code:
+            return super().get_code(fullname)
+        found: CodeType = marshal.loads(code)
+        return found
+
+
+class CodeCache:
+    """The file in $CACHE_DIRECTORY, and the finder of what is in it.
+
+    Args:
+        environ: The environment.
+        uid: The effective user; root has no cache.
+    """
+
+    def __init__(self, environ: Mapping[str, str] = os.environ, uid: int | None = None) -> None:
+        self._uid = os.geteuid() if uid is None else uid
+        folder = environ.get("CACHE_DIRECTORY", "").partition(":")[0]
+        tag = sys.implementation.cache_tag
+        self.file = os.path.join(folder, f"code.{tag}") if folder and self._uid and tag else ""
+        # Name → version, and code as marshal has it.
+        self._modules: dict[str, tuple[Version, bytes]] = {}
+
+    def install(self) -> None:
+        """Reads the file, if it is there and of use, and has modules found in it until `forget` is called."""
+        self._modules = self._read()
+        if self._modules:
+            sys.meta_path.insert(0, self)
+
+    def find_spec(
+        self, name: str, _path: Sequence[str] | None = None, _target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Finds a module, as importlib asks for it."""
+        version, code = self._modules.get(name, (("", 0, 0), b""))
+        path = version[0]
+        if not path or _version(path) != version:
+            return None
+        folders = [os.path.dirname(path)] if path.endswith("/__init__.py") else None
+        return spec_from_file_location(name, path, loader=_Loader(name, path, code), submodule_search_locations=folders)
+
+    def _read(self) -> dict[str, tuple[Version, bytes]]:
+        if not self.file:
+            return {}
+        try:
+            # Not through a link, and not waiting for the writer of a FIFO.
+            fd = os.open(self.file, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+            with open(fd, "rb") as file:
+                found = os.fstat(fd)
+                if not stat.S_ISREG(found.st_mode) or found.st_uid != self._uid or found.st_mode & 0o022:
+                    return {}
+                surroundings, modules = marshal.loads(file.read(_LARGEST))
+        except (OSError, ValueError, EOFError, TypeError):
+            # Whatever is wrong with it, modules are found where they lie.
+            return {}
+        return modules if surroundings == _surroundings() else {}
+
+    def write(self, names: Iterable[str]) -> bool:
+        """Keeps the code of modules for the next start, unless it is kept already.
+
+        Args:
+            names: The modules that are loaded by the time of the first answer.
+
+        Returns:
+            Whether it was written.
+        """
+        if not self.file:
+            return False
+        ours = {name: loader for name in names if (loader := _loader_of(name)) is not None}
+        kept = self._read()
+        if all(name in kept and kept[name][0] == _version(loader.path) for name, loader in ours.items()):
+            return False
+        part = f"{self.file}.{os.getpid()}"
+        try:
+            # What another service that shares the folder has kept stays.
+            modules = {name: entry for name, entry in kept.items() if _version(entry[0][0]) == entry[0]}
+            modules |= {name: entry for name, loader in ours.items() if (entry := _entry(name, loader)) is not None}
+            fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            with open(fd, "wb") as file:
+                file.write(marshal.dumps((_surroundings(), modules)))
+                file.flush()
+                # marshal trusts what it reads: no half of it is to be found after a power failure.
+                os.fsync(fd)
+            os.rename(part, self.file)
+        except OSError:
+            if os.path.exists(part):
+                os.unlink(part)
+            return False
+        return True
+
+
+def forget() -> None:
+    """Has no more modules found in a cache, and gives its memory back."""
+    sys.meta_path[:] = [one for one in sys.meta_path if not isinstance(one, CodeCache)]
+
+
+def _surroundings() -> tuple[int, bytes, int, str]:
+    """What compiled code depends on beside its source."""
+    return _FORMAT, MAGIC_NUMBER, sys.flags.optimize, __file__
+
+
+def _version(path: str) -> Version:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return path, 0, 0
+    return path, found.st_mtime_ns, found.st_size
+
+
+def _loader_of(name: str) -> SourceFileLoader | None:
+    """The loader of a module that is to be kept; None where it is not."""
+    spec = getattr(sys.modules.get(name), "__spec__", None)
+    loader = getattr(spec, "loader", None)
+    if not isinstance(loader, SourceFileLoader) or loader.name != name:
+        return None
+    path = loader.path
+    library = path.startswith(_LIBRARY) and "-packages" not in path
+    return loader if library or path.startswith(_PACKAGE) else None
+
+
+def _entry(name: str, loader: SourceFileLoader) -> tuple[Version, bytes] | None:
+    version = _version(loader.path)
+    code = loader.get_code(name)
+    # A file that is replaced just now is not kept.
+    return (version, marshal.dumps(code)) if code is not None and _version(loader.path) == version else None
