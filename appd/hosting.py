@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import importlib
 import os
-import signal
 import sys
 
+from appd.bare import signal
 from appd.config.settings import Settings
 from appd.errors import AppdError, ConfigurationError, Place, Problem
 from appd.signals import Stopped

@@ -9,12 +9,12 @@ from __future__ import annotations
 import faulthandler
 import gc
 import os
-import signal
 import sys
 
 from appd.activation import Inheritance, inherit
 from appd.address import Address
 from appd.assembly import Built, Ground, build, compose, lay_ground
+from appd.bare import signal
 from appd.codecache import CodeCache, forget
 from appd.config import Settings, load_kept
 from appd.errors import EX_OK, AppdError

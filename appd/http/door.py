@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import socket
 import sys
 from threading import Lock
 
+from appd.bare import socket
 from appd.http.client import Client
 from appd.http.environ import base_environ
 
