@@ -7,7 +7,8 @@ size, which is how Python tells a compiled file that is out of date. Whatever is
 Python's own finders see to.
 
 Nobody else may choose what a service runs: as for the validated file, the cache must belong to the user that runs it,
-and root has none. Kept are modules of appd and of Python's library, none of hosted code.
+and root has none. Kept are modules of appd and of Python's library, none of hosted code; and regular expressions
+(`appd.patterns`).
 """
 
 from __future__ import annotations
@@ -20,14 +21,20 @@ import sys
 # importlib without all that it imports, which is to be found in the cache.
 from _frozen_importlib_external import MAGIC_NUMBER, SourceFileLoader, spec_from_file_location
 
+from appd.patterns import keep, known
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from importlib.machinery import ModuleSpec
     from types import CodeType, ModuleType
 
+    from appd.patterns import Parts
+
     # Path, time and size of the source.
     Version = tuple[str, int, int]
+    # Name → version, and code as marshal has it.
+    Modules = dict[str, tuple[Version, bytes]]
 
 __all__ = ["CodeCache", "forget"]
 
@@ -66,12 +73,12 @@ class CodeCache:
         folder = environ.get("CACHE_DIRECTORY", "").partition(":")[0]
         tag = sys.implementation.cache_tag
         self.file = os.path.join(folder, f"code.{tag}") if folder and self._uid and tag else ""
-        # Name → version, and code as marshal has it.
-        self._modules: dict[str, tuple[Version, bytes]] = {}
+        self._modules: Modules = {}
 
     def install(self) -> None:
         """Reads the file, if it is there and of use, and has modules found in it until `forget` is called."""
-        self._modules = self._read()
+        self._modules, expressions = self._read()
+        known.update(expressions)
         if self._modules:
             sys.meta_path.insert(0, self)
 
@@ -86,27 +93,28 @@ class CodeCache:
         folders = [os.path.dirname(path)] if path.endswith("/__init__.py") else None
         return spec_from_file_location(name, path, loader=_Loader(name, path, code), submodule_search_locations=folders)
 
-    def _read(self) -> dict[str, tuple[Version, bytes]]:
+    def _read(self) -> tuple[Modules, dict[str | bytes, Parts]]:
         if not self.file:
-            return {}
+            return {}, {}
         try:
             # Not through a link, and not waiting for the writer of a FIFO.
             fd = os.open(self.file, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
             with open(fd, "rb") as file:
                 found = os.fstat(fd)
                 if not stat.S_ISREG(found.st_mode) or found.st_uid != self._uid or found.st_mode & 0o022:
-                    return {}
-                surroundings, modules = marshal.loads(file.read(_LARGEST))
+                    return {}, {}
+                surroundings, modules, expressions = marshal.loads(file.read(_LARGEST))
         except (OSError, ValueError, EOFError, TypeError):
             # Whatever is wrong with it, modules are found where they lie.
-            return {}
-        return modules if surroundings == _surroundings() else {}
+            return {}, {}
+        return (modules, expressions) if surroundings == _surroundings() else ({}, {})
 
-    def write(self, names: Iterable[str]) -> bool:
+    def write(self, names: Iterable[str], texts: Iterable[str | bytes] = ()) -> bool:
         """Keeps the code of modules for the next start, unless it is kept already.
 
         Args:
             names: The modules that are loaded by the time of the first answer.
+            texts: The regular expressions that are compiled by then.
 
         Returns:
             Whether it was written.
@@ -114,8 +122,10 @@ class CodeCache:
         if not self.file:
             return False
         ours = {name: loader for name in names if (loader := _loader_of(name)) is not None}
-        kept = self._read()
-        if all(name in kept and kept[name][0] == _version(loader.path) for name, loader in ours.items()):
+        kept, expressions = self._read()
+        there = all(name in kept and kept[name][0] == _version(loader.path) for name, loader in ours.items())
+        more = keep(one for one in texts if one not in expressions)
+        if there and not more:
             return False
         part = f"{self.file}.{os.getpid()}"
         try:
@@ -124,7 +134,7 @@ class CodeCache:
             modules |= {name: entry for name, loader in ours.items() if (entry := _entry(name, loader)) is not None}
             fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             with open(fd, "wb") as file:
-                file.write(marshal.dumps((_surroundings(), modules)))
+                file.write(marshal.dumps((_surroundings(), modules, expressions | more)))
                 file.flush()
                 # marshal trusts what it reads: no half of it is to be found after a power failure.
                 os.fsync(fd)
@@ -141,9 +151,9 @@ def forget() -> None:
     sys.meta_path[:] = [one for one in sys.meta_path if not isinstance(one, CodeCache)]
 
 
-def _surroundings() -> tuple[int, bytes, int, str]:
+def _surroundings() -> tuple[int, bytes, int, int, str]:
     """What compiled code depends on beside its source."""
-    return _FORMAT, MAGIC_NUMBER, sys.flags.optimize, __file__
+    return _FORMAT, MAGIC_NUMBER, sys.hexversion, sys.flags.optimize, __file__
 
 
 def _version(path: str) -> Version:

@@ -20,6 +20,7 @@ from appd.config import Settings, load_kept
 from appd.errors import EX_OK, AppdError
 from appd.messages import CANNOT_START
 from appd.notify import MARK, Notifier
+from appd.patterns import used
 from appd.signals import Stopped, StopSignals
 from appd.supervisor.spawn import CHANNEL, STACKS, end_with_parent
 
@@ -157,6 +158,7 @@ class _Run:
         self._exit_code = EX_OK
         self._keep_settings: Callable[[], object] = lambda: None
         self._imported: Sequence[str] = ()
+        self._compiled: Sequence[str | bytes] = ()
         self._levels: dict[str, str] = {}
         self._general = ""
         self._lifecycle: Lifecycle
@@ -174,13 +176,14 @@ class _Run:
         self._signals.check()
         self._log.install_prints()
         leave_forks_alone()
-        # What there is by now stays, and need not be looked through; hosted code makes garbage like any other.
-        gc.freeze()
-        gc.enable()
         ground = self._begin_early(settings, inheritance) if cold else None
         # What only the reading of the file has brought is not needed when that is kept.
         self._imported = [one for one in sys.modules if one not in reading or one.startswith("appd.")]
+        self._compiled = tuple(used)
         forget()
+        # What there is by now stays, and need not be looked through; hosted code makes garbage like any other.
+        gc.freeze()
+        gc.enable()
         if cold and self._supervisor is not None:
             end_with_parent()
         from appd.tls.postponed import postpone_openssl
@@ -370,7 +373,7 @@ class _Run:
 
     def _keep(self) -> None:
         self._keep_settings()
-        CodeCache().write(self._imported)
+        CodeCache().write(self._imported, self._compiled)
 
     def _failed(self, error: AppdError) -> None:
         report(self._log, error)

@@ -14,7 +14,8 @@ PACKAGE = Path(__file__).parents[2] / "appd"
 
 # From what everybody may import to what nobody may. A module imports from earlier layers only, or from its own package.
 LAYERS = [
-    {"bare", "codecache", "patterns", "records"},
+    {"bare", "patterns", "records"},
+    {"codecache"},
     {"errors", "messages", "signals", "vendored"},
     {"address"},
     {
