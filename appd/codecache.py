@@ -19,42 +19,57 @@ import stat
 import sys
 
 # importlib without all that it imports, which is to be found in the cache.
-from _frozen_importlib_external import MAGIC_NUMBER, SourceFileLoader, spec_from_file_location
+from _frozen_importlib import ModuleSpec
+from _frozen_importlib_external import MAGIC_NUMBER, SourceFileLoader, cache_from_source
+from mmap import MAP_PRIVATE, PROT_READ, mmap
 
 from appd.patterns import keep, known
+from appd.records import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from importlib.machinery import ModuleSpec
     from types import CodeType, ModuleType
 
     from appd.patterns import Parts
 
     # Path, time and size of the source.
     Version = tuple[str, int, int]
-    # Name → version, and code as marshal has it.
-    Modules = dict[str, tuple[Version, bytes]]
 
-__all__ = ["CodeCache", "forget"]
+__all__ = ["CodeCache", "Entry", "forget"]
 
 # Whatever changes how the file is written changes this.
 _FORMAT = 1
-_LARGEST = 64 * 1024**2
+# The length of the index, in front.
+_HEAD = 8
 # The folders whose modules are kept: this package's and that of Python's library, but for what is installed there.
 _PACKAGE, _LIBRARY = (os.path.dirname(one) + os.sep for one in (__file__, os.__file__))
+
+
+class Entry(NamedTuple):
+    """A module that is kept.
+
+    Attributes:
+        version: Its source.
+        compiled: Where Python keeps it compiled.
+        code: Its code, as marshal has it.
+    """
+
+    version: Version
+    compiled: str
+    code: memoryview
 
 
 class _Loader(SourceFileLoader):
     """Takes the code of a module from the cache, and all else from its file."""
 
-    def __init__(self, name: str, path: str, code: bytes) -> None:
+    def __init__(self, name: str, path: str, code: memoryview) -> None:
         super().__init__(name, path)
-        self._code = code
+        self._code: memoryview | None = code
 
     def get_code(self, fullname: str) -> CodeType | None:
-        code, self._code = self._code, b""
-        if not code:
+        code, self._code = self._code, None
+        if code is None:
             return super().get_code(fullname)
         found: CodeType = marshal.loads(code)
         return found
@@ -73,7 +88,7 @@ class CodeCache:
         folder = environ.get("CACHE_DIRECTORY", "").partition(":")[0]
         tag = sys.implementation.cache_tag
         self.file = os.path.join(folder, f"code.{tag}") if folder and self._uid and tag else ""
-        self._modules: Modules = {}
+        self._modules: dict[str, Entry] = {}
 
     def install(self) -> None:
         """Reads the file, if it is there and of use, and has modules found in it until `forget` is called."""
@@ -86,28 +101,44 @@ class CodeCache:
         self, name: str, _path: Sequence[str] | None = None, _target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """Finds a module, as importlib asks for it."""
-        version, code = self._modules.get(name, (("", 0, 0), b""))
-        path = version[0]
-        if not path or _version(path) != version:
+        entry = self._modules.get(name)
+        if entry is None or _version(entry.version[0]) != entry.version:
             return None
-        folders = [os.path.dirname(path)] if path.endswith("/__init__.py") else None
-        return spec_from_file_location(name, path, loader=_Loader(name, path, code), submodule_search_locations=folders)
+        path = entry.version[0]
+        # What importlib.util.spec_from_file_location does, but for what is known.
+        spec = ModuleSpec(name, _Loader(name, path, entry.code), origin=path, is_package=path.endswith("/__init__.py"))
+        spec.has_location = True
+        spec.cached = entry.compiled
+        if spec.submodule_search_locations is not None:
+            spec.submodule_search_locations.append(os.path.dirname(path))
+        return spec
 
-    def _read(self) -> tuple[Modules, dict[str | bytes, Parts]]:
+    def _read(self) -> tuple[dict[str, Entry], dict[str | bytes, Parts]]:
         if not self.file:
             return {}, {}
         try:
             # Not through a link, and not waiting for the writer of a FIFO.
             fd = os.open(self.file, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-            with open(fd, "rb") as file:
+            try:
                 found = os.fstat(fd)
                 if not stat.S_ISREG(found.st_mode) or found.st_uid != self._uid or found.st_mode & 0o022:
                     return {}, {}
-                surroundings, modules, expressions = marshal.loads(file.read(_LARGEST))
-        except (OSError, ValueError, EOFError, TypeError):
+                # Of what is not imported nothing is read.
+                whole = memoryview(mmap(fd, 0, MAP_PRIVATE, PROT_READ))
+            finally:
+                os.close(fd)
+            start = _HEAD + int.from_bytes(whole[:_HEAD], "little")
+            surroundings, index, expressions = marshal.loads(whole[_HEAD:start])
+            if surroundings != _surroundings():
+                return {}, {}
+            modules = {}
+            for name, (version, compiled, length) in index.items():
+                modules[name] = Entry(version, compiled, whole[start : start + length])
+                start += length
+        except (OSError, ValueError, EOFError, TypeError, AttributeError):
             # Whatever is wrong with it, modules are found where they lie.
             return {}, {}
-        return (modules, expressions) if surroundings == _surroundings() else ({}, {})
+        return modules, expressions
 
     def write(self, names: Iterable[str], texts: Iterable[str | bytes] = ()) -> bool:
         """Keeps the code of modules for the next start, unless it is kept already.
@@ -123,18 +154,18 @@ class CodeCache:
             return False
         ours = {name: loader for name in names if (loader := _loader_of(name)) is not None}
         kept, expressions = self._read()
-        there = all(name in kept and kept[name][0] == _version(loader.path) for name, loader in ours.items())
+        there = all(name in kept and kept[name].version == _version(loader.path) for name, loader in ours.items())
         more = keep(one for one in texts if one not in expressions)
         if there and not more:
             return False
         part = f"{self.file}.{os.getpid()}"
         try:
             # What another service that shares the folder has kept stays.
-            modules = {name: entry for name, entry in kept.items() if _version(entry[0][0]) == entry[0]}
+            modules = {name: entry for name, entry in kept.items() if _version(entry.version[0]) == entry.version}
             modules |= {name: entry for name, loader in ours.items() if (entry := _entry(name, loader)) is not None}
             fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             with open(fd, "wb") as file:
-                file.write(marshal.dumps((_surroundings(), modules, expressions | more)))
+                file.write(_serialized(modules, expressions | more))
                 file.flush()
                 # marshal trusts what it reads: no half of it is to be found after a power failure.
                 os.fsync(fd)
@@ -175,8 +206,16 @@ def _loader_of(name: str) -> SourceFileLoader | None:
     return loader if library or path.startswith(_PACKAGE) else None
 
 
-def _entry(name: str, loader: SourceFileLoader) -> tuple[Version, bytes] | None:
+def _entry(name: str, loader: SourceFileLoader) -> Entry | None:
     version = _version(loader.path)
     code = loader.get_code(name)
     # A file that is replaced just now is not kept.
-    return (version, marshal.dumps(code)) if code is not None and _version(loader.path) == version else None
+    if code is None or _version(loader.path) != version:
+        return None
+    return Entry(version, cache_from_source(loader.path), memoryview(marshal.dumps(code)))
+
+
+def _serialized(modules: Mapping[str, Entry], expressions: Mapping[str | bytes, Parts]) -> bytes:
+    index = {name: (one.version, one.compiled, len(one.code)) for name, one in modules.items()}
+    head = marshal.dumps((_surroundings(), index, dict(expressions)))
+    return b"".join([len(head).to_bytes(_HEAD, "little"), head, *(one.code for one in modules.values())])
