@@ -24,7 +24,7 @@ help:
 	@echo 'make rpm       dist/appd-VERSION-1.noarch.rpm for Fedora and EL, made there, too'
 	@echo 'make bench     the measurements of bench/, beside other servers'
 	@echo 'make soak      ten minutes of mixed clients and reloads: does anything leak?'
-	@echo 'make fuzz      the core of HTTP fuzzed for $(FUZZ_SECONDS) seconds'
+	@echo 'make fuzz      the core of HTTP/1.1 and that of HTTP/2 fuzzed for $(FUZZ_SECONDS) seconds each'
 	@echo 'make server-types  the pages of docs/server-types, after a component has changed'
 
 run: $(VENV)/.installed
@@ -93,7 +93,7 @@ test-packages: $(VENV)/.installed
 ifeq ($(shell id -u),0)
 	@packaging/test-needs
 	@$(MAKE) --no-print-directory deb rpm dist/.deb-bookworm $(PREVIOUS)/.deb $(PREVIOUS)/.rpm
-	APPD_TEST_REQUESTS=50000 $(BIN)/pytest -q -m package
+	APPD_TEST_REQUESTS=50000 $(BIN)/pytest -q -n 2 --dist loadfile -m package
 else
 	@echo 'test-packages is left out: making and booting a Debian 13 needs root'; test -z "$$APPD_REQUIRE_SYSTEM_TESTS"
 endif
@@ -141,7 +141,7 @@ dist/.rpm: $(PACKAGED) dist/vendored/.downloaded
 # Those of an earlier commit, to upgrade from and to go back to: made once for each commit.
 PREVIOUS := dist/previous/$(shell sed '/^\#/d' packaging/previous)
 
-$(PREVIOUS)/.deb $(PREVIOUS)/.rpm: dist/vendored/.downloaded
+$(PREVIOUS)/.deb $(PREVIOUS)/.rpm: | dist/vendored/.downloaded
 	@mkdir -p $(PREVIOUS); ln -sfn ../../vendored $(PREVIOUS)/vendored; rm -f $(PREVIOUS)/*$(suffix $@)
 	packaging/earlier $(patsubst .%,%,$(suffix $@)) $(PREVIOUS)
 	@touch $@
@@ -177,8 +177,10 @@ bench: $(VENV)/.installed .venv-bench/.installed
 # What it finds is written to .cache/fuzz/ and belongs into tests/corpora/.
 fuzz: $(VENV)/.installed
 	$(BIN)/python packaging/dependencies fuzz | xargs -d '\n' $(BIN)/python -m pip install --quiet
-	@mkdir -p .cache/fuzz/http1
+	@mkdir -p .cache/fuzz/http1 .cache/fuzz/http2
 	nice $(BIN)/python tests/fuzz/http1.py .cache/fuzz/http1 -max_total_time=$(FUZZ_SECONDS) -max_len=2048 \
+	    -artifact_prefix=.cache/fuzz/
+	nice $(BIN)/python tests/fuzz/http2.py .cache/fuzz/http2 -max_total_time=$(FUZZ_SECONDS) -max_len=2048 \
 	    -artifact_prefix=.cache/fuzz/
 
 soak: $(VENV)/.installed

@@ -187,9 +187,14 @@ def _services(plan: Plan, db: Any, host: Host, confined: bool, problems: list[Pr
         except ConfigurationError as error:
             problems += error.problems
             continue
+        if one.tls is not None:
+            found = one.tls.problems()
+            problems += [wrong._replace(message=f"server {one.name!r}: {wrong.message}") for wrong in found]
         problems += unserved(one, service, host.settings.idle_exit is not None)
         if confined and is_outgoing(one.server_type, service):
             problems.append(one.settings.problem(f"server {one.name!r}: {mend('the unit')}", ""))
+        if hasattr(service, "connections") and host.many_serve(getattr(service, "processes", "one")):
+            service.connections.shared = True
         services[one.name] = service
     if problems:
         raise ConfigurationError(*problems)

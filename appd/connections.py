@@ -42,6 +42,7 @@ class Connections:
     Attributes:
         paced: Whether a connection is not read while the client does not take what it is sent.
         total: How many there have been.
+        shared: Whether other processes accept connections of the same sockets.
         full: Whether so many are open that no more is to be accepted.
     """
 
@@ -55,6 +56,7 @@ class Connections:
     ) -> None:
         self.paced = False
         self.total = 0
+        self.shared = False
         self.full = False
         # Each with the number of looks at which nothing had come or gone.
         self._open: dict[Any, int] = {}

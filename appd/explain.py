@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from appd.activation import Inheritance, inherit
 from appd.config import load
+from appd.unitfiles import service_of
 from appd.units import SocketUnit, find_units, sockets_of
 
 __all__ = ["Row", "explain", "rows", "service_of"]
@@ -61,12 +61,6 @@ def explain(path: str, *, as_json: bool = False) -> str:
     return _table(found)
 
 
-def service_of(path: str) -> str:
-    """The service that runs a file: `appd.service` for appd.conf, `appd@NAME.service` for NAME.conf."""
-    stem = os.path.basename(path).removesuffix(".conf")
-    return "appd.service" if stem == "appd" else f"appd@{stem}.service"
-
-
 def rows(built: Any, inheritance: Inheritance, units: Iterable[SocketUnit]) -> list[Row]:
     """The rows of the table.
 
@@ -96,7 +90,7 @@ def rows(built: Any, inheritance: Inheritance, units: Iterable[SocketUnit]) -> l
                         factory,
                     )
                 )
-            elif listener.inherited and listener.address.name:
+            elif listener.address.name and (listener.inherited or sockets_of(listener.address, units)):
                 found += _from_units(listener, units, server.name, factory)
             else:
                 name = listener.address.name or "-"

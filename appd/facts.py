@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import zlib
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
+from appd.config.inputs import identity
+from appd.config.settings import Settings
 from appd.listeners import BoundListener
 from appd.supervisor.mailbox import pack
 
 if TYPE_CHECKING:
-    from appd.config import Settings
     from appd.listeners import Listener
     from appd.notify import Notifier
     from appd.plan import Plan
@@ -22,8 +24,24 @@ _PART = 16384
 
 
 def digest(settings: Settings) -> str:
-    """What tells a changed section from the same: a checksum of its type and values, those of its sections too."""
-    return f"{zlib.crc32(repr(settings).encode()):08x}"
+    """What tells a changed server from the same, in two parts: a checksum of what its section and those in it say, and
+    one of the files that are named there, as far as size, time and inode tell."""
+    named = sorted({(path, *identity(path)) for path in _paths(settings) if os.path.isfile(path)})
+    return f"{zlib.crc32(repr(settings).encode()):08x}.{zlib.crc32(repr(named).encode()):08x}"
+
+
+def _paths(value: Any) -> Iterator[str]:
+    """All that looks like an absolute path among values: relative ones of the file are absolute by now."""
+    if isinstance(value, str):
+        if value.startswith("/"):
+            yield value
+    elif isinstance(value, Settings):
+        yield from _paths(value.values)
+    elif isinstance(value, Mapping):
+        yield from _paths(tuple(value.values()))
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from _paths(one)
 
 
 def tell_prepared(settings: Settings, plan: Plan, notifier: Notifier) -> None:

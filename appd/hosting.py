@@ -10,6 +10,7 @@ import importlib
 import os
 import sys
 
+from appd.access import folder_refusal
 from appd.bare import signal
 from appd.config.settings import Settings
 from appd.errors import AppdError, ConfigurationError, Place, Problem
@@ -45,13 +46,15 @@ def apply_surroundings(
         try:
             os.chdir(directory)
         except OSError as error:
-            problems.append(settings.problem(f"working-directory {directory}: {error.strerror}", "working_directory"))
+            refusal = folder_refusal(directory) or error.strerror
+            problems.append(settings.problem(f"working-directory {directory}: {refusal}", "working_directory"))
     front: list[str] = []
     for number, folder in enumerate(settings.python_path):
-        if os.path.isdir(folder):
-            front.append(folder)
+        refusal = folder_refusal(folder)
+        if refusal:
+            problems.append(settings.problem(f"python-path {folder}: {refusal}", "python_path", number))
         else:
-            problems.append(settings.problem(f"python-path {folder}: there is no such folder", "python_path", number))
+            front.append(folder)
     if settings.virtualenv is not None:
         try:
             packages = _site_packages(settings.virtualenv)
@@ -65,6 +68,9 @@ def apply_surroundings(
 
 
 def _site_packages(virtualenv: str) -> str:
+    refusal = folder_refusal(virtualenv)
+    if refusal:
+        raise ValueError(refusal)
     if not os.path.isfile(os.path.join(virtualenv, "pyvenv.cfg")):
         raise ValueError("it is no virtual environment (it has no pyvenv.cfg)")
     wanted = f"python{sys.version_info.major}.{sys.version_info.minor}"

@@ -35,6 +35,10 @@ class Host(NamedTuple):
     log: Log | None = None
     shared: dict[str, Any] = {}  # noqa: RUF012  # whoever makes a Host gives it its own
 
+    def many_serve(self, processes: str | None) -> bool:
+        """Whether other processes serve what a server of this one does, which has such `processes`."""
+        return processes == "all" and "folder" in self.shared and getattr(self.settings, "workers", 1) > 1
+
 
 class Section(NamedTuple):
     """A section of the file that becomes a server.

@@ -14,6 +14,7 @@ from appd.errors import AppdError, HostError, UsageError
 __all__ = ["ReloadFailed", "call", "find_socket", "format_status"]
 
 # The status of a service with very many servers and workers, in bytes.
+_DENIED = "permission denied: it takes root, the user of the service, or its group"
 _MAX_ANSWER = 1 << 26
 
 # The folders of the shipped units, when nothing says which is meant.
@@ -76,8 +77,11 @@ def call(path: str, method: str, parameters: Mapping[str, Any]) -> Mapping[str, 
                 messages = framing.feed(data)
         except ControlError as error:
             raise HostError(f"{path}: {error}") from None
+        except PermissionError as error:
+            raise HostError(f"{path}: {_DENIED}", number=error.errno) from None
         except OSError as error:
-            raise HostError(f"{path}: nobody is at the control socket: {error.strerror}", number=error.errno) from None
+            message = f"{path}: nobody is at the control socket: {error.strerror} (does the service run?)"
+            raise HostError(message, number=error.errno) from None
     try:
         error_name, answer = decode_reply(messages[0])
     except ControlError as error:
@@ -87,7 +91,7 @@ def call(path: str, method: str, parameters: Mapping[str, Any]) -> Mapping[str, 
     if error_name == f"{INTERFACE}.ReloadFailed":
         raise ReloadFailed(str(answer.get("reason")), int(answer.get("exit", 70)))
     if error_name == "org.varlink.service.PermissionDenied":
-        raise HostError(f"{path}: permission denied: it takes root, the user of the service, or its group")
+        raise HostError(f"{path}: {_DENIED}")
     raise UsageError(f"{path}: {error_name} {dict(answer)}")
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from appd.address import Address
@@ -129,11 +129,13 @@ def _template(name: str) -> str:
 
 
 def sockets_for(service: str, folder: str) -> list[SocketUnit]:
-    """The .socket units for a service, with their drop-ins.
+    """The .socket units for a service in a folder, with their drop-ins; with one of systemd's all of those are meant.
+
+    There every unit is another service's that is not for this one; elsewhere somebody may have forgotten Service=.
 
     Args:
         service: The service; of an instance what is for its template counts, too.
-        folder: The folder of units; of one of systemd's all of those are looked at.
+        folder: The folder of units.
 
     Returns:
         The units, by name; without those that are masked or set aside.
@@ -142,30 +144,11 @@ def sockets_for(service: str, folder: str) -> list[SocketUnit]:
         ConfigurationError: The folder or a unit cannot be read.
     """
     folders = folders_with(folder)
-    instance = service.removesuffix(".service").partition("@")[2]
     try:
-        names = {name for one in folders for name in _listed(one, folder) if name.endswith(".socket")}
-        found: list[SocketUnit] = []
-        for name in sorted(names):
-            # Drop-ins of one instance change what its template says.
-            own = name.replace("@.", f"@{instance}.")
-            texts = _texts(name, folders) + (_drop_ins(own, folders) if own != name else [])
-            unit = parse_unit(name, texts)
-            if texts and not unit.set_aside and not _is_of_others(unit, folders, service):
-                found.append(unit)
-        return found
+        os.listdir(folder)
+        return list(_units_for(service, folders, folders == UNIT_PATH, _read))
     except OSError as error:
         raise ConfigurationError(Problem(f"units in {error.filename}: {error.strerror}")) from None
-
-
-def _listed(folder: str, asked: str) -> list[str]:
-    """The names in a folder; one that nobody asked for need not be there."""
-    try:
-        return os.listdir(folder)
-    except OSError:
-        if folder == asked:
-            raise
-        return []
 
 
 def required_sockets(texts: Iterable[str], unit: str) -> dict[str, bool]:
@@ -192,31 +175,6 @@ def required_sockets(texts: Iterable[str], unit: str) -> dict[str, bool]:
     return found
 
 
-def _is_of_others(unit: SocketUnit, folders: Iterable[str], service: str) -> bool:
-    """Whether a unit is for another service: one that it names, or that is in the folders, too.
-
-    In a folder of systemd's every unit is that is not for this one; elsewhere somebody may have forgotten Service=.
-
-    Args:
-        unit: The unit.
-        folders: The folders that it was found in.
-        service: The service that is asked for; of an instance what is for its template counts, too.
-    """
-    folders = tuple(folders)
-
-    def is_there(name: str) -> bool:
-        return any(os.path.isfile(os.path.join(one, name)) for one in folders)
-
-    starts = _template_of(unit.service)
-    if starts == _template_of(service):
-        # Of another instance; or of all of them, and this one has a unit of that name for itself.
-        if unit.service not in (service, starts):
-            return True
-        own = unit.name.replace("@.", f"@{service.removesuffix('.service').partition('@')[2]}.")
-        return own != unit.name and is_there(own)
-    return folders == UNIT_PATH or "service" in unit.single or is_there(starts)
-
-
 def _template_of(service: str) -> str:
     """The service, or the template that it is an instance of."""
     return re.sub(r"@.*", "@.service", service)
@@ -226,28 +184,52 @@ def find_units(service: str, path: Iterable[str] = UNIT_PATH) -> list[SocketUnit
     """The .socket units on this host that start a service.
 
     Args:
-        service: The service, `appd.service`; of a template any instance counts.
+        service: The service, `appd.service`; of an instance what is for its template counts, too.
         path: The folders of units, the first wins.
 
     Returns:
         The units, by name. What cannot be read is passed over: other units are not ours to complain of.
     """
-    stem = re.sub(r"@.*", "@", service.removesuffix(".service"))
-    found: dict[str, SocketUnit] = {}
-    folders = tuple(path)
-    for folder in folders:
-        try:
-            names = [name for name in os.listdir(folder) if name.endswith(".socket") and name not in found]
-        except OSError:
-            continue
-        for name in names:
-            try:
-                unit = parse_unit(name, _texts(name, folders))
-            except OSError:
-                continue
-            if re.sub(r"@.*", "@", unit.service.removesuffix(".service")) == stem and not unit.set_aside:
-                found[name] = unit
-    return [found[name] for name in sorted(found)]
+    return list(_units_for(service, tuple(path), True, _read_if_possible))
+
+
+def _units_for(
+    service: str, folders: tuple[str, ...], systems: bool, read: Callable[[str], str]
+) -> Iterator[SocketUnit]:
+    """The .socket units for a service, by name.
+
+    Args:
+        service: The service.
+        folders: The folders of units, the first wins.
+        systems: Whether every unit is another service's that is not for this one.
+        read: Reads a file.
+    """
+    instance = service.removesuffix(".service").partition("@")[2]
+    names = {name for folder in folders for name in _listed(folder) if name.endswith(".socket")}
+    for name in sorted(names):
+        # Drop-ins of one instance change what its template says.
+        own = name.replace("@.", f"@{instance}.")
+        texts = _texts(name, folders, read) + (_drop_ins(own, folders, read) if own != name else [])
+        if own != name:
+            texts = [re.sub("%[%i]", lambda match: {"%i": instance}.get(match[0], match[0]), one) for one in texts]
+        unit = parse_unit(name, texts)
+        starts = _template_of(unit.service)
+        if starts == _template_of(service):
+            # Of another instance; or of all of them, and this one has a unit of that name for itself.
+            others = unit.service not in (service, starts) or (own != name and own in names)
+        else:
+            there = any(os.path.isfile(os.path.join(folder, starts)) for folder in folders)
+            others = systems or "service" in unit.single or there
+        if texts and not unit.set_aside and not others:
+            yield unit
+
+
+def _listed(folder: str) -> list[str]:
+    """The names in a folder; nothing where there is none."""
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
 
 
 def read_unit_texts(unit: str, path: Iterable[str] = UNIT_PATH) -> list[str]:
@@ -263,7 +245,7 @@ def read_unit_texts(unit: str, path: Iterable[str] = UNIT_PATH) -> list[str]:
     stem, at, rest = unit.partition("@")
     names = [f"{stem}@.{rest.rpartition('.')[2]}", unit] if at else [unit]
     try:
-        return [text for name in names for text in _texts(name, tuple(path))]
+        return [text for name in names for text in _texts(name, tuple(path), _read)]
     except OSError:
         return []
 
@@ -325,7 +307,7 @@ def line_that_loads(credential: str, lines: Iterable[tuple[str, str]]) -> str:
     return found
 
 
-def _texts(name: str, folders: Iterable[str]) -> list[str]:
+def _texts(name: str, folders: Iterable[str], read: Callable[[str], str]) -> list[str]:
     """The text of a unit from the first folder that has it, then its drop-ins from all of them; nothing of one that is
     masked."""
     folders = tuple(folders)
@@ -334,27 +316,30 @@ def _texts(name: str, folders: Iterable[str]) -> list[str]:
     if path is not None and os.path.realpath(path) == os.devnull:
         return []
     # A link that leads nowhere is no unit.
-    texts = [_read(path)] if path is not None and os.path.isfile(path) else []
-    return texts + _drop_ins(name, folders)
+    texts = [read(path)] if path is not None and os.path.isfile(path) else []
+    return texts + _drop_ins(name, folders, read)
 
 
-def _drop_ins(name: str, folders: Iterable[str]) -> list[str]:
+def _drop_ins(name: str, folders: Iterable[str], read: Callable[[str], str]) -> list[str]:
     """The drop-ins of a unit, in the order of their names; of two of one name the higher folder's counts."""
     found: dict[str, str] = {}
     for folder in folders:
-        try:
-            names = os.listdir(os.path.join(folder, f"{name}.d"))
-        except OSError:
-            continue
-        for one in names:
+        for one in _listed(os.path.join(folder, f"{name}.d")):
             if one.endswith(".conf"):
                 found.setdefault(one, os.path.join(folder, f"{name}.d", one))
-    return [_read(found[one]) for one in sorted(found)]
+    return [read(found[one]) for one in sorted(found)]
 
 
 def _read(path: str) -> str:
     with open(path, encoding="utf-8", errors="replace") as file:
         return file.read()
+
+
+def _read_if_possible(path: str) -> str:
+    try:
+        return _read(path)
+    except OSError:
+        return ""
 
 
 def sockets_of(address: Address, units: Iterable[SocketUnit]) -> list[tuple[SocketUnit, str, str]]:

@@ -190,6 +190,9 @@ class _Run:
 
         # What the servers import, hosted code among it, imports Twisted.
         postpone_openssl()
+        from appd.reactor import install
+
+        install()
         from twisted.internet import reactor
         from twisted.logger import globalLogBeginner
 
@@ -248,6 +251,9 @@ class _Run:
         return self._exit_code
 
     def _start(self) -> None:
+        # Twisted, OpenSSL and what is hosted stay as well. Protocols in Python leave cycles with every request, and to
+        # look through all that for them was a fifth of what twisted.web does.
+        gc.freeze()
         self._signals.call_when_told(
             self._reactor.callFromThread, self._drain, self._lifecycle.leave_at_once, self._no_reload
         )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from appd.auth.failures import Failures, peer_key
 from appd.auth.keyfiles import KeyFiles
+from appd.auth.ledger import Ledger
 from appd.auth.passwords import PasswordFile, user_name
 from appd.auth.remembered import Remembered
 
@@ -34,6 +35,7 @@ class Auth:
         checkers: Twisted's credentials checkers, asked after the file.
         delay: What the first failure costs a peer, in seconds.
         warn: Called with a line for people and journal fields; any thread.
+        ledger: Where failures are kept; None is in this process.
 
     Attributes:
         failures: Failures by peer.
@@ -51,12 +53,13 @@ class Auth:
         checkers: Sequence[Any] = (),
         delay: float = 1.0,
         warn: Callable[..., None] = lambda _line, **_fields: None,
+        ledger: Ledger | None = None,
     ) -> None:
         self.name = name
         self.passwords = passwords
         self.keys = keys
         self.checkers = checkers
-        self.failures = Failures(delay)
+        self.failures = Failures(delay, ledger=ledger)
         self.remembered = Remembered()
         self.reckoning = threading.BoundedSemaphore(AT_ONCE)
         self.waiting = 0
@@ -71,16 +74,19 @@ class Auth:
             return self.passwords.stamp
         return None
 
-    def check_password(self, user: str, password: bytes, patience: float = -1) -> bool | None:
+    def check_password(
+        self, user: str, password: bytes, patience: float = -1, late: Callable[[], bool] = lambda: False
+    ) -> bool | None:
         """Whether the file has that password for that user. Takes a tenth of a second: for threads.
 
         Args:
             user: The name, as the client sent it.
             password: The password.
             patience: How long to wait for others whose hashes are reckoned, in seconds; -1 is for ever.
+            late: Whether it is not to be looked at any more when its turn has come.
 
         Returns:
-            None when that was too long.
+            None when that was too long, or it is late.
         """
         if self.passwords is None:
             return False
@@ -92,7 +98,7 @@ class Auth:
         if not self.reckoning.acquire(timeout=patience):
             return None
         try:
-            return self.passwords.check(user, password)
+            return None if late() else self.passwords.check(user, password)
         finally:
             self.reckoning.release()
 

@@ -4,15 +4,17 @@ The first failure of a peer costs it a second, each further one twice as long, u
 PerSourcePenalties and PAM's faildelay are of that order. Attempts of one peer stand in a queue of their own: a second
 connection is no way around it. A login that succeeds takes nothing back, or somebody with an account could guess
 those of others between logins of his own. After ten minutes without a failure all is forgotten.
+
+The workers of a supervisor count together: see `ledger`.
 """
 
 from __future__ import annotations
 
 import ipaddress
-import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable
+
+from appd.auth.ledger import InMemory, Ledger, Record
 
 __all__ = ["Failures", "peer_key"]
 
@@ -43,31 +45,21 @@ def peer_key(host: str) -> str:
     return str(address)
 
 
-class _Peer:
-    __slots__ = ("count", "free_at", "last")
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.last = 0.0
-        self.free_at = 0.0
-
-
 class Failures:
     """Counts; any thread may ask.
 
     Args:
         delay: What the first failure costs, in seconds.
         clock: Seconds, monotonic.
+        ledger: Where the count is kept; without it in this process.
     """
 
-    def __init__(self, delay: float = 1.0, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, delay: float = 1.0, clock: Callable[[], float] = time.monotonic, ledger: Ledger | None = None
+    ) -> None:
         self._delay = delay
         self._clock = clock
-        self._lock = threading.Lock()
-        self._peers: OrderedDict[str, _Peer] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._peers)
+        self._ledger = ledger if ledger is not None else InMemory(_MOST_PEERS)
 
     def wait(self, peer: str) -> float:
         """How long until an attempt of this peer would be looked at, in seconds.
@@ -75,7 +67,7 @@ class Failures:
         Args:
             peer: As `peer_key` gives it.
         """
-        with self._lock:
+        with self._ledger.held():
             found = self._known(peer)
             return max(0.0, found.free_at - self._clock()) if found is not None else 0.0
 
@@ -88,7 +80,7 @@ class Failures:
         Returns:
             How long the attempt waits, in seconds; None when so many wait that it is refused.
         """
-        with self._lock:
+        with self._ledger.held():
             found = self._known(peer)
             if found is None:
                 return 0.0
@@ -96,7 +88,7 @@ class Failures:
             waits = max(0.0, found.free_at - now)
             if waits > _PATIENCE:
                 return None
-            found.free_at = now + waits + self._cost(found.count)
+            self._ledger.put(peer, found._replace(free_at=now + waits + self._cost(found.failed)))
             return waits
 
     def failed(self, peer: str) -> tuple[int, float]:
@@ -108,26 +100,20 @@ class Failures:
         Returns:
             How many there have been of late, and how long the answer waits, in seconds.
         """
-        with self._lock:
-            found = self._known(peer)
-            if found is None:
-                found = self._peers[peer] = _Peer()
-                while len(self._peers) > _MOST_PEERS:
-                    self._peers.popitem(last=False)
+        with self._ledger.held():
+            found = self._known(peer) or Record(0, 0.0, 0.0)
             now = self._clock()
-            found.count += 1
-            found.last = now
-            self._peers.move_to_end(peer)
-            cost = self._cost(found.count)
-            found.free_at = max(found.free_at, now + cost)
-            return found.count, cost
+            count = found.failed + 1
+            cost = self._cost(count)
+            self._ledger.put(peer, Record(count, now, max(found.free_at, now + cost)))
+            return count, cost
 
     def _cost(self, count: int) -> float:
         return min(self._delay * 2 ** min(count - 1, 16), _LONGEST) if count else 0.0
 
-    def _known(self, peer: str) -> _Peer | None:
-        found = self._peers.get(peer)
+    def _known(self, peer: str) -> Record | None:
+        found = self._ledger.get(peer)
         if found is not None and self._clock() - found.last > _FORGOTTEN:
-            del self._peers[peer]
+            self._ledger.drop(peer)
             return None
         return found

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from appd.access import unreadable
 from appd.auth.passwords import user_name
 from appd.auth.secretfile import read
 from appd.errors import Place, Problem
@@ -150,7 +151,7 @@ class KeyFiles:
         try:
             return parse(read(path, _OTHERS_WRITE, f"others may write to it: chmod go-w {path}").text, path)
         except PermissionError:
-            return Keys((), (Problem(f"user {os.geteuid()} may not read it", Place(path, 0)),))
+            return Keys((), (Problem(unreadable(), Place(path, 0)),))
         except ValueError as error:
             return Keys((), (Problem(str(error), Place(path, 0)),))
 

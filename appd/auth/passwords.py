@@ -13,6 +13,7 @@ import unicodedata
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from appd.access import unreadable
 from appd.auth import hashes
 from appd.auth.secretfile import Stamp, read, stamp
 from appd.errors import Place, Problem
@@ -139,7 +140,7 @@ class PasswordFile:
         try:
             return self.load()
         except PermissionError:
-            return [Problem(f"user {os.geteuid()} may not read it", Place(self.path, 0))]
+            return [Problem(unreadable(), Place(self.path, 0))]
         except ValueError as error:
             return [Problem(str(error), Place(self.path, 0))]
 

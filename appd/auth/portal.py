@@ -54,6 +54,10 @@ def _interfaces(auth: Auth) -> list[Any]:
     return list(dict.fromkeys(found))
 
 
+class _Late(Exception):
+    """The turn of an attempt comes when its peer has to wait by now."""
+
+
 class PeerPortal(Portal):
     """What a protocol of Twisted asks; each failure costs the peer some time.
 
@@ -94,10 +98,15 @@ class PeerPortal(Portal):
         # The offer of a key without a signature guesses nothing.
         guesses = not is_key or credentials.signature is not None
         wait = auth.failures.enter(key) if guesses else 0.0
+        if wait == 0.0:
+            try:
+                avatar_id = yield self._verified(credentials, user, is_password, key if guesses else None)
+            except _Late:
+                # It came before another of this peer had failed, and its turn after that.
+                wait = auth.failures.enter(key)
         if wait:
             yield _sleep(self._reactor, wait)
-        if wait is not None:
-            avatar_id = yield self._verified(credentials, user, is_password)
+            avatar_id = yield self._verified(credentials, user, is_password, None)
         if avatar_id is None:
             if guesses:
                 cost = auth.failed(user, self._peer, self._server, "key" if is_key else "password")
@@ -107,27 +116,27 @@ class PeerPortal(Portal):
         return avatar
 
     @defer.inlineCallbacks
-    def _verified(self, credentials: Any, user: str, is_password: bool) -> Any:
+    def _verified(self, credentials: Any, user: str, is_password: bool, key: str | None) -> Any:
         auth = self._auth
         if is_password and auth.passwords is not None:
             password = _bytes(credentials.password)
-            good = yield self._in_thread(lambda: auth.check_password(user, password))
+            good = yield self._in_thread(lambda: auth.check_password(user, password), key)
             if good:
                 return user.encode("utf-8")
         elif auth.keys is not None and ISSHPrivateKey.providedBy(credentials):
-            found = yield self._key_verified(credentials, user)
+            found = yield self._key_verified(credentials, user, key)
             if found is not None:
                 return found
         found = yield ask(auth, credentials, self._server)
         return found
 
     @defer.inlineCallbacks
-    def _key_verified(self, credentials: Any, user: str) -> Any:
-        keys = yield self._in_thread(lambda: self._auth.keys_of(user))
+    def _key_verified(self, credentials: Any, user: str, key: str | None) -> Any:
+        keys = yield self._in_thread(lambda: self._auth.keys_of(user), key)
         return credentials.username if signed(credentials, keys or ()) else None
 
     @defer.inlineCallbacks
-    def _in_thread(self, call: Callable[[], Any]) -> Any:
+    def _in_thread(self, call: Callable[[], Any], key: str | None) -> Any:
         if self._auth.waiting >= _MOST:
             return None
         self._auth.waiting += 1
@@ -135,10 +144,15 @@ class PeerPortal(Portal):
             # A queue in front of the pool: who waits for a hash holds no thread that files or applications need.
             if self._auth.queue is None:
                 self._auth.queue = defer.DeferredSemaphore(AT_ONCE)
-            found = yield self._auth.queue.run(threads.deferToThreadPool, self._reactor, self._pool, call)
+            found = yield self._auth.queue.run(self._begin, call, key)
         finally:
             self._auth.waiting -= 1
         return found
+
+    def _begin(self, call: Callable[[], Any], key: str | None) -> Any:
+        if key is not None and self._auth.failures.wait(key):
+            raise _Late()
+        return threads.deferToThreadPool(self._reactor, self._pool, call)
 
 
 @defer.inlineCallbacks

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from difflib import get_close_matches
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from appd import hosting
+from appd.access import unreadable
 from appd.auth import hashes
 from appd.auth.auth import Auth
 from appd.auth.keyfiles import KeyFiles
+from appd.auth.ledger import Shared
 from appd.auth.passwords import PasswordFile
 from appd.config.settings import Settings
 from appd.errors import ConfigurationError, Problem
@@ -128,7 +131,22 @@ class _Maker:
             (lambda line, **fields: log.write(line, _WARNING, LOGGER="appd.auth", **fields))
             if log is not None
             else (lambda _line, **_fields: None),
+            self._ledger(),
         )
+
+    def _ledger(self) -> Shared | None:
+        """Where failures are kept: in the folder that the workers of a supervisor share, for as long as it lives."""
+        folder = self._host.shared.get("folder", "")
+        if not folder:
+            return None
+        name = sha256((self.settings.name or "").lower().encode()).hexdigest()[:32]
+        try:
+            return Shared(os.path.join(folder, f"failures-{name}"))
+        except OSError as error:
+            if self._host.log is not None:
+                what = f"auth {self.settings.name}: each worker counts failed logins for itself: {error.strerror}"
+                self._host.log.write(what, _WARNING, LOGGER="appd.auth")
+            return None
 
     def _wrong(self, key: str, message: str, unseen: bool = False) -> None:
         problem = self.settings.problem(f"auth {self.settings.name}: {message}", key)
@@ -150,8 +168,7 @@ class _Maker:
             for scheme in {hashed.split("$")[1][:3] for hashed in file.entries.values() if hashed}:
                 hashes.require("argon2" if scheme == "arg" else "bcrypt")
         except PermissionError:
-            reason = f"user {os.geteuid()} may not read it"
-            self._wrong("passwords", f"passwords {path} is not checkable here: {reason}", unseen=True)
+            self._wrong("passwords", f"passwords {path} is not checkable here: {unreadable()}", unseen=True)
         except ValueError as error:
             self._wrong("passwords", f"passwords {path}: {error}")
         except ConfigurationError as error:
@@ -173,7 +190,7 @@ class _Maker:
         try:
             self.problems += keys.check()
         except PermissionError:
-            reason = f"user {os.geteuid()} may not read it"
+            reason = unreadable()
             self._wrong("authorized_keys", f"authorized-keys {pattern} is not checkable here: {reason}", unseen=True)
         except ValueError as error:
             self._wrong("authorized_keys", f"authorized-keys {pattern}: {error}")

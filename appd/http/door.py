@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from threading import Lock
+from threading import RLock
 
 from appd.bare import socket
 from appd.http.client import Client
 from appd.http.environ import base_environ
+from appd.portion import Portion
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ class Door:
         security: What makes it speak TLS; None when it is plain.
 
     Attributes:
+        portion: How many connections are taken at once, where other processes serve the same.
         environ: What every WSGI call over it has.
         is_local: Whether it is a UNIX socket.
         address: Where it listens: host and port, or the path of a UNIX socket and None.
@@ -52,8 +53,9 @@ class Door:
         self.make = _client_class(security)
         # With the library's names for these, each connection would look for them anew.
         self._kind = int(sock.family), int(sock.type), sock.proto
-        self._accepting = Lock()
-        self._shared = many_processes
+        # Again by who has it: a connection that ends as soon as it begins may open the door.
+        self._accepting = RLock()
+        self.portion = Portion() if many_processes else None
         self.is_local = sock.family == socket.AF_UNIX
         name, port = ("localhost", "443" if security else "80") if self.is_local else _name_of(sock)
         self.address = _address_of(sock)
@@ -65,6 +67,9 @@ class Door:
         with self._accepting:
             if self.open:
                 self._accept()
+            else:
+                # Whoever has it polled was late: what waits would be told again and again.
+                self.shut()
 
     def _accept(self) -> None:
         server = self.server
@@ -78,6 +83,8 @@ class Door:
             server.cannot_accept(self, error)
             return
         self.begin(fd, address)
+        if self.portion is not None and self.portion.take():
+            self.give_way(self.portion.rest)
 
     def begin(self, fd: int, address: Any) -> None:
         """Begins a connection.
@@ -97,10 +104,16 @@ class Door:
             # Many connections are of few peers, and each would keep a text of its own.
             client = self.make(self, sock, sys.intern(host), address[1])
         self.server.welcome(client)
-        if self._shared:
-            # The other processes were woken by the same connection, or by one right behind it: they may have the next.
-            # Without this, whoever gets the processor first takes a whole burst in its slice of time.
-            os.sched_yield()
+
+    def give_way(self, seconds: float) -> None:
+        """Leaves what comes next to the other processes for a moment."""
+        self.server.lane.set_aside(self, seconds)
+
+    def come_back(self) -> None:
+        """The moment is over."""
+        if self.portion is not None:
+            self.portion.begin(self.fd)
+        self.poll()
 
     def expired(self) -> None:
         """The rest is over."""
@@ -113,8 +126,9 @@ class Door:
 
     def poll(self) -> None:
         """Waits for connections, if any are to be accepted."""
-        if self.open:
-            self.server.lane.open(self)
+        with self._accepting:
+            if self.open and not self.server.full:
+                self.server.lane.open(self)
 
     def shut(self) -> None:
         """Does not wait for connections, for now; they wait in the queue of the socket."""

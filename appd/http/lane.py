@@ -18,6 +18,7 @@ import time
 from contextlib import suppress
 
 from appd.http.admission import Admission
+from appd.http.aside import Aside
 from appd.http.crew import Crew, Worker
 from appd.http.deadlines import Deadlines
 from appd.http.entrylog import EntryLog, tell_failure
@@ -73,6 +74,7 @@ class Lane:
         # Descriptors of which epoll may not tell again what is there.
         self._unsure: set[int] = set()
         self._doors: dict[int, Door] = {}
+        self._aside = Aside()
         self._replace = replace
         self._started = self._ended = False
         self._asked, self._answered = 0.0, True
@@ -186,6 +188,7 @@ class Lane:
     def shut(self, door: Door) -> None:
         """Accepts no more connections, for now; they wait in the queue of the socket."""
         self._doors.pop(door.fd, None)
+        self._aside.drop(door)
         with suppress(OSError, ValueError):
             self._crew.epoll.unregister(door.fd)
 
@@ -193,6 +196,14 @@ class Lane:
         """Accepts no connections for a moment."""
         self.shut(door)
         self.deadlines.put(door, time.monotonic() + _PAUSE)
+
+    def set_aside(self, door: Door, seconds: float) -> None:
+        """Accepts no connections for an even shorter moment, while other processes do.
+
+        Whoever calls is at something that has come, so that the watch is awake: it looks again within a tick.
+        """
+        self.shut(door)
+        self._aside.put(door, seconds)
 
     # What the crew asks for.
 
@@ -379,7 +390,8 @@ class Lane:
                 one.expired()
             except Exception as error:
                 self.failed(error)
-        return self.deadlines.wait(time.monotonic())
+        wait = self.deadlines.wait(time.monotonic())
+        return self._aside.bring_back(now, wait)
 
     def failed(self, error: BaseException) -> None:
         """Something of ours has failed: see `Handler`."""

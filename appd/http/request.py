@@ -5,6 +5,7 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
 __all__ = ["Request"]
 
@@ -30,6 +31,7 @@ class Request:
         keep_alive: Whether the client lets the connection stay.
         expects_continue: Whether it waits for a 100 before it sends the body.
         trailers: The trailer fields of a chunked body, when it has ended.
+        raw: For drivers, who may keep here what they make of it.
     """
 
     __slots__ = (
@@ -44,6 +46,7 @@ class Request:
         "named",
         "path",
         "query",
+        "raw",
         "target",
         "trailers",
     )
@@ -67,3 +70,4 @@ class Request:
         self.expects_continue = False
         self.length: int | None = 0
         self.trailers: Sequence[tuple[str, str]] = ()
+        self.raw: Any = None

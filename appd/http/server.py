@@ -66,6 +66,7 @@ class Server:
         ended: Whether a call that has waited is cancelled, as nothing is waited for any more.
         reloading: Whether that is because of a reload, so that what streams may go on for longer.
         driver: What serves those mounts, and connections of HTTP/2.
+        full: Whether so many connections are open that no more is to be accepted.
         http2: Whether HTTP/2 is spoken.
         elsewhere: Whether there are mounts that the lane does not serve.
     """
@@ -106,7 +107,7 @@ class Server:
         self._peers: dict[str, int] = {}
         self._told: dict[str, float] = {}
         self.spare: list[Connection] = []
-        self._full = False
+        self.full = False
         self._telling = Lock()
         self._counting = Lock()
 
@@ -174,7 +175,7 @@ class Server:
             self._tell("full", f"{limits.connections} connections are open (connections); more wait")
             for door in self.doors:
                 door.shut()
-            self._full = True
+            self.full = True
             self._reopen()
         self._changed()
 
@@ -208,13 +209,13 @@ class Server:
                 self._peers[client.counted] -= 1
                 if not self._peers[client.counted]:
                     del self._peers[client.counted]
-        if self._full:
+        if self.full:
             self._reopen()
         self._changed()
 
     def _reopen(self) -> None:
         if len(self.clients) < self.limits.connections:
-            self._full = False
+            self.full = False
             for door in self.doors:
                 door.poll()
 

@@ -172,7 +172,7 @@ class TlsSocket(ssl.SSLObject):
     def _not_decrypted(self, error: ssl.SSLError) -> bytes:
         if isinstance(error, ssl.SSLWantReadError):
             self._has_part = True
-            if self._going.pending > _ASIDE:
+            if self._going.pending:  # what was asked of the session itself: a renegotiation, other keys
                 self._push()  # which may raise the same
             raise BlockingIOError from None
         if isinstance(error, ssl.SSLZeroReturnError):  # its end, after ours
@@ -202,6 +202,8 @@ class TlsSocket(ssl.SSLObject):
             self._failure = error
             self._say_why()
             self._end_reading()
+        if self._going.pending > _ASIDE:
+            self._say_why()
         return b"".join(parts)
 
     def _end_reading(self) -> None:
@@ -273,7 +275,7 @@ class TlsSocket(ssl.SSLObject):
             return 0
 
     def _say_why(self) -> None:
-        """Sends the alert, if there is one and it can be sent."""
+        """Sends the alert or whatever else the session has to say, if there is something and it can be sent."""
         with contextlib.suppress(OSError):
             self._push()
 

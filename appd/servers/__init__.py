@@ -68,7 +68,7 @@ class ServerType:
         self.defaultPort = defaultPort
         self.defaultIP = defaultIP
         self._name = name or getattr(factory or datagram, "__name__", "server")
-        self._processes = processes
+        self.processes = processes
         self.outgoing = outgoing
         self._limits = limits
         self.starts_tls = starts_tls
@@ -110,7 +110,7 @@ class ServerType:
             reactor,
             self._factory(*arguments) if self._factory is not None else None,
             (lambda: datagram(*arguments)) if datagram is not None else None,
-            processes=(section.settings.processes if section is not None else None) or self._processes,
+            processes=(section.settings.processes if section is not None else None) or self.processes,
             limits=limits,
         )
 
@@ -148,6 +148,8 @@ class SSLServerType(ServerType):
 
         section = _tls_section(certificatePath, privateKeyPath)
         termination, _unseen = make_termination(name, section, lenient=False)
+        if problems := termination.problems():
+            raise ConfigurationError(*problems)
         made = super().create(name, db, ip, port, backlog, address)
         for one in made.listeners:
             one.tls = termination

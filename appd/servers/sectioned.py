@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-
+from appd.access import folder_refusal
 from appd.declaring import implements
 from appd.limits import StreamLimits, read_stream_limits
 
@@ -28,6 +27,8 @@ class SectionedServerType:
         limits: Its keys of `<limits>`.
         outgoing: Whether its servers open connections.
         starts_tls: Whether its protocol begins TLS by itself.
+        processes: `all` when its servers keep nothing between connections, so that each worker may run one; else `one`.
+        processes_note: What else is to be said of that, for people.
         section_says: What a section is needed for, for people: `<pb> needs a section of the file, which …`.
     """
 
@@ -35,6 +36,8 @@ class SectionedServerType:
     limits = frozenset[str]()
     outgoing = False
     starts_tls = False
+    processes = "one"
+    processes_note = ""
     section_says = "says what is served"
 
     def create(
@@ -90,7 +93,5 @@ def root_problems(settings: Settings) -> list[Problem]:
         settings: A section with the key `root`.
     """
     root = settings.root
-    if not root or "%" in root or os.path.isdir(root):
-        return []
-    what = "it is no folder" if os.path.exists(root) else "there is no such folder"
-    return [settings.problem(f"root {root}: {what}", "root")]
+    refusal = folder_refusal(root) if root and "%" not in root else ""
+    return [settings.problem(f"root {root}: {refusal}", "root")] if refusal else []

@@ -137,16 +137,25 @@ def changes(before: Mapping[str, str], after: Mapping[str, str]) -> str:
     """What a reload did to the servers, for the journal.
 
     Args:
-        before: Server name → checksum of its section.
+        before: Server name → checksum of its section, a point, and one of the files that it names.
         after: The same of the new generation.
     """
+    both = [name for name in after if name in before]
     kinds = {
         "added": [name for name in after if name not in before],
-        "changed": [name for name in after if name in before and before[name] != after[name]],
+        "changed": [name for name in both if _section(before[name]) != _section(after[name])],
         "removed": [name for name in before if name not in after],
+        "with changed files": [
+            name for name in both if before[name] != after[name] and _section(before[name]) == _section(after[name])
+        ],
     }
     said = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in kinds.items() if names)
-    return f"reloaded; {said or 'no server changed'}"
+    # What a program reads beside the file nobody knows: it is a new process.
+    return f"reloaded; {said or 'all servers were made anew, and what the file says of them is as it was'}"
+
+
+def _section(checksums: str) -> str:
+    return checksums.partition(".")[0]
 
 
 def _count(number: int, thing: str) -> str:

@@ -11,6 +11,7 @@ import stat
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from appd.access import unreadable
 from appd.tls.policy import Source
 
 __all__ = ["Content", "Fingerprint", "NotHere", "fingerprint", "read", "stamp"]
@@ -90,7 +91,7 @@ def read(source: Source) -> list[Content]:
         return [_read_file(os.path.join(source.path, name)) for name in names]
     except PermissionError as error:
         where = f"{error.filename}: " if error.filename != source.path else ""
-        raise NotHere(f"{where}user {os.geteuid()} may not read it") from None
+        raise NotHere(f"{where}{unreadable()}") from None
     except FileNotFoundError as error:
         if source.credential:
             raise ValueError("the service has no such credential (LoadCredential= of the unit)") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from appd.errors import ConfigurationError, Problem
@@ -42,6 +43,7 @@ class Termination:
         self.handshake = 10.0
         self.renewed: list[Callable[[Material], Callable[[], None]]] = []
         self._openssl: Callable[[], openssl.Contexts] | None = None
+        self._libraries: tuple[str, ...] = ("openssl",)
 
     def speaks(self, *protocols: str) -> None:
         """Says what the server type speaks over TLS, the best first, for ALPN (RFC 7301). Before anything listens."""
@@ -82,11 +84,27 @@ class Termination:
             self._openssl = self._kept(Contexts)
         return self._openssl()
 
-    def stdlib_refusals(self) -> list[Problem]:
-        """For an engine on Python's ssl, when it is made: what that cannot do of what is asked for."""
-        from appd.tls import stdlib
+    def by_stdlib(self, *, alone: bool) -> None:
+        """Says that an engine with sockets of its own serves, on Python's ssl. When it is made.
 
-        return [Problem(one, self.policy.ciphers_place) for one in stdlib.refusals(self.policy)]
+        Args:
+            alone: Whether no Twisted transport serves beside it.
+        """
+        self._libraries = ("stdlib",) if alone else ("stdlib", "openssl")
+
+    def problems(self) -> list[Problem]:
+        """What the libraries that serve cannot do of what is asked for, and whether they take the certificates."""
+        problems: dict[str, Problem] = {}
+        for name in self._libraries:
+            library = import_module(f"appd.tls.{name}")
+            refused = [Problem(one, self.policy.ciphers_place) for one in library.refusals(self.policy)]
+            if not refused and self.material is not None:
+                try:
+                    library.Contexts(self.policy, self.material)
+                except ValueError as error:
+                    refused.append(Problem(str(error), self.policy.place))
+            problems |= {str(one): one for one in refused}
+        return list(problems.values())
 
     def on_sockets(self, session_class: type[ssl.SSLObject] | None = None) -> stdlib.OnSockets:
         """For an engine that has sockets of its own, when it begins to listen.
@@ -149,28 +167,28 @@ def make_termination(server: str, settings: Settings, *, lenient: bool) -> tuple
         lenient: Whether what this process may not look at is passed over: `appd check` is not the service.
 
     Returns:
-        It, and what could not be looked at.
+        It, and what could not be looked at. What its library cannot do: `problems`, once that is known.
 
     Raises:
         ConfigurationError: Every problem at once.
     """
     policy = read_policy(settings)
-    # From here on OpenSSL and cryptography are imported.
-    from appd.tls import openssl
+    # From here on Python's ssl and cryptography are imported; pyOpenSSL only for whom needs it.
+    from appd.tls import stdlib
     from appd.tls.material import read_material
 
-    problems = [Problem(one, policy.ciphers_place) for one in openssl.refusals(policy)]
+    problems: list[Problem] = []
+    if stdlib.refusals(policy):
+        from appd.tls import openssl
+
+        # Which of both serves is not known yet; what neither can do is told with all the rest.
+        problems += [Problem(one, policy.ciphers_place) for one in openssl.refusals(policy)]
     material: Material | None = None
     unseen: list[Problem] = []
     try:
         material, unseen = read_material(policy, lenient=lenient)
     except ConfigurationError as error:
         problems += error.problems
-    if material is not None and not problems:
-        try:
-            openssl.Contexts(policy, material)
-        except ValueError as error:
-            problems.append(Problem(str(error), policy.place))
     if problems:
         raise ConfigurationError(*sorted(problems, key=lambda one: one.place or policy.place))
     return Termination(server, policy, material), unseen

@@ -81,6 +81,6 @@ def test_upgraded_and_removed(with_rpm: Host, rpm: Path, earlier_rpm: Path) -> N
     found = host.run(
         "find", "/usr", "/etc", "/var", "-xdev", "-regex", ".*/_?appd[.@/].*", "-o", "-name", "appd"
     ).stdout
-    kept = r"/etc/appd(/(appd\.conf\.rpmsave|other\.conf))?|.*\.wants/appd@other\.socket|/var/(lib|cache)/appd(/.*)?|/etc/dpkg/.*"
+    kept = r"/etc/appd(/(appd\.conf\.rpm(save|new)|other\.conf))?|.*\.wants/appd@other\.socket|/var/(lib|cache)/appd(/.*)?|/etc/dpkg/.*"
     ours = [one for one in found.splitlines() if not one.startswith(f"{_CHECKOUT}/")]
     assert [one for one in ours if not re.fullmatch(kept, one)] == []

@@ -112,6 +112,8 @@ def test_files_go_both_ways_over_tls(serve, folder):
         lines = []
         client.retrlines("LIST -la", lines.append)
         assert re.match(r"-rw\S+ +1 \d+ +\d+ +16 \w{3} \d\d .* g\u00e9$", lines[0])
+        told = client.sendcmd("MLST g\u00e9").splitlines()
+        assert re.match(r" type=file;size=16;modify=\d{14}; /new/g\u00e9$", told[1]) and told[-1].startswith("250 ")
         client.delete("g\u00e9")
         client.cwd("..")
         client.rmd("new")
@@ -213,6 +215,35 @@ def test_no_active_mode_and_no_stolen_transfer(serve, folder):
         with logged_in(folder, port) as other, pytest.raises(ftplib.error_perm, match="503"):
             other.sendcmd("RETR f")
     assert "Traceback" not in running.errors
+
+
+def test_who_leaves_before_the_transfer_holds_no_file(serve, folder):
+    """It is closed when the client has gone, not when the time for the data connection is over."""
+    running, port, *_ = serve(PLAIN)
+
+    def held():
+        links = (f"/proc/{one}/fd" for one in processes(running.process.pid))
+        return [fd for one in links for fd in os.listdir(one) if _reads(f"{one}/{fd}") == str(folder / "files" / "f")]
+
+    with logged_in(folder, port, tls=False) as client:
+        client.sendcmd("EPSV")
+        assert client.sendcmd("RETR f").startswith("150")
+        assert held()
+        client.sock.close()
+        client.close()
+    wait_until(lambda: not held(), 15)
+    assert "Traceback" not in running.errors
+
+
+def processes(pid):
+    """A process and those that it has begun."""
+    children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False)
+    return [pid, *map(int, children.stdout.split())]
+
+
+def _reads(link):
+    with contextlib.suppress(OSError):
+        return os.readlink(link)
 
 
 def test_what_comes_behind_auth_tls_is_forgotten(serve):
@@ -322,6 +353,29 @@ def test_a_long_transfer_goes_on(start, folder, how):
                 received += block
         assert received == content
         assert client.voidresp().startswith("226")
+        with pytest.raises(ftplib.error_temp, match="421"):
+            client.getresp()
+    if how == "restart":
+        assert made.running.wait_exit(40) == 0
+    assert "are cut" not in made.running.errors
+
+
+@pytest.mark.parametrize("how", ["reload", "restart"])
+def test_a_long_upload_goes_on(start, folder, how):
+    """What comes after a reload, or a stop, has begun is taken too, and all of it is there when the client is told so."""
+    content = os.urandom(4_000_000)
+    made = Service(start, folder, servers=PLAIN.format(folder=folder, more=""))
+    with logged_in(folder, made.passed.getsockname()[1], tls=False) as client:
+        with client.transfercmd("STOR big") as data:
+            data.sendall(content[:2_000_000])
+            if how == "reload":
+                assert made.reload().returncode == 0
+            else:
+                made.running.process.send_signal(signal.SIGTERM)
+                wait_until(lambda: any("STOPPING" in one for one in made.running.manager.read_all()))
+            data.sendall(content[2_000_000:])
+        assert client.voidresp().startswith("226")
+        assert (folder / "files" / "big").read_bytes() == content
         with pytest.raises(ftplib.error_temp, match="421"):
             client.getresp()
     if how == "restart":

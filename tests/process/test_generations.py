@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from support.running import APPD, ask, listening, wait_until
-from support.service import PID_APPLICATION, Load, Service, gone
+from support.service import HTTP, PID_APPLICATION, Load, Service, gone
 
 
 @pytest.fixture
@@ -136,8 +136,19 @@ def test_the_asker_hangs_up(service, tmp_path):
     wait_until(lambda: len(made.status()["workers"]) == 2)
     asker.kill()
     asker.wait()
-    made.running.wait_said("reloaded; no server changed")
+    made.running.wait_said("reloaded; all servers were made anew, and what the file says of them is as it was")
     assert made.pid() != first and made.status()["reload"]["exit"] == 0
+
+
+def test_a_file_that_a_server_names_has_changed(service, tmp_path):
+    """A zone: the section is as it was, and the line of the reload does not say that nothing changed."""
+    zone = "@ 60 IN SOA ns a. 1 60 60 60 60\n@ 60 IN NS ns\nns 60 IN A 192.0.2.1\n"
+    (tmp_path / "example.zone").write_text(zone)
+    dns = f"<dns site>\n address udp:127.0.0.1:0\n zone example.org {tmp_path}/example.zone\n</dns>\n"
+    made = service(servers=HTTP + dns)
+    (tmp_path / "example.zone").write_text(zone.replace(" 1 60 ", " 2 60 ") + "www 60 IN A 192.0.2.2\n")
+    assert made.reload().returncode == 0
+    assert made.running.wait_said("reloaded;").endswith("reloaded; with changed files: site")
 
 
 def test_hangup_reloads_and_changes_are_told(service):

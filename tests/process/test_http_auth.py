@@ -6,9 +6,11 @@ import base64
 import http.client
 import os
 import subprocess
+import time
 
 import pytest
 from support.running import APPD, listening, wait_until
+from support.service import Service
 
 APPLICATION = """
 def app(environ, start_response):
@@ -209,6 +211,35 @@ def test_failures_are_slowed_and_logged(serve):
     serve.running.wait_said("h: login failed: password of 'alice' from ")
     serve.running.wait_said("h: login failed: password of 'nobody' from ")
     assert "wrong" not in serve.running.errors and "Traceback" not in serve.running.errors
+
+
+def test_all_workers_count_together(start, tmp_path):
+    """A peer that has failed at one waits at every other, and at those of the next generation."""
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "f").write_text("content")
+    (tmp_path / "hosted.py").write_text(APPLICATION)
+    command = [APPD, "passwd", str(tmp_path / "passwd"), "alice", "--bcrypt"]
+    subprocess.run(command, input="secret\n", text=True, check=True)
+    text = FILE.format(folder=tmp_path, address="systemd:name=h").replace("failure-delay 300ms", "failure-delay 30s")
+    made = Service(start, tmp_path, "workers 2\n", text)
+
+    def connect():
+        return http.client.HTTPConnection("127.0.0.1", made.passed.getsockname()[1], timeout=20)
+
+    def asked_of():
+        return [one["requests"] for one in made.status()["workers"] if one["state"] == "serving"]
+
+    assert ask(connect, "/f", "alice", "wrong")[0].status == 401
+    for reloads in range(2):
+        answers = [ask(connect, "/f", "alice")[0].status for _ in range(20)]
+        # Until both were asked; who is told 429 is not looked at, so it costs them nothing.
+        ends = time.monotonic() + 20
+        while not all(wait_until(asked_of)) and time.monotonic() < ends:
+            answers.append(ask(connect, "/f", "alice")[0].status)
+        assert set(answers) == {429} and len(asked_of()) == 2 and all(asked_of())
+        if not reloads:
+            assert made.reload().returncode == 0
+    assert made.running.stop() == 0
 
 
 def test_a_change_of_the_file_counts_at_once(serve):

@@ -12,28 +12,47 @@ import pytest
 from support.http1 import CORPORA, LIMITS, cases
 from support.running import APPD, Running
 
-CONFIGURATION = f"""
+CONFIGURATION = """
 <http web>
-  address systemd:name=web
+  address systemd:name={name}
   <limits>
-    body-size {LIMITS.body_size}
+    body-size {size}
   </limits>
-  <wsgi>
-    application wsgiref.simple_server:demo_app
-  </wsgi>
+  <{kind}>
+    application {application}
+  </{kind}>
 </http>
 """
+# What answers, on each driver.
+DRIVERS = {
+    "lane": ("wsgi", "wsgiref.simple_server:demo_app"),
+    "loop": ("asgi", "{folder}/quiet.py:application\n    websocket off"),
+}
+APPLICATIONS = Path(__file__).parents[1] / "applications"
 _STATUS = re.compile(rb"HTTP/1\.1 ([0-9]{3}) [^\r]*\r\nServer: appd\r\n")
 
 
-@pytest.fixture(scope="module")
-def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+def configuration(driver: str, name: str, folder: Path = APPLICATIONS) -> str:
+    """The file of the server that answers.
+
+    Args:
+        driver: One of `DRIVERS`.
+        name: The name of its socket.
+        folder: Where `quiet.py` lies.
+    """
+    kind, application = DRIVERS[driver]
+    application = application.format(folder=folder)
+    return CONFIGURATION.format(name=name, size=LIMITS.body_size, kind=kind, application=application)
+
+
+@pytest.fixture(scope="module", params=DRIVERS)
+def port(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """The port of one appd for all tests of this file; $APPD_CORPORA_PORT is that of one that runs already, with the same file."""
     if "APPD_CORPORA_PORT" in os.environ:
         yield int(os.environ["APPD_CORPORA_PORT"])
         return
     folder = tmp_path_factory.mktemp("corpora")
-    (folder / "appd.conf").write_text(CONFIGURATION)
+    (folder / "appd.conf").write_text(configuration(request.param, "web"))
     with socket.create_server(("127.0.0.1", 0)) as sock:
         running = Running([APPD, "run", str(folder / "appd.conf")], folder, [("web", sock)])
         try:

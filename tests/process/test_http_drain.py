@@ -13,7 +13,7 @@ import pytest
 from support.running import Running, listening, wait_until
 
 APPLICATION = '''
-import os, time
+import asyncio, os, time
 
 def wait_for(name):
     """Says that it has come here, and waits until it may go on."""
@@ -34,6 +34,30 @@ def application(environ, start_response):
             yield b"done"
         return stream()
     return [b"answer to " + name.encode() + body]
+
+async def wait_here(name):
+    open(name + ".here", "w").close()
+    while not os.path.exists(name + ".go"):
+        await asyncio.sleep(0.01)
+
+async def asgi(scope, receive, send):
+    if scope["type"] != "http":
+        raise ValueError("no lifespan")
+    name, body, more = scope["path"].strip("/"), b"", True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return
+        body, more = body + message["body"], message["more_body"]
+    if name.startswith("wait"):
+        await wait_here(name)
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
+    if name.startswith("stream"):
+        await send({"type": "http.response.body", "body": b"begun ", "more_body": True})
+        await wait_here(name)
+        await send({"type": "http.response.body", "body": b"done"})
+    else:
+        await send({"type": "http.response.body", "body": b"answer to " + name.encode() + body})
 '''
 
 CONFIGURATION = """
@@ -41,11 +65,13 @@ python-path ..
 drain-timeout 10s
 <http web>
   address systemd:name=web
-  <wsgi>
-    application hosted:application
-  </wsgi>
+  {mount}
 </http>
 """
+DRIVERS = {
+    "lane": CONFIGURATION.format(mount="<wsgi>\n    application hosted:application\n  </wsgi>"),
+    "loop": CONFIGURATION.format(mount="<asgi>\n    application hosted:asgi\n  </asgi>"),
+}
 
 
 class Draining:
@@ -83,12 +109,12 @@ class Draining:
             assert time.monotonic() < ends
 
 
-@pytest.fixture
-def draining(start: Callable[..., Running], tmp_path: Path):
+@pytest.fixture(params=DRIVERS)
+def draining(request: pytest.FixtureRequest, start: Callable[..., Running], tmp_path: Path):
     (tmp_path / "hosted.py").write_text(APPLICATION)
     sock = listening()
     # A worker alone says STOPPING=1 itself, in the moment in which it begins to drain; a supervisor says it before.
-    running = start(CONFIGURATION, ("web", sock), arguments=("--single",)).wait_ready()
+    running = start(DRIVERS[request.param], ("web", sock), arguments=("--single",)).wait_ready()
     made = Draining(running, sock, tmp_path / "run0")
     yield made
     for one in made.open:
@@ -175,11 +201,12 @@ def test_pipelined_requests_that_have_arrived_are_answered(draining: Draining) -
     assert draining.running.wait_exit() == 0
 
 
-def test_what_does_not_end_is_cut(start: Callable[..., Running], tmp_path: Path) -> None:
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_what_does_not_end_is_cut(start: Callable[..., Running], tmp_path: Path, driver: str) -> None:
     """At the end of drain-timeout, even though the thread goes on."""
     (tmp_path / "hosted.py").write_text(APPLICATION)
     sock = listening()
-    running = start(CONFIGURATION.replace("10s", "500ms"), ("web", sock)).wait_ready()
+    running = start(DRIVERS[driver].replace("10s", "500ms"), ("web", sock)).wait_ready()
     with socket.create_connection(sock.getsockname(), 10) as client:
         client.sendall(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")
         wait_until(lambda: (tmp_path / "run0" / "wait.here").exists())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from support.running import APPD, Running
@@ -11,18 +12,24 @@ from support.running import APPD, Running
 CONFIGURATION = """
 <http web>
   address systemd:name=web
-  <wsgi>
-    application wsgiref.simple_server:demo_app
-  </wsgi>
+  <{kind}>
+    application {application}
+  </{kind}>
 </http>
 """
+# What answers, on each driver.
+DRIVERS = {
+    "lane": ("wsgi", "wsgiref.simple_server:demo_app"),
+    "loop": ("asgi", f"{Path(__file__).parents[1]}/applications/quiet.py:application"),
+}
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Running, int]]:
+@pytest.fixture(scope="module", params=DRIVERS)
+def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Running, int]]:
     """One appd for all tests of this file, and its port."""
     folder = tmp_path_factory.mktemp("garbage")
-    (folder / "appd.conf").write_text(CONFIGURATION)
+    kind, application = DRIVERS[request.param]
+    (folder / "appd.conf").write_text(CONFIGURATION.format(kind=kind, application=application))
     with socket.create_server(("127.0.0.1", 0)) as sock:
         running = Running([APPD, "run", str(folder / "appd.conf")], folder, [("web", sock)])
         try:

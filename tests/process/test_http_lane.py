@@ -161,7 +161,11 @@ GUEST = CONFIGURATION.replace("</http>", "  <asgi>\n    path /warm\n    applicat
 TLS = CONFIGURATION.replace(
     "  address {address}", "  tls-address {address}\n  <tls>\n    certificate ../site.pem\n  </tls>"
 )
-DRIVERS = {"lane": CONFIGURATION, "tls": TLS, "loop": LOOP, "handed": HANDED, "guest": GUEST}
+# The loop over TLS: connections begin there.
+TLS_LOOP = LOOP.replace(
+    "  address {address}", "  tls-address {address}\n  <tls>\n    certificate ../site.pem\n  </tls>"
+)
+DRIVERS = {"lane": CONFIGURATION, "tls": TLS, "loop": LOOP, "handed": HANDED, "guest": GUEST, "tls-loop": TLS_LOOP}
 
 
 class Site:
@@ -185,7 +189,7 @@ class Site:
         client: Any = socket.socket(self._family, socket.SOCK_STREAM)
         client.settimeout(10)
         client.connect(self._address)
-        if self.driver == "tls":
+        if self.driver.startswith("tls"):
             client = Talker(client, self._context)
         self.open.append(client)
         if self.driver == "guest" and warm:
@@ -330,7 +334,7 @@ def test_what_was_quick_may_become_slow(site: Any, driver: str) -> None:
     assert read_answer(slow).endswith(b"busy 0")
 
 
-@pytest.mark.parametrize("driver", (*ALL, "tls"))
+@pytest.mark.parametrize("driver", (*ALL, "tls", "tls-loop"))
 def test_a_slow_head(site: Any, driver: str) -> None:
     """408 at an absolute time, however busily it trickles."""
     client = site("header-timeout 1s", driver=driver).connect()
@@ -349,7 +353,7 @@ def test_a_slow_head(site: Any, driver: str) -> None:
     assert b"\r\nConnection: close\r\n" in answer
 
 
-@pytest.mark.parametrize("driver", (*ALL, "tls"))
+@pytest.mark.parametrize("driver", (*ALL, "tls", "tls-loop"))
 def test_a_slow_body(site: Any, driver: str) -> None:
     """408 when it comes slower than body-rate, after the grace."""
     client = site("body-rate 1000000", driver=driver).connect()
@@ -359,7 +363,7 @@ def test_a_slow_body(site: Any, driver: str) -> None:
     assert 4 < time.monotonic() - began < 9
 
 
-@pytest.mark.parametrize("driver", (*ALL, "tls"))
+@pytest.mark.parametrize("driver", (*ALL, "tls", "tls-loop"))
 def test_an_idle_connection(site: Any, driver: str) -> None:
     """It ends without a word."""
     served = site("idle-timeout 1s", driver=driver)
@@ -368,7 +372,7 @@ def test_an_idle_connection(site: Any, driver: str) -> None:
     assert (fresh.recv(1), kept.recv(1)) == (b"", b"")
 
 
-@pytest.mark.parametrize("driver", (*ALL, "tls"))
+@pytest.mark.parametrize("driver", (*ALL, "tls", "tls-loop"))
 def test_a_client_that_takes_nothing(site: Any, driver: str) -> None:
     """Its thread is free at once, and after the write time-out it is cut off."""
     served = site("write-timeout 1s\nresponse-spool 100MB", driver=driver)
@@ -386,7 +390,7 @@ def test_a_client_that_takes_nothing(site: Any, driver: str) -> None:
                 break
 
 
-@pytest.mark.parametrize("driver", (*ALL, "tls"))
+@pytest.mark.parametrize("driver", (*ALL, "tls", "tls-loop"))
 def test_a_slow_reader_gets_all(site: Any, driver: str) -> None:
     """From memory, from the spool's file, and from a thread that waits beyond it."""
     served = site("response-spool 1MB", driver=driver)
@@ -449,7 +453,7 @@ def test_a_large_file(site: Any, driver: str, tmp_path: Path) -> None:
     assert read_answer(client).endswith(b"next 0")
 
 
-@pytest.mark.parametrize("driver", (*ALL, "tls"))
+@pytest.mark.parametrize("driver", (*ALL, "tls", "tls-loop"))
 def test_a_large_upload(site: Any, driver: str) -> None:
     """It goes through a file; too large is 413, and the answer arrives though the client goes on sending."""
     served = site("upload-memory 1KB\nbody-size 1MB", driver=driver)
@@ -461,7 +465,7 @@ def test_a_large_upload(site: Any, driver: str) -> None:
     assert read_all(client).startswith(b"HTTP/1.1 413 ")
 
 
-@pytest.mark.parametrize("driver", (*ALL, "tls"))
+@pytest.mark.parametrize("driver", (*ALL, "tls", "tls-loop"))
 def test_slow_uploads_hold_no_thread(site: Any, driver: str) -> None:
     """More of them than threads."""
     served = site(driver=driver)
@@ -528,7 +532,7 @@ def test_no_descriptors(site: Any, driver: str) -> None:
         assert read_answer(client).endswith(b"x 0")
 
 
-@pytest.mark.parametrize("driver", (*FRESH, "tls"))
+@pytest.mark.parametrize("driver", (*FRESH, "tls", "tls-loop"))
 def test_requests_per_connection(site: Any, driver: str) -> None:
     """The last one says so."""
     client = site("requests-per-connection 2", driver=driver).connect("/x")
@@ -538,7 +542,7 @@ def test_requests_per_connection(site: Any, driver: str) -> None:
     assert client.recv(1) == b""
 
 
-@pytest.mark.parametrize("driver", (*ALL, "tls"))
+@pytest.mark.parametrize("driver", (*ALL, "tls", "tls-loop"))
 def test_a_call_that_takes_too_long(site: Any, driver: str) -> None:
     """504 to the client, the stacks of all threads in one entry, and the lane goes on."""
     served = site("request-timeout 1s", driver=driver)
@@ -553,7 +557,7 @@ def test_a_call_that_takes_too_long(site: Any, driver: str) -> None:
     assert served.running.stop() == 0
 
 
-@pytest.mark.parametrize("driver", (*ALL, "tls"))
+@pytest.mark.parametrize("driver", (*ALL, "tls", "tls-loop"))
 def test_who_is_at_the_other_end(site: Any, driver: str) -> None:
     """The address and port, or the credentials of a UNIX peer."""
     tcp = eval(site(driver=driver).ask("/peer").partition(b"\r\n\r\n")[2])
@@ -567,7 +571,7 @@ def test_who_is_at_the_other_end_of_a_unix_socket(site: Any) -> None:
     assert (unix["appd.peer_uid"], unix["appd.peer_pid"]) == (os.geteuid(), os.getpid())
 
 
-@pytest.mark.parametrize("driver", (*ALL, "tls"))
+@pytest.mark.parametrize("driver", (*ALL, "tls", "tls-loop"))
 def test_behind_a_proxy(site: Any, driver: str) -> None:
     """The fields of a trusted one count; the scheme and the host are those that the client saw."""
     served = site(extra="trusted 127.0.0.0/8", driver=driver)
@@ -582,7 +586,7 @@ def test_behind_a_proxy(site: Any, driver: str) -> None:
     # The next request of the same proxy is another client's.
     client.sendall(GET.format("/peer").encode())
     found = eval(read_answer(client).partition(b"\r\n\r\n")[2])
-    assert (found["REMOTE_ADDR"], found["wsgi.url_scheme"]) == ("127.0.0.1", "https" if driver == "tls" else "http")
+    assert (found["REMOTE_ADDR"], found["wsgi.url_scheme"]) == ("127.0.0.1", "https" if "tls" in driver else "http")
 
 
 @pytest.mark.parametrize("driver", FRESH)
@@ -602,7 +606,7 @@ def test_the_proxy_protocol(site: Any, driver: str) -> None:
         raise ConnectionResetError
 
 
-@pytest.mark.parametrize("driver", (*ALL, "tls"))
+@pytest.mark.parametrize("driver", (*ALL, "tls", "tls-loop"))
 def test_clients_that_leave(site: Any, driver: str) -> None:
     """In every state; nothing is left of them."""
     served = site(driver=driver)
@@ -631,12 +635,12 @@ def _link(path: Path) -> str:
         return ""
 
 
-@pytest.mark.parametrize("driver", (*ALL, "tls"))
+@pytest.mark.parametrize("driver", (*ALL, "tls", "tls-loop"))
 def test_debug(site: Any, driver: str) -> None:
     """An error of the application is kept as a report; the log says which, the client nothing."""
     served = site(extra="debug on", driver=driver)
     assert served.ask("/busy?none").startswith(b"HTTP/1.1 500 ")
-    asynchronous = driver in ("loop", "handed")
+    asynchronous = driver in ("loop", "handed", "tls-loop")
     (entry,) = wait_until(lambda: served.entries(LOGGER="appd.asgi" if asynchronous else "appd.wsgi"))
     name = entry["MESSAGE"].partition("(report ")[2].partition(")")[0]
     text = (served.folder / "state" / "errors" / f"{name}.txt").read_text()
@@ -644,7 +648,7 @@ def test_debug(site: Any, driver: str) -> None:
     assert "could not convert string to float" in text
 
 
-@pytest.mark.parametrize("driver", LANE)
+@pytest.mark.parametrize("driver", (*ALL, "tls"))
 def test_half_closed(site: Any, driver: str) -> None:
     """A client that has closed its side is answered, after a call too."""
     served = site(driver=driver)
@@ -654,7 +658,7 @@ def test_half_closed(site: Any, driver: str) -> None:
 
 
 @pytest.mark.parametrize("end", [False, True])
-@pytest.mark.parametrize("driver", LANE)
+@pytest.mark.parametrize("driver", (*ALL, "tls"))
 def test_what_comes_while_a_call_runs(site: Any, driver: str, end: bool) -> None:
     """The poller tells once of what has come, whoever has the client then: it is answered, and its end is seen."""
     here = site(driver=driver)
@@ -675,7 +679,7 @@ def test_what_comes_while_a_call_runs(site: Any, driver: str, end: bool) -> None
     assert answers.count(b"HTTP/1.1 200") == (2 if end else 3)
 
 
-@pytest.mark.parametrize("driver", LANE)
+@pytest.mark.parametrize("driver", (*ALL, "tls"))
 def test_more_than_one_read_takes(site: Any, driver: str) -> None:
     """What is left in the socket behind a read is not told of again: it is read all the same."""
     here = site(driver=driver)

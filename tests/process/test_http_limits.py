@@ -28,6 +28,13 @@ python-path {APPLICATIONS}
     application {APPLICATIONS}/validated.py:application
   </wsgi>
 </http>
+<http loop>
+  address systemd:name=loop
+  {LIMITS}
+  <asgi>
+    application {APPLICATIONS}/quiet.py:application
+  </asgi>
+</http>
 <server old>
   type HTTP
   address systemd:name=old
@@ -47,7 +54,7 @@ def sockets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, sock
     """One appd: with limits as <http> and as <server>, and with those that it has by itself."""
     folder = tmp_path_factory.mktemp("limits")
     (folder / "appd.conf").write_text(CONFIGURATION)
-    made = {name: socket.create_server(("127.0.0.1", 0)) for name in ("web", "old", "usual")}
+    made = {name: socket.create_server(("127.0.0.1", 0)) for name in ("web", "loop", "old", "usual")}
     running = Running([APPD, "run", str(folder / "appd.conf")], folder, list(made.items()))
     try:
         running.wait_ready()
@@ -91,7 +98,7 @@ def chunked(length: int) -> tuple[str, bytes]:
     return head, b"".join(b"%x\r\n%s\r\n" % (one, b"x" * one) for one in chunks) + b"0\r\n\r\n"
 
 
-@pytest.mark.parametrize("server", ["web", "old"])
+@pytest.mark.parametrize("server", ["web", "loop", "old"])
 @pytest.mark.parametrize(
     ("inside", "beyond", "refusal"),
     [

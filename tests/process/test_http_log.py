@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from support.running import APPD, Running, ask, listening, wait_until
 
 CONFIGURATION = """
@@ -19,9 +20,9 @@ python-path {folder}
   address systemd:name=web
   address systemd:name=unix
   access-log journal
-  <wsgi>
-    application wsgiref.simple_server:demo_app
-  </wsgi>
+  <{kind}>
+    application {application}
+  </{kind}>
   <static>
     path /quiet
     root {folder}
@@ -34,6 +35,11 @@ python-path {folder}
   </static>
 </http>
 """
+# What answers, on each driver; what is beside it is the lane's.
+DRIVERS = {
+    "lane": ("wsgi", "wsgiref.simple_server:demo_app"),
+    "loop": ("asgi", f"{Path(__file__).parents[1]}/applications/quiet.py:application"),
+}
 
 
 def entries(running: Running) -> list[dict[str, object]]:
@@ -41,11 +47,14 @@ def entries(running: Running) -> list[dict[str, object]]:
     return [one for one in found if one.get("LOGGER") == "appd.access"]
 
 
-def test_access_log(start: Callable[..., Running], tmp_path: Path) -> None:
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_access_log(start: Callable[..., Running], tmp_path: Path, driver: str) -> None:
     """An entry for each request where it is on; the mount's word goes before the server's."""
     (tmp_path / "a.txt").write_text("0123456789")
     web, unix = listening(), listening(socket.AF_UNIX, str(tmp_path / "sock"))
-    running = start(CONFIGURATION.format(folder=tmp_path), ("web", web), ("unix", unix)).wait_ready()
+    kind, application = DRIVERS[driver]
+    text = CONFIGURATION.format(folder=tmp_path, kind=kind, application=application)
+    running = start(text, ("web", web), ("unix", unix)).wait_ready()
     agent = b'User-Agent: "\xff\\\r\n'
     lines = [
         b"POST /x%20y?secret=1 HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi",
@@ -76,14 +85,17 @@ def test_access_log(start: Callable[..., Running], tmp_path: Path) -> None:
     assert len(entries(running)) == 5
 
 
-def test_a_client_that_leaves_is_logged(start: Callable[..., Running], tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["wsgi", "asgi"])
+def test_a_client_that_leaves_is_logged(start: Callable[..., Running], tmp_path: Path, kind: str) -> None:
     """Before it was answered: nginx's 499, once."""
     (tmp_path / "hosted.py").write_text(
         "import time\ndef application(environ, start_response):\n time.sleep(0.5)\n"
         " start_response('200 OK', [])\n yield b'x' * 100\n time.sleep(0.5)\n yield b'x'\n"
+        "async def asgi(scope, receive, send):\n if scope['type'] != 'http': raise ValueError\n while (await receive())['type'] != 'http.disconnect':\n  pass\n"
     )
     web, unix = listening(), listening(socket.AF_UNIX, str(tmp_path / "sock"))
-    text = CONFIGURATION.format(folder=tmp_path).replace("wsgiref.simple_server:demo_app", "hosted:application")
+    application = "hosted:asgi" if kind == "asgi" else "hosted:application"
+    text = CONFIGURATION.format(folder=tmp_path, kind=kind, application=application)
     running = start(text, ("web", web), ("unix", unix)).wait_ready()
     with socket.create_connection(web.getsockname(), 10) as client:
         client.sendall(b"GET /gone HTTP/1.1\r\nHost: x\r\n\r\n")

@@ -199,3 +199,29 @@ def test_what_still_waits_when_the_drain_ends(start: Callable[..., Running], tmp
         assert "Traceback" not in running.errors
     finally:
         crowd.close()
+
+
+def test_streams_of_http2_that_still_wait_when_the_drain_ends(start: Callable[..., Running], tmp_path: Path) -> None:
+    """The same for streams: 503, and the answer is not lost with the connection."""
+    (tmp_path / "hosted.py").write_text(APPLICATION)
+    servers = SERVERS.format(more="http2 on").replace("threads 1\n  </wsgi>", "</wsgi>")
+    made = Service(start, tmp_path, "python-path ..\nthreads 1\ndrain-timeout 1s\n", servers)
+    folder = tmp_path / "run0"
+    url = f"http://127.0.0.1:{made.passed.getsockname()[1]}"
+
+    def ask(path: str) -> subprocess.Popen[str]:
+        command = ["curl", "-s", "--http2-prior-knowledge", "-w", "%{http_version} %{http_code}", "-o", "/dev/null"]
+        return subprocess.Popen([*command, url + path], stdout=subprocess.PIPE, text=True)
+
+    asking = [ask("/first")]
+    try:
+        wait_until(lambda: (folder / "first.here").exists(), explain=lambda: made.running.errors)
+        asking += [ask("/queued") for _ in range(3)]
+        wait_until(lambda: figures(made) == (1, 3, 1))
+        assert made.running.stop(timeout=20) == 0
+        assert [one.communicate(timeout=20)[0] for one in asking[1:]] == ["2 503"] * 3
+        assert not (folder / "queued.here").exists()
+    finally:
+        for one in asking:
+            one.kill()
+            one.communicate()

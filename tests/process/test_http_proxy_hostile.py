@@ -286,6 +286,26 @@ def test_what_nobody_asked_for(proxy, first, late):
         assert b"evil" not in ask(here)[2]
 
 
+@pytest.mark.parametrize(("keys", "connections"), [("", 1), ("keep-alive 0s", 6)], ids=["kept", "not kept"])
+def test_connections_are_kept(proxy, keys, connections):
+    """For later requests of any client, with and without a body; or none is."""
+
+    def act(raw: Raw, client: socket.socket, _number: int) -> None:
+        while head := raw.head(client):
+            if b"POST" in head:
+                rest = raw.rest.pop(client, b"")
+                while len(rest) < 4:
+                    rest += client.recv(4 - len(rest))
+            client.sendall(FINE)
+
+    raw = Raw(act)
+    here = proxy(raw, keys=keys)
+    for _ in range(3):
+        assert ask(here)[2] == b"fine"
+        assert ask(here, b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbody")[2] == b"fine"
+    assert raw.connections == connections
+
+
 @pytest.mark.parametrize(
     ("request_", "status"),
     [

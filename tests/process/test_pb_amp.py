@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import socket
 import subprocess
@@ -171,3 +172,76 @@ def test_what_is_wrong_is_said_with_its_line(tmp_path, text, said):
     file.write_text(f"{text}\npython-path {tmp_path}\n")
     done = subprocess.run([APPD, "check", str(file)], capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 78 and re.search(re.escape(said), done.stderr), done.stderr
+
+
+def throw(sock, data):
+    """Sends what makes no sense, and reads to the end."""
+    with socket.create_connection(sock.getsockname(), timeout=30) as client, contextlib.suppress(ConnectionError):
+        client.sendall(data)
+        client.shutdown(socket.SHUT_WR)
+        while client.recv(65536):
+            pass
+
+
+def test_messages_without_an_end(served):
+    """Are cut at message-size, however small their parts; any number of short ones is taken."""
+    other = listening()
+    text = (
+        "<pb p>\n address systemd:name=h\n root called:Root\n message-size 1MB\n</pb>\n"
+        "<amp a>\n address systemd:name=a\n responder called:Squares\n message-size 1MB\n</amp>\n"
+    )
+    made = served("", text, [("a", other)])
+    # A list of half a million strings of 100 bytes, behind the choice of a dialect; pairs of a key and 100 bytes.
+    begins = {"p": b"\x02\x82pb\x00\x00\x20\x80", "a": b""}
+    parts = {"p": b"\x64\x82" + b"x" * 100, "a": b"\x00\x03key\x00\x64" + b"v" * 100}
+    for server, sock in (("p", made.passed), ("a", other)):
+        with socket.create_connection(sock.getsockname(), timeout=30) as client, contextlib.suppress(ConnectionError):
+            client.sendall(begins[server])
+            for _ in range(400):
+                client.sendall(parts[server] * 100)
+        made.running.wait_said(f"{server}: 127.0.0.1 has sent more than 1048576 bytes of one message (message-size)")
+    assert call("amp", tcp(other), *["9"] * 3000) == ["81"] * 3000
+    assert call("pb", tcp(made.passed), "greet,Ann") == ["hello Ann"]
+
+
+GARBAGE = {
+    "http": b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+    "high bytes": b"\xff" * 1000,
+    "long": b"\x01" * 200_000,
+    "zeros": bytes(100_000),
+    "a number without end": b"\x04pb" + b"\x7f" * 100_000,
+    "long string": b"\x7f\x7f\x7f\x7f\x82" + b"x" * 100_000,
+    "deep": b"\x01\x80" * 20_000,
+}
+
+
+@pytest.mark.parametrize("kind", ["pb", "amp"])
+def test_garbage_half_logins_and_a_thousand_connections(served, tmp_path, kind):
+    """Each ends by itself, with no traceback, and others are served meanwhile."""
+    (tmp_path / "people").write_text("ann:secret\n")
+    (tmp_path / "people").chmod(0o600)
+    text = {
+        "pb": f"<auth staff>\n checker file:{tmp_path}/people\n</auth>\n"
+        "<pb p>\n address systemd:name=h\n realm called:People\n auth staff\n <limits>\n  login-timeout 3s\n </limits>\n</pb>\n",
+        "amp": "<amp p>\n address systemd:name=h\n responder called:Squares\n <limits>\n  idle-timeout 3s\n </limits>\n</amp>\n",
+    }[kind]
+    made = served("", text)
+
+    def serves():
+        if kind == "pb":
+            return call("pb:ann:secret", tcp(made.passed), "who") == ["ann"]
+        return call("amp", tcp(made.passed), "12") == ["144"]
+
+    for data in GARBAGE.values():
+        throw(made.passed, data)
+    made.running.wait_said("p: 127.0.0.1 has sent what makes no sense, and is cut: ")
+    with contextlib.ExitStack() as stack:
+        address = made.passed.getsockname()
+        silent = [stack.enter_context(socket.create_connection(address, timeout=40)) for _ in range(1000)]
+        assert serves()
+        for one in (silent[0], silent[-1]):
+            with contextlib.suppress(ConnectionError):
+                while one.recv(1000):
+                    pass
+        assert serves()
+    assert "Traceback" not in made.running.errors and made.running.stop() == 0

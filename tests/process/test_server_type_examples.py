@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,33 @@ def test_it_is_good(folder, name):
     done = check(folder / name)
     assert done.returncode == 0, done.stderr
     assert re.search(rf"^<{name.removesuffix('.conf')}[ >]", (folder / name).read_text(), re.M)
+
+
+BUILT = """
+import sys
+from appd.assembly import build
+from appd.config import load
+from twisted.internet import reactor
+built = build(load(sys.argv[1]), None, {}, reactor)
+for one in built.plan.servers:
+    print(one.settings.section_type, built.services[one.name].processes, one.settings.processes, one.server_type.processes)
+"""
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.glob("*.conf")))
+def test_where_it_runs(folder, name):
+    """The page says what `processes` is where the file does not say, and so it is."""
+    made = subprocess.run(
+        [sys.executable, "-c", BUILT, name], capture_output=True, text=True, timeout=120, check=True, cwd=folder
+    )
+    rows = [line.split() for line in made.stdout.splitlines()]
+    assert rows
+    for type_name, processes, written, usual in rows:
+        page = (EXAMPLES.parent / f"{type_name}.md").read_text()
+        assert f"`processes`, where the file does not say: {usual} (" in page
+        # The notes of the pages: an SSH server with a manhole, and what `type HTTPS` names.
+        usual = {"ssh.conf": "one", "sslserver.conf": "all"}.get(name, usual)
+        assert processes == (usual if written == "None" else written)
 
 
 def test_what_is_wrong_with_one_is_found(folder):

@@ -169,6 +169,7 @@ def test_for_people(service):
     """A table for the addresses, one for the workers; as docs/configuration.md shows it."""
     made = service("workers 2\n", HTTP + "<echo two>\n address 127.0.0.1:0\n address udp:127.0.0.1:0\n</echo>\n")
     assert made.reload().returncode == 0
+    wait_until(lambda: not made.status()["draining"])
     lines = made.call("status").stdout.splitlines()
     pid = made.running.process.pid
     where = f"127.0.0.1:{made.passed.getsockname()[1]}"

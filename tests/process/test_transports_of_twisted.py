@@ -13,12 +13,13 @@ from __future__ import annotations
 import socket
 
 import pytest
-from twisted.internet import epollreactor, error
+from twisted.internet import error
 from twisted.internet.test import test_newtls, test_tcp, test_tls, test_udp, test_unix
 from twisted.trial.unittest import SynchronousTestCase
 
 from appd.connections import Connections
 from appd.ports import adopt_datagram, adopt_stream
+from appd.reactor import PromptReactor
 
 
 @pytest.fixture(autouse=True)
@@ -27,8 +28,8 @@ def _in_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-class OurReactor(epollreactor.EPollReactor):
-    """Serves on our ports."""
+class OurReactor(PromptReactor):
+    """Serves on our ports; the reactor is that of a worker, too."""
 
     @staticmethod
     def _bound(kind, family, address, backlog=None):

@@ -7,16 +7,14 @@ import poplib
 import socket
 import stat
 import subprocess
-import tempfile
 import threading
 from pathlib import Path
 
 import irc.client
 import pytest
-from support import examples
+from support import examples, maildirs
 from support.running import APPD, MADE, ask, datagram, listening, wait_until
 from support.service import Service
-from twisted.mail.maildir import MaildirMailbox
 
 
 def free_port():
@@ -96,17 +94,7 @@ def test_irc(start, page, tmp_path):
     assert made.running.stop() == 0
 
 
-def maildirs_take_bytes() -> bool:
-    """Those of Twisted 22.4 join a path of bytes with names of text."""
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            MaildirMailbox(f"{folder}/box".encode())
-        except TypeError:
-            return False
-    return True
-
-
-@pytest.mark.skipif(not maildirs_take_bytes(), reason="the Maildir of this Twisted works on Python 2 only")
+@pytest.mark.skipif(not maildirs.take_bytes(), reason="the Maildir of this Twisted works on Python 2 only")
 def test_pop3(start, page, tmp_path):
     """The example: a mailbox is read with poplib, a wrong password is refused."""
     box = tmp_path / "mail" / "joe"

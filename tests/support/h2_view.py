@@ -27,8 +27,8 @@ TAKEN = {
     "GOAWAY": "h2 takes nothing after a client's GOAWAY; RFC 9113, 6.8 has what was begun go on",
     "PRIORITY": "h2 refuses a stream that depends on itself, as RFC 7540 did; RFC 9113, 5.3.2 has the field ignored",
     "ALTSVC": "hyperframe reads ALTSVC and may find it malformed; RFC 7838, 4 has a server ignore it",
-    "RST_STREAM": "h2 knows no stream any more that was refused for one of its frames; what comes for it is on its way",
-    "CONTINUATION": "hyperframe refuses CONTINUATION with flags that it does not know; RFC 9113, 4.1 has them ignored",
+    "HEADERS": "hyperframe refuses HEADERS of nothing but padding; RFC 9113, 6.2 forbids more padding than there is room",
+    "WINDOW_UPDATE": "hyperframe takes the reserved bit for a part of the number; RFC 9113, 6.9 and 4.1 have it ignored",
 }
 """What is taken though h2 refuses it, and why."""
 
@@ -135,8 +135,12 @@ def _excuse(data: bytes) -> str:
             return "ALTSVC"
         if kind == Frame.GOAWAY:
             return "GOAWAY"
-        at = 1 if flags & 0x8 else 0
-        if (kind == Frame.PRIORITY or (kind == Frame.HEADERS and flags & 0x20)) and stream == (
+        if kind == Frame.WINDOW_UPDATE and carried[:1] >= b"\x80":
+            return "WINDOW_UPDATE"
+        if kind == Frame.HEADERS and flags & 0x8 and carried and carried[0] == len(carried) - 1:
+            return "HEADERS"
+        at = 1 if flags & 0x8 and kind == Frame.HEADERS else 0
+        if (kind == Frame.PRIORITY or (kind == Frame.HEADERS and flags & 0x20)) and stream & 0x7FFFFFFF == (
             int.from_bytes(carried[at : at + 4], "big") & 0x7FFFFFFF
         ):
             return "PRIORITY"

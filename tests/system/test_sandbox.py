@@ -44,6 +44,15 @@ def test_exposure(host: Host, unit: str, with_drop_in: bool, most: float) -> Non
     assert said.returncode == 0
 
 
+@pytest.mark.parametrize("unit", ["appd.service", "appd@.service"])
+def test_exposure_of_the_files(host: Host, unit: str) -> None:
+    """What is shipped, judged without an installation, as `docs/packaging.md` has it."""
+    command = ("systemd-analyze", "security", "--no-pager", "--offline=true", "--threshold=11")
+    said = host.run(*command, f"/usr/lib/systemd/system/{unit}", check=False)
+    assert said.returncode == 0, said.stdout + said.stderr
+    assert re.search(r"Overall exposure level for \S+: 1\.[01]", said.stdout)
+
+
 def test_who_opens_connections_is_told_at_the_start(host: Host) -> None:
     """Under inbound-only.conf: 78 and one line with the server, its place and what to do; without it it starts."""
     for name, text in (("__init__.py", _DIALLER_CODE), ("component.xml", _DIALLER)):

@@ -103,6 +103,8 @@ def test_made_units_of_instances(host: Host) -> None:
         log = f"/run/appd-sockets/{name}-log.sock"
         assert host.datagram(log, 0, "to the log", f"/run/{name}-client", "0666") == "to the log"
         own = {f"appd@{name}.socket", f"appd-admin@{name}.socket", f"appd-log@{name}.socket"}
+        said = host.run("appd", "explain", f"/etc/appd/{name}.conf").stdout
+        assert {one for one in said.split() if one.endswith(".socket")} == own
         assert set(host.property(service, "TriggeredBy").split()) == own
         assert own <= set(host.property(service, "Requires").split())
 

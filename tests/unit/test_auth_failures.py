@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import subprocess
+import sys
+import time
+
 import pytest
 from twisted.internet.task import Clock
 
 from appd.auth.failures import Failures, peer_key
+from appd.auth.ledger import InMemory, Shared
 from appd.auth.remembered import Remembered
 
 
@@ -25,10 +32,18 @@ def test_what_stands_for_a_peer(host, key):
     assert peer_key(host) == key
 
 
-def test_each_failure_costs_twice_as_much():
+KEPT = pytest.mark.parametrize("kept", ["in this process", "for all workers"])
+
+
+def ledger(folder, kept):
+    return InMemory(100) if kept == "in this process" else Shared(str(folder / "failures"))
+
+
+@KEPT
+def test_each_failure_costs_twice_as_much(tmp_path, kept):
     """Up to half a minute; ten minutes later all is forgotten; other peers pay nothing."""
     clock = Clock()
-    failures = Failures(1.0, clock.seconds)
+    failures = Failures(1.0, clock.seconds, ledger(tmp_path, kept))
     assert failures.wait("p") == 0 and failures.enter("p") == 0
     assert [failures.failed("p") for _ in range(7)] == [
         (1, 1.0), (2, 2.0), (3, 4.0), (4, 8.0), (5, 16.0), (6, 30.0), (7, 30.0),
@@ -37,13 +52,15 @@ def test_each_failure_costs_twice_as_much():
     clock.advance(29)
     assert failures.wait("p") == 1
     clock.advance(572)
-    assert failures.wait("p") == 0 and failures.enter("p") == 0 and len(failures) == 0
+    assert failures.wait("p") == 0 and failures.enter("p") == 0
+    assert failures.failed("p") == (1, 1.0)
 
 
-def test_parallel_attempts_stand_in_one_queue():
+@KEPT
+def test_parallel_attempts_stand_in_one_queue(tmp_path, kept):
     """More connections are no more attempts; beyond a minute's worth they are refused."""
     clock = Clock()
-    failures = Failures(1.0, clock.seconds)
+    failures = Failures(1.0, clock.seconds, ledger(tmp_path, kept))
     for _ in range(3):
         failures.failed("p")
     waits = [failures.enter("p") for _ in range(20)]
@@ -59,8 +76,50 @@ def test_the_table_has_bounds(monkeypatch):
     failures = Failures(1.0, Clock().seconds)
     for peer in "abcad":
         failures.failed(peer)
-    assert len(failures) == 3
-    assert failures.wait("b") == 0 and failures.wait("a") == 2
+    assert failures.wait("b") == 0 and failures.wait("a") == 2 and failures.wait("c") == failures.wait("d") == 1
+
+
+def test_workers_count_together(tmp_path):
+    """Several processes, each with threads: no failure is lost, and one that comes later knows of all."""
+    path = str(tmp_path / "failures")
+    code = (
+        "import sys, threading\nfrom appd.auth.failures import Failures\nfrom appd.auth.ledger import Shared\n"
+        "failures = Failures(0.001, ledger=Shared(sys.argv[1]))\n"
+        "those = [threading.Thread(target=lambda: [failures.failed(f'10.0.0.{n}') for n in range(5) for _ in range(20)]) for _ in range(3)]\n"
+        "[one.start() for one in those]; [one.join() for one in those]"
+    )
+    running = [subprocess.Popen([sys.executable, "-c", code, path]) for _ in range(3)]
+    assert [one.wait(60) for one in running] == [0, 0, 0]
+    later = Failures(0.001, ledger=Shared(path))
+    assert [later.failed(f"10.0.0.{number}")[0] for number in range(5)] == [181] * 5
+
+
+def test_the_shared_table_has_bounds(tmp_path):
+    """Of the peers of a bucket the one that failed longest ago goes; what is there is found."""
+    clock = Clock()
+    failures = Failures(1.0, clock.seconds, Shared(str(tmp_path / "failures")))
+    clock.advance(1)
+    for number in range(30_000):
+        failures.failed(f"p{number}")
+        clock.advance(0.001)
+    waits = [failures.wait(f"p{number}") for number in range(30_000)]
+    assert (
+        10_000
+        < sum(one is not None and failures._known(f"p{number}") is not None for number, one in enumerate(waits))
+        <= 16_384
+    )
+    assert failures._known("p29999") is not None and failures._known("p0") is None
+
+
+def test_a_worker_that_hangs_with_the_table_holds_up_nobody(tmp_path):
+    """For longer than a moment."""
+    table = Shared(str(tmp_path / "failures"))
+    other = os.open(tmp_path / "failures", os.O_RDWR)
+    fcntl.flock(other, fcntl.LOCK_EX)
+    began = time.monotonic()
+    assert Failures(1.0, ledger=table).failed("p") == (1, 1.0)
+    assert time.monotonic() - began < 5
+    os.close(other)
 
 
 def test_credentials_are_remembered_for_a_while(monkeypatch):

@@ -17,7 +17,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from unit.test_auth_files import _public
 
-from appd.auth.auth import Auth
+from appd.auth.auth import AT_ONCE, Auth
 from appd.auth.keyfiles import KeyFiles
 from appd.auth.passwords import PasswordFile
 from appd.auth.portal import PeerPortal, host_of, takes
@@ -77,13 +77,13 @@ def attempt(passwords):
     )
 
     def login(user, password, peer="192.0.2.7"):
-        portal = PeerPortal(Realm(), made.auth, peer, "shop", made.clock, Pool())
+        portal = PeerPortal(Realm(), made.auth, peer, "shop", made.clock, login.pool)
         out = []
         credentials = UsernamePassword(user, password)
         portal.login(credentials, None, IUsernamePassword).addBoth(out.append)
         return out
 
-    login.made = made
+    login.made, login.pool = made, Pool()
     return login
 
 
@@ -126,6 +126,41 @@ def test_failures_slow_the_next_attempts_of_the_peer(attempt):
     assert right == []
     clock.pump([0.5] * 200)
     assert [one[0].type for one in out] == [UnauthorizedLogin] * 3 and right
+
+
+class Later(Pool):
+    """Runs what it was given when it is told to."""
+
+    def __init__(self):
+        self.given = []
+
+    def callInThreadWithCallback(self, *arguments, **named):
+        self.given.append((arguments, named))
+
+    def run(self):
+        given, self.given = self.given, []
+        for arguments, named in given:
+            super().callInThreadWithCallback(*arguments, **named)
+        return len(given)
+
+
+def test_guesses_at_one_time_are_no_way_around_it(attempt):
+    """Those that came before the first has failed wait for it like all after it; nobody else stands behind them."""
+    pool = attempt.pool = Later()
+    out = [attempt(b"alice", b"wrong") for _ in range(50)]
+    assert pool.run() == AT_ONCE
+    other = attempt(b"alice", b"secret", "192.0.2.8")
+    # One of the fifty has taken the place of the first before that was found to be wrong.
+    assert pool.run() == 2 and other, "the hashes of a peer that fails are not reckoned before another's"
+    ran = 0
+    for _ in range(100):
+        attempt.made.clock.advance(0.1)
+        ran += pool.run()
+    assert ran <= 11, "one in a second, as they stand in the queue by then"
+    for _ in range(200):
+        attempt.made.clock.advance(1)
+        pool.run()
+    assert all(one[0].type is UnauthorizedLogin for one in out)
 
 
 def test_a_checker_that_breaks_lets_nobody_in(attempt, caplog):

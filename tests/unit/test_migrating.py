@@ -6,6 +6,8 @@ import argparse
 import re
 from pathlib import Path
 
+import pytest
+
 from appd import cli
 from appd.config.loader import schema_with
 from appd.registry import Registry
@@ -15,7 +17,8 @@ PAGE = (Path(__file__).parents[2] / "docs/migrating.md").read_text()
 # Words of the right column that are no keys.
 WORDS = {
     "appd", "appd@NAME", "auto", "journal", "combined", "factory on", "package.module:factory", "py-spy", "%include",
-    "systemctl", "stop", "restart", "status",
+    "systemctl", "stop", "restart", "status", "factory", "paste.deploy.loadapp", "wsgi.file_wrapper", "[eventlistener]", "--control",
+    "ss -ltn", "http2 on",
 }  # fmt: skip
 
 
@@ -38,3 +41,33 @@ def test_every_key_on_the_right_exists():
                 assert word.split()[1] in commands.choices, (old, word)
             else:
                 assert word in known or word.split()[0] in known, (old, word)
+
+
+def section(name: str) -> str:
+    """What the page has below a heading."""
+    found = re.search(rf"^## From {name}.*?(?=^## |\Z)", PAGE, re.M | re.S)
+    assert found is not None, name
+    return found[0]
+
+
+@pytest.mark.parametrize("name", ["zdaemon", "Zope 3", "twistd", "gunicorn under systemd", "uvicorn", "supervisord"])
+def test_a_table_for_each(name):
+    """Old on the left, new on the right."""
+    assert len(re.findall(r"^\| `.*` .*\| .+ \|$", section(name), re.M)) >= 8
+
+
+def test_every_setting_of_gunicorn():
+    """Of the version that is installed here."""
+    from gunicorn.config import KNOWN_SETTINGS
+
+    text = section("gunicorn")
+    assert [one.name for one in KNOWN_SETTINGS if not re.search(rf"\b{one.name}\b", text)] == []
+
+
+def test_every_option_of_twistd():
+    """Of the version that is installed here."""
+    from twisted.scripts._twistd_unix import ServerOptions
+
+    text = section("twistd")
+    names = {f"--{one.rstrip('=')}" for one in ServerOptions().longOpt}
+    assert sorted(one for one in names - {"--help"} if not re.search(rf"{one}\b", text)) == []

@@ -297,7 +297,8 @@ def test_both_adapters_follow(tmp_path, watch):
 
     path = ROOT.issue("a.example").write(tmp_path / "a.pem")
     termination = termination_of(policy_of(path))
-    assert termination.stdlib_refusals() == []
+    termination.by_stdlib(alone=False)
+    assert termination.problems() == []
     contexts = termination.on_sockets().contexts
     factory = termination.wrap(object(), Clock())
     turns, _told, _clock = watch(termination)
@@ -312,9 +313,13 @@ def test_both_adapters_follow(tmp_path, watch):
     assert factory._contexts().default is not before[1]
 
 
-def test_what_the_library_cannot_do_is_told(tmp_path):
-    """With the line of the key, when the engine is made."""
+@pytest.mark.parametrize("stdlib", [False, True])
+def test_what_the_library_cannot_do_is_told(tmp_path, stdlib):
+    """With the line of the key, by whichever library serves."""
     path = ROOT.issue("a.example").write(tmp_path / "a.pem")
     policy = policy_of(path)._replace(ciphers="NOSUCH", ciphers_place=Place("appd.conf", 7))
-    (problem,) = termination_of(policy).stdlib_refusals()
+    termination = termination_of(policy)
+    if stdlib:
+        termination.by_stdlib(alone=True)
+    (problem,) = termination.problems()
     assert str(problem).startswith("appd.conf:7: ciphers: 'NOSUCH' is no cipher suite")

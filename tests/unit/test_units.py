@@ -87,7 +87,7 @@ def test_shipped_units():
     """What is shipped: the names that the example uses, one socket each, and the lines that the manual promises."""
     (socket,), (template,) = (sockets_for(one, str(SHIPPED)) for one in ("appd.service", "appd@shop.service"))
     assert (socket.name, socket.listen, socket.fd_name) == ("appd.socket", (("stream", "8080"),), "http")
-    assert template.listen == (("stream", "/run/appd-sockets/%i.sock"),)
+    assert template.listen == (("stream", "/run/appd-sockets/shop.sock"),)
     for name in "appd.service", "appd@.service":
         text = (SHIPPED / name).read_text()
         for line in (

@@ -92,7 +92,9 @@ class Blocks:
             reason = f"a field list of more than {self._decoder.max_header_list_size} bytes"
             raise ConnectionFault(Code.ENHANCE_YOUR_CALM, reason) from None
         except (HPACKError, IndexError, TypeError, ValueError) as error:
-            raise ConnectionFault(Code.COMPRESSION_ERROR, f"a field block that is none: {error}") from None
+            # Its text may hold an address in our memory.
+            reason = f"a field block that is none: {type(error).__name__}"
+            raise ConnectionFault(Code.COMPRESSION_ERROR, reason) from None
         known = self.known
         if table.changed or table.maxsize != size:
             known.clear()

@@ -8,11 +8,14 @@ from appd.http.h2.encoding import NO_TABLE
 from appd.http.h2.flow import WINDOW
 from appd.http.h2.receiving import CONNECTION_WINDOW, Receiver
 from appd.http.h2.states import Input, State
+from appd.http.h2.streams import LARGEST_FRAME
 
 __all__ = ["Connection"]
 
 _HEADERS, _DATA = int(Frame.HEADERS), int(Frame.DATA)
 _PACK = frames.HEAD.pack
+# A body up to this goes out with its head; of a larger one the transport is asked how much it takes.
+_WHOLE = 1 << 17
 
 
 class Connection(Receiver):
@@ -29,7 +32,7 @@ class Connection(Receiver):
     def take_out(self) -> bytes:
         """What is to be sent, which is forgotten with that."""
         out = self.out
-        data = b"".join(out) if len(out) != 1 else out[0]
+        data = b"".join(out)
         out.clear()
         self.size = 0
         return data
@@ -43,31 +46,39 @@ class Connection(Receiver):
             body: The body.
 
         Returns:
-            Whether the windows have let it; otherwise nothing is sent.
+            Whether it was no more than the windows let through, and than is worth it; otherwise nothing is sent.
         """
         flow, size = self.flows.get(stream), len(body)
         if (
             flow is None
-            or self._shrunk
+            or not 0 < size <= _WHOLE
             or size > flow.window
             or size > self.window
-            or size > self.largest
-            or len(block) > self.largest
-            or not size
+            or len(block) > LARGEST_FRAME
+            or self._shrunk
         ):
             return False
         flow.window -= size
         self.window -= size
-        head, length = len(block), size
-        self.out.append(
-            _PACK(head >> 16, head & 0xFFFF, _HEADERS, 4, stream)
-            + block
-            + _PACK(length >> 16, length & 0xFFFF, _DATA, 1, stream)
-            + body
-        )
-        self.size += head + length + 18
+        head = len(block)
+        if size <= LARGEST_FRAME:
+            self.out.append(_PACK(0, head, _HEADERS, 4, stream) + block + _PACK(0, size, _DATA, 1, stream) + body)
+            self.size += head + size + 18
+        else:
+            self.say(_PACK(0, head, _HEADERS, 4, stream) + block)
+            self._say_data(stream, memoryview(body), size, end=True)
         self._ends(stream)
         return True
+
+    def _say_data(self, stream: int, data: memoryview, size: int, *, end: bool) -> None:
+        """DATA in as many frames as it takes, of which none is copied here."""
+        out, most, at = self.out, self.largest, 0
+        while size - at > most:
+            out += (_PACK(most >> 16, most & 0xFFFF, _DATA, 0, stream), data[at : at + most])
+            at += most
+        out += (_PACK(size - at >> 16, size - at & 0xFFFF, _DATA, 1 if end else 0, stream), data[at:])
+        # And their heads, about.
+        self.size += size + 9
 
     def send_head(self, stream: int, block: bytes, *, end: bool = False) -> None:
         """Sends a head, or trailers.
@@ -91,24 +102,25 @@ class Connection(Receiver):
             self._ends(stream)
 
     def room(self, stream: int) -> int:
-        """How many bytes of a body may be sent in one frame; 0 or less for none."""
+        """How many bytes of a body the windows let through; 0 or less for none."""
         flow = self.flows.get(stream)
-        return min(flow.window, self.window, self.largest) if flow is not None else 0
+        return min(flow.window, self.window) if flow is not None else 0
 
-    def send_data(self, stream: int, data: bytes, *, end: bool) -> None:
+    def send_data(self, stream: int, data: bytes | memoryview, *, end: bool) -> None:
         """Sends a part of a body, which is no more than there is room for.
 
         Args:
             stream: Whose.
-            data: The part.
+            data: The part; it is not copied before `take_out`.
             end: Whether nothing follows.
         """
         flow = self.flows.get(stream)
         if flow is None:
             return
-        flow.window -= len(data)
-        self.window -= len(data)
-        self.say(frames.frame(Frame.DATA, Flag.END_STREAM if end else 0, stream, data))
+        size = len(data)
+        flow.window -= size
+        self.window -= size
+        self._say_data(stream, memoryview(data), size, end=end)
         if end:
             self._ends(stream)
 

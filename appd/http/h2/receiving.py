@@ -322,15 +322,14 @@ class Receiver(Streams):
         if len(data) != 4:
             raise ConnectionFault(Code.FRAME_SIZE_ERROR, "WINDOW_UPDATE of a size other than 4")
         by = int.from_bytes(data, "big") & 0x7FFFFFFF
+        if not by:
+            fault = StreamFault if stream in self.flows else ConnectionFault
+            raise fault(Code.PROTOCOL_ERROR, "WINDOW_UPDATE by 0")
         if not stream:
-            if not by:
-                raise ConnectionFault(Code.PROTOCOL_ERROR, "WINDOW_UPDATE by 0")
             self.window += by
             if self.window > LARGEST_WINDOW:
                 raise ConnectionFault(Code.FLOW_CONTROL_ERROR, "a window of the connection beyond 2^31-1")
         elif self._arrives(Frame.WINDOW_UPDATE, stream, events):
-            if not by:
-                raise StreamFault(Code.PROTOCOL_ERROR, "WINDOW_UPDATE by 0")
             flow = self.flows[stream]
             flow.window += by
             if flow.window > LARGEST_WINDOW:

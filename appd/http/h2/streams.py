@@ -28,7 +28,7 @@ class Streams:
 
     Attributes:
         out: What is to be sent, in order; whoever sends it empties it.
-        size: How many bytes that are.
+        size: How many bytes that are, about.
         last: The last stream that was begun.
         flows: The streams that are open.
         window: How much may be sent on all streams together.
@@ -50,7 +50,7 @@ class Streams:
     )
 
     def __init__(self, streams: int) -> None:
-        self.out: list[bytes] = []
+        self.out: list[bytes | memoryview] = []
         self.size = 0
         # So that the first one is 1.
         self.last = -1

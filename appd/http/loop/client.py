@@ -119,7 +119,7 @@ class LoopClient(LoopLeaver):
                 return
         connection = self.connection
         connection.receive(data)
-        if self.server.http2 and self._is_http2(data):
+        if self.server.http2 and not connection.requests and self._is_http2(data):
             self._switch_to_http2()
             return
         if self.exchange is not None and not self._body_comes:
@@ -131,7 +131,7 @@ class LoopClient(LoopLeaver):
 
     def _is_http2(self, data: bytes) -> bool:
         """Whether these bytes are the first, and HTTP/2's; or TLS has agreed on that."""
-        if self.connection.requests or self.phase != Phase.IDLE:
+        if self.phase != Phase.IDLE:
             return False
         return self.alpn == "h2" or data.startswith(b"PRI * HTTP/2.0\r\n")
 
@@ -336,8 +336,9 @@ class LoopClient(LoopLeaver):
             self.exchange = None
             exchange.done = True
             exchange.lost()
-            if exchange.task is not None:
-                exchange.task.cancel()
+            if not self.ended:
+                # Who has only left in the middle is missed by the call itself.
+                exchange.cancel()
         if self.connection.sending:
             self.cut()
         else:

@@ -1,7 +1,7 @@
 """A listening socket of a server whose connections begin on the loop.
 
-One connection is accepted for each event of a level-triggered poll: that shares the load best among processes which
-wait for the same socket, better than to accept until nothing is left.
+One connection is accepted for each event of a level-triggered poll, and so many at once as `Portion` allows: that
+shares the load among processes which wait for the same socket better than to accept until nothing is left.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class LoopDoor(Door):
         self.driver.post(self._poll)
 
     def _poll(self) -> None:
-        if self.open and not self._reading and self.sock.fileno() >= 0:
+        if self.open and not self.server.full and not self._reading and self.sock.fileno() >= 0:
             self._reading = True
             self.driver.loop.add_reader(self.fd, self.accept)
 
@@ -92,6 +92,17 @@ class LoopDoor(Door):
         """Accepts nothing for a moment."""
         self._shut()
         self.driver.loop.call_later(_PAUSE, self._poll)
+
+    def give_way(self, seconds: float) -> None:
+        """Leaves what comes next to the other processes for a moment."""
+        self._shut()
+        self.driver.loop.call_later(seconds, self.come_back)
+
+    def come_back(self) -> None:
+        """The moment is over."""
+        if self.portion is not None and self.sock.fileno() >= 0:
+            self.portion.begin(self.fd)
+            self._poll()
 
     def begin(self, fd: int, address: Any) -> None:
         """Begins a connection."""

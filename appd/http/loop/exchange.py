@@ -150,7 +150,7 @@ class Exchange:
         """
         kind = message["type"]
         line = self.line
-        if line.broken:
+        if line.broken or (self.gone and self.done):
             raise Disconnected("the client has left")
         if kind == "http.response.body" and self._head is not None:
             data = message.get("body", b"")
@@ -227,6 +227,11 @@ class Exchange:
             os.close(fd)
         self._end()
 
+    def cancel(self) -> None:
+        """Has the call end where it is, or before it has begun."""
+        if self.task is not None:
+            self.mount.cancel(self.task)
+
     async def run(self) -> None:
         """Calls the application, and sees to it that there is an end."""
         try:
@@ -240,13 +245,15 @@ class Exchange:
         else:
             if not self.done:
                 self._give_up(None)
+        finally:
+            self.mount.tasks.discard(self.task)
 
     def _give_up(self, error: BaseException | None) -> None:
         """The call has ended without the end of its response, or with an exception."""
         line = self.line
         if isinstance(error, AlreadyTold):
             pass
-        elif error is not None and not (line.broken and is_ours(error)):
+        elif error is not None and not ((line.broken or self.gone) and is_ours(error)):
             line.tell(self.request, "the application failed", error)
         elif error is None and not self.done and not line.broken and not self.gone:
             line.tell(self.request, "the application returned before its response was complete", None)

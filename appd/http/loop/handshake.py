@@ -178,6 +178,11 @@ class Handshake:
         elif line.blocked is not None:
             await line.drained()
 
+    def cancel(self) -> None:
+        """Has the call end where it is, or before it has begun."""
+        if self.task is not None:
+            self.mount.cancel(self.task)
+
     async def run(self) -> None:
         """Calls the application, and sees to it that there is an end."""
         try:
@@ -190,6 +195,8 @@ class Handshake:
             self._give_up(error)
         else:
             self._give_up(None)
+        finally:
+            self.mount.tasks.discard(self.task)
 
     def _give_up(self, error: BaseException | None) -> None:
         line, websocket = self.line, self._websocket

@@ -18,7 +18,7 @@ from appd.http.h2.encoding import encode_head
 from appd.http.h2.events import Event, Kind
 from appd.http.h2.requests import read_request
 from appd.http.loop.abuse import Bucket, Budget
-from appd.http.loop.http2leaver import Http2Leaver
+from appd.http.loop.http2leaver import HELD, Http2Leaver
 from appd.http.loop.stream import Stream
 from appd.http.loop.visit import Visit
 from appd.http.response import prepare
@@ -95,7 +95,7 @@ class Http2(Http2Leaver):
 
     def pause_writing(self) -> None:
         """The client takes less than is sent."""
-        self._transport_full = True
+        self.is_full = True
         # Looked at again when the socket has taken what it takes at once.
         self.client.loop.call_soon(self._note_size)
         self._arm(time.monotonic() + self.client.server.limits.write_timeout)
@@ -105,7 +105,7 @@ class Http2(Http2Leaver):
 
     def resume_writing(self) -> None:
         """The client has taken what waited."""
-        self._transport_full = False
+        self.is_full = False
         self._flush_all()
         self._begin_turn()
 
@@ -198,7 +198,7 @@ class Http2(Http2Leaver):
         Returns:
             Whether they did; else nothing has happened.
         """
-        if self._transport_full or not self.core.send_whole(number, block, body):
+        if self.is_full or not self.core.send_whole(number, block, body):
             return False
         self._write()
         return True
@@ -208,22 +208,33 @@ class Http2(Http2Leaver):
         self.core.send_head(number, block, end=end)
         self._write()
 
-    def say_data(self, number: int, data: bytearray, *, end: bool) -> int:
+    def say_data(self, number: int, parts: list[memoryview], size: int, *, end: bool) -> int:
         """Sends what may be sent of a body.
 
+        Args:
+            number: Whose.
+            parts: The body, as far as it is there; what is sent of it is taken out.
+            size: How many bytes that are.
+            end: Whether nothing follows them.
+
         Returns:
-            How much that was.
+            How much was sent.
         """
-        core, at, size = self.core, 0, len(data)
-        while at < size and not self._transport_full:
-            most = core.room(number)
-            if most <= 0:
+        core, sent = self.core, 0
+        while parts and not self.is_full:
+            # No more at once than the transport is given at once.
+            room = min(core.room(number), HELD)
+            if room <= 0:
                 break
-            part = bytes(data[at : at + most])
-            at += len(part)
-            core.send_data(number, part, end=end and at == size)
+            part = parts[0]
+            if len(part) > room:
+                part, parts[0] = part[:room], part[room:]
+            else:
+                del parts[0]
+            sent += len(part)
+            core.send_data(number, part, end=end and sent == size)
             self._write()
-        return at
+        return sent
 
     def say_end(self, number: int) -> None:
         """Ends a response."""
@@ -252,6 +263,6 @@ class Http2(Http2Leaver):
 
     def _flush_all(self) -> None:
         for one in list(self._streams.values()):
-            if self._transport_full:
+            if self.is_full:
                 return
             one.flush()

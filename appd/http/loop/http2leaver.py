@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from appd.http.client import DRAIN_LINGER
 from appd.http.h2.codes import Code
 from appd.http.h2.connection import Connection
+from appd.http.loop.parting import part, reset
 from appd.http.peer import peer_text
 from appd.journal import DEBUG
 
@@ -19,14 +20,14 @@ if TYPE_CHECKING:
     from appd.http.loop.leaver import LoopLeaver
     from appd.http.loop.stream import Stream
 
-__all__ = ["Http2Leaver"]
+__all__ = ["HELD", "Http2Leaver"]
 
 # nginx http2_max_concurrent_streams 128, Apache H2MaxSessionStreams 100, the least that RFC 9113, 6.5.2 recommends.
 _STREAMS = 100
 # How long a client has to end its side when we have ended ours, in seconds.
 _LINGER = 1.0
-# So much is kept for the end of a turn.
-_HELD = 1 << 18
+HELD = 1 << 18
+"""So much is kept for the end of a turn, in bytes."""
 
 
 class Http2Leaver(asyncio.Protocol):
@@ -36,6 +37,7 @@ class Http2Leaver(asyncio.Protocol):
         client: That: who it is.
         core: The protocol.
         counted: See `Server.lost`.
+        is_full: Whether the client takes less than is sent.
         host: See `Server.lost`.
     """
 
@@ -49,12 +51,12 @@ class Http2Leaver(asyncio.Protocol):
         "_rest_until",
         "_streams",
         "_stuck",
-        "_transport_full",
         "client",
         "core",
         "counted",
         "deadline",
         "host",
+        "is_full",
         "tick",
         "transport",
     )
@@ -66,7 +68,7 @@ class Http2Leaver(asyncio.Protocol):
         self.deadline, self.tick = 0.0, 0
         limits = client.server.limits
         self._streams: dict[int, Stream] = {}
-        self._closing = self._draining = self._leaves = self._transport_full = self._in_turn = False
+        self._closing = self._draining = self._leaves = self.is_full = self._in_turn = False
         self._idle_until = self._rest_until = 0.0
         self._rest = self._stuck = 0
         self.core = Connection(_STREAMS, limits.header_size + limits.request_line)
@@ -94,7 +96,7 @@ class Http2Leaver(asyncio.Protocol):
 
     def _write(self) -> None:
         """Has the transport given what there is, at the end of the turn; at once when that is too much to be kept."""
-        if self.core.size >= _HELD:
+        if self.core.size >= HELD:
             if not self.client.broken:
                 self.transport.write(self.core.take_out())
         elif not self._in_turn:
@@ -125,9 +127,12 @@ class Http2Leaver(asyncio.Protocol):
                 # What comes still is read: to close a socket with something unread would be a reset, which may destroy
                 # what we have said.
                 self.transport.write_eof()
+                self._arm(time.monotonic() + _LINGER)
             else:
-                self.transport.close()
-            self._arm(time.monotonic() + min(_LINGER, self.client.server.limits.write_timeout))
+                self._part()
+
+    def _part(self) -> None:
+        part(self.client.driver.alarm, self.transport, self.client.server.limits.write_timeout)
 
     # Time.
 
@@ -137,7 +142,7 @@ class Http2Leaver(asyncio.Protocol):
     def _wait_idle(self) -> None:
         wait = DRAIN_LINGER if self._draining else self.client.server.limits.idle_timeout
         self._idle_until = time.monotonic() + wait
-        if not self._rest_until and not self._transport_full:
+        if not self._rest_until and not self.is_full:
             self._arm(self._idle_until)
 
     def _watch_rest(self) -> None:
@@ -156,11 +161,11 @@ class Http2Leaver(asyncio.Protocol):
         """The deadline has passed: one of those that there are."""
         now = time.monotonic()
         if self._closing:
-            self.transport.abort()
-        elif self._transport_full:
+            self._part()
+        elif self.is_full:
             size = self.transport.get_write_buffer_size()
             if size >= self._stuck:
-                self.transport.abort()
+                reset(self.transport)
                 return
             self._stuck = size
             self._arm(now + self.client.server.limits.write_timeout)
@@ -189,4 +194,13 @@ class Http2Leaver(asyncio.Protocol):
 
     def abort(self) -> None:
         """Cuts the connection at once. Any thread may call."""
-        self.client.driver.post(self.transport.abort)
+        self.client.driver.post(self._abort)
+
+    def _abort(self) -> None:
+        if self._streams:
+            self.transport.abort()
+            return
+        # All was answered, and may be on its way.
+        if self.core.out and not self.client.broken:
+            self.transport.write(self.core.take_out())
+        self._part()

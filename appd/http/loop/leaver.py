@@ -139,8 +139,7 @@ class LoopLeaver(LoopSender):
         self.exchange = None
         exchange.done = True
         exchange.lost()
-        if task is not None:
-            task.cancel()
+        exchange.cancel()
         if self.connection.sending:
             self.cut()
         else:

@@ -33,7 +33,7 @@ class AsgiMounted(Mounted):
         application: What is called.
         dotted: What people call it.
         root_path: The path of the mount, decoded, for the scope.
-        tasks: The calls that run.
+        tasks: The calls that run; each takes itself out when it ends.
         heads: Heads of responses that were checked.
     """
 
@@ -49,6 +49,7 @@ class AsgiMounted(Mounted):
         self.root_path = mount.route.text.rstrip("/")
         self.tasks: set[asyncio.Task[Any]] = set()
         self.heads: dict[Any, Any] = {}
+        self._create_task = driver.loop.create_task
 
     @property
     def state(self) -> dict[str, Any] | None:
@@ -60,10 +61,9 @@ class AsgiMounted(Mounted):
         if self.serves.websocket and "upgrade" in request.named and asks_for_websocket(request):
             self._begin_websocket(line, request)
             return
-        exchange = Exchange(line, request, self, make_scope(line, request, self))
-        line.exchange = exchange
-        task = exchange.task = self.driver.loop.create_task(exchange.run())
-        self._keep(task)
+        exchange = line.exchange = Exchange(line, request, self, make_scope(line, request, self))
+        task = exchange.task = self._create_task(exchange.run())
+        self.tasks.add(task)
 
     def _begin_websocket(self, line: Any, request: Request) -> None:
         # Late: wsproto is an extra.
@@ -80,10 +80,10 @@ class AsgiMounted(Mounted):
         scope = make_scope(line, request, self, websocket=True)
         scope["subprotocols"] = offer.subprotocols
         handshake = line.exchange = Handshake(line, request, self, scope, offer)
-        task = handshake.task = self.driver.loop.create_task(handshake.run())
-        self._keep(task)
-
-    def _keep(self, task: asyncio.Task[Any]) -> None:
+        task = handshake.task = self._create_task(handshake.run())
         self.tasks.add(task)
-        # Not at the end of its coroutine: one that is cancelled early enough never begins.
+
+    def cancel(self, task: asyncio.Task[Any]) -> None:
+        """Cancels a call. One that has not begun never does, and cannot take itself out of `tasks` at its end."""
         task.add_done_callback(self.tasks.discard)
+        task.cancel()

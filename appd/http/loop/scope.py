@@ -30,6 +30,21 @@ _TRAILERS = {**_HTTP, "http.response.trailers": {}}
 _WEBSOCKET: dict[str, Any] = {"websocket.http.response": {}}
 
 
+class _Raw:
+    """What a scope has of a request alone: one that stands for several need be encoded once."""
+
+    __slots__ = ("extensions", "fields", "path", "query", "raw_path")
+
+    def __init__(self, request: Request) -> None:
+        path = request.path
+        self.path = unquote(path) if "%" in path else path
+        self.raw_path = path.encode("latin-1")
+        self.query = request.query.encode("latin-1")
+        self.fields = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in request.fields]
+        # RFC 9110, 6.5.1: trailers are for who says that he takes them.
+        self.extensions = _TRAILERS if "trailers" in request.named.get("te", "") else _HTTP
+
+
 def make_scope(line: Any, request: Request, mount: Any, *, websocket: bool = False) -> dict[str, Any]:
     """Makes the scope of a call.
 
@@ -39,9 +54,11 @@ def make_scope(line: Any, request: Request, mount: Any, *, websocket: bool = Fal
         mount: What is called.
         websocket: Whether it asks for a WebSocket.
     """
-    path = request.path
+    raw = request.raw
+    if raw is None:
+        raw = request.raw = _Raw(request)
     host, port, scheme, authority = line.seen()
-    fields = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in request.fields]
+    fields = list(raw.fields)
     if authority is not None:
         fields = [one if one[0] != b"host" else (b"host", authority.encode("latin-1")) for one in fields]
     extensions: dict[str, Any]
@@ -49,8 +66,7 @@ def make_scope(line: Any, request: Request, mount: Any, *, websocket: bool = Fal
         extensions = _WEBSOCKET
         scheme = "wss" if scheme == "https" else "ws"
     else:
-        # RFC 9110, 6.5.1: trailers are for who says that he takes them.
-        extensions = _TRAILERS if "trailers" in request.named.get("te", "") else _HTTP
+        extensions = raw.extensions
     tls = line.tls
     scope = {
         "type": "websocket" if websocket else "http",
@@ -58,9 +74,9 @@ def make_scope(line: Any, request: Request, mount: Any, *, websocket: bool = Fal
         "http_version": line.http_version(request),
         "method": request.method,
         "scheme": scheme,
-        "path": unquote(path) if "%" in path else path,
-        "raw_path": path.encode("latin-1"),
-        "query_string": request.query.encode("latin-1"),
+        "path": raw.path,
+        "raw_path": raw.raw_path,
+        "query_string": raw.query,
         "root_path": mount.root_path,
         "headers": fields,
         "client": (host, port) if host else None,

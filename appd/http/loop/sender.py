@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["LoopSender"]
 
+_PIECE = 65536
+
 
 class LoopSender(Caller):
     """The half of a connection that sends; see `LoopClient`.
@@ -145,7 +147,20 @@ class LoopSender(Caller):
         self.sent += len(data)
         out = self.connection.body(data)
         if out:
-            self.transport.write(out)
+            if self.tls is not None and len(out) > _PIECE:
+                self._write_pieces(out)
+            else:
+                self.transport.write(out)
+
+    def _write_pieces(self, out: bytes) -> None:
+        """Writes what is long to a transport of TLS.
+
+        Of one long write such a transport says that all is sent: it lies with the one below, and nobody is told that
+        the client takes nothing.
+        """
+        view = memoryview(out)
+        for at in range(0, len(out), _PIECE):
+            self.transport.write(view[at : at + _PIECE])
 
     def end(self, trailers: Fields = ()) -> None:
         """Its end."""
@@ -163,10 +178,16 @@ class LoopSender(Caller):
             self._claim()
         self.status, self.sent = status, len(body)
         if prepared.length is not None and prepared.length > len(body):
-            self.transport.write(self.connection.head(status, prepared) + self.connection.body(body))
+            self.transport.write(self.connection.head(status, prepared))
+            self.sent = 0
+            self.data(body)
             self.end()
             return
-        self.transport.write(self.connection.whole(status, prepared, body))
+        out = self.connection.whole(status, prepared, body)
+        if self.tls is not None and len(out) > _PIECE:
+            self._write_pieces(out)
+        else:
+            self.transport.write(out)
 
     def hint(self, fields: Fields) -> None:
         """103, before a response: RFC 8297."""

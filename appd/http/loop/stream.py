@@ -194,8 +194,7 @@ class Stream(StreamSender):
         if exchange is not None:
             exchange.done = True
             exchange.lost()
-            if exchange.task is not None:
-                exchange.task.cancel()
+            exchange.cancel()
         if self.status:
             self.cut()
         else:
@@ -239,7 +238,11 @@ class Stream(StreamSender):
         limit = self.server.limits.request_timeout
         if self.broken:
             return
-        if self._buffer or self._ending:
+        if self._waiting or self._ending:
+            if self._connection.is_full:
+                # All streams wait, and the connection looks after that.
+                self._watch_writing()
+                return
             # The client opens no window, or a byte at a time for ever.
             self._stuck()
         elif self.body_comes and not self._unacknowledged:
@@ -257,7 +260,7 @@ class Stream(StreamSender):
             self.server.log.write(f"{what} ({limit:g} s) and is cancelled", ERROR, LOGGER="appd.http", **fields)
             exchange, self.exchange = self.exchange, None
             exchange.done = True
-            exchange.task.cancel()
+            exchange.cancel()
             if self.status:
                 self.cut()
             else:

@@ -20,6 +20,8 @@ __all__ = ["StreamSender"]
 
 # So much waits in a stream before the application does; and when it goes on.
 _HIGH, _LOW = 65536, 16384
+# Parts of a body below this are put together where they wait.
+_SMALL = 4096
 
 
 class StreamSender(Caller):
@@ -27,15 +29,16 @@ class StreamSender(Caller):
 
     __slots__ = (
         "_began_body",
-        "_buffer",
         "_connection",
         "_ended",
         "_ending",
         "_left",
         "_number",
+        "_parts",
         "_received",
         "_trailers",
         "_unacknowledged",
+        "_waiting",
         "began",
         "blocked",
         "body_comes",
@@ -68,7 +71,9 @@ class StreamSender(Caller):
         self.tick = self.status = self.sent = 0
         self._connection = connection
         self._number = number
-        self._buffer = bytearray()
+        # What is to be sent, and how many bytes that are.
+        self._parts: list[memoryview] = []
+        self._waiting = 0
         self._ending = self._ended = False
         self._trailers = b""
         self._left: int | None = None
@@ -90,7 +95,7 @@ class StreamSender(Caller):
         if not self._keep(data):
             return
         self.flush()
-        if len(self._buffer) > _HIGH and self.blocked is None:
+        if self._waiting > _HIGH and self.blocked is None:
             self.blocked = self.loop.create_future()
             self._watch_writing()
 
@@ -102,7 +107,14 @@ class StreamSender(Caller):
         if self._left is not None:
             data = data[: self._left]
             self._left -= len(data)
-        self._buffer += data
+        if data:
+            parts = self._parts
+            if parts and len(data) < _SMALL and len(parts[-1]) < _SMALL:
+                # A frame for each of many small ones would be mostly heads of frames.
+                parts[-1] = memoryview(bytes(parts[-1]) + data)
+            else:
+                parts.append(memoryview(data))
+            self._waiting += len(data)
         return True
 
     def end(self, trailers: Fields = ()) -> None:
@@ -141,21 +153,21 @@ class StreamSender(Caller):
         """Sends what the window and the transport let through."""
         if self.broken or self._ended:
             return
-        buffer = self._buffer
-        if buffer:
-            taken = self._connection.say_data(self._number, buffer, end=self._ending and not self._trailers)
+        if self._waiting:
+            end = self._ending and not self._trailers
+            taken = self._connection.say_data(self._number, self._parts, self._waiting, end=end)
             if taken:
-                del buffer[:taken]
-                if self.tick and buffer:
+                self._waiting -= taken
+                if self.tick and self._waiting:
                     self._watch_writing()
         elif self._ending and not self._trailers:
             self._connection.say_end(self._number)
-        if not buffer and self._ending:
+        if not self._waiting and self._ending:
             if self._trailers:
                 self._connection.say_head(self._number, self._trailers, end=True)
             self._ended = True
             self._over()
-        if self.blocked is not None and len(buffer) <= _LOW:
+        if self.blocked is not None and self._waiting <= _LOW:
             self._free()
 
     def _free(self) -> None:

@@ -110,6 +110,11 @@ class Visit:
         if upload is not None:
             upload.close()
 
+    def cancel(self) -> None:
+        """Sends nothing more of a file."""
+        if self.task is not None:
+            self.task.cancel()
+
     def lost(self) -> None:
         """The client has left, or sends nothing more: only what has left cannot be answered."""
         self._drop()
@@ -117,8 +122,7 @@ class Visit:
             self.done = True
             if self._guest is not None:
                 self._guest.lost()
-            if self.task is not None:
-                self.task.cancel()
+            self.cancel()
 
     def _said(self) -> None:
         self._line.driver.post(self._carry_out)

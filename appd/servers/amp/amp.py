@@ -12,6 +12,7 @@ from appd import hosting
 from appd.errors import ConfigurationError
 from appd.lending import Section
 from appd.limits import StreamLimits
+from appd.servers.nonsense import ending_with
 from appd.servers.sectioned import SectionedServerType, read_limits
 from appd.service import ServerService
 
@@ -23,15 +24,18 @@ USUAL = StreamLimits()
 class _AmpFactory(Factory):
     noisy = False
 
-    def __init__(self, make: Callable[[], Any]) -> None:
+    def __init__(self, make: Callable[[], Any], server: str, most: int) -> None:
         self._make = make
+        self._server = server
+        self._most = most
 
     def buildProtocol(self, address: Any) -> AMP:
         """A protocol that answers as the responder does."""
         made = self._make()
         protocol: AMP = made if isinstance(made, AMP) else AMP(locator=made)
         protocol.factory = self
-        return protocol
+        guarded: AMP = ending_with(protocol, self._server, lambda: protocol._currentBox, self._most)
+        return guarded
 
 
 class _AmpType(SectionedServerType):
@@ -52,10 +56,11 @@ class _AmpType(SectionedServerType):
             "amp",
             section.listeners,
             section.host.reactor,
-            _AmpFactory(make),
+            _AmpFactory(make, name, settings.message_size),
             description=settings.responder,
-            processes=settings.processes or "one",
+            processes=settings.processes or self.processes,
             limits=read_limits(section, USUAL),
+            paced=True,
         )
 
 

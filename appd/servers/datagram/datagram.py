@@ -97,7 +97,7 @@ class _DatagramServerType(SectionedServerType):
             section.host.reactor,
             datagram=lambda: ready.pop() if ready else make(),
             description=dotted,
-            processes=settings.processes or "one",
+            processes=settings.processes or self.processes,
         )
 
 

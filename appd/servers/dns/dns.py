@@ -22,6 +22,7 @@ class _DnsServerType(SectionedServerType):
 
     kinds = frozenset({"stream", "datagram"})
     limits = _USUAL.keys
+    processes = "all"
     section_says = "says what is answered"
 
     def make(self, name: str, section: Section) -> ServerService:
@@ -63,7 +64,7 @@ class _DnsServerType(SectionedServerType):
             Streams(shared),
             lambda: Datagrams(shared),
             description=", ".join(parts),
-            processes=settings.processes or "all",
+            processes=settings.processes or self.processes,
             limits=limits,
             paced=True,
         )

@@ -41,6 +41,7 @@ class _FtpService(ServerService):
 class _FtpServerType(SectionedServerType):
     limits = USUAL.keys
     starts_tls = True
+    processes_note = "`all` is refused: the data connection of a session would come to any of them"
     section_says = "says whose files it serves"
 
     def make(self, name: str, section: Section) -> Any:
@@ -65,7 +66,7 @@ class _FtpServerType(SectionedServerType):
             FtpFactory(settings, host.reactor, host.threads, make_portal, starter),
             description=f"ftp {settings.root}",
             # The data connection of a session comes to whichever process accepts it.
-            processes="one",
+            processes=self.processes,
             limits=limits,
             paced=True,
         )

@@ -1,7 +1,6 @@
 """A control connection: twisted.protocols.ftp's, with logins, TLS (RFC 4217) and data connections of our own.
 
-Active mode is not spoken: the server would connect to wherever a client says (RFC 2577), and from a unit without a
-network it could not. ASCII mode is taken and changes nothing, as in most servers: files are bytes.
+ASCII mode is taken and changes nothing, as in most servers: files are bytes.
 """
 
 from __future__ import annotations
@@ -20,20 +19,18 @@ from twisted.protocols import ftp
 from appd.auth.portal import host_of
 from appd.limits import logged_in
 from appd.rooted import Entry
-from appd.servers.ftp.data import Data, plain
 from appd.servers.ftp.listing import as_ls, facts
+from appd.servers.ftp.transfers import Transfers
 
 __all__ = ["Session"]
 
 _ANONYMOUS = ("anonymous", "ftp")
 _LOGINS = 3
-# How long a client may take for the connection of a transfer, in seconds.
-_PATIENCE = 30.0
 _BLOCK = 128 * 1024
 _FEATURES = ("EPSV", "MDTM", "MLST type*;size*;modify*;", "PASV", "REST STREAM", "SIZE", "UTF8")
 
 
-class Session(ftp.FTP):  # type: ignore[misc, unused-ignore]  # old releases have no types
+class Session(Transfers):
     """One connection."""
 
     PUBLIC_COMMANDS = ["AUTH", "FEAT", "NOOP", "OPTS", "PBSZ", "PROT", "QUIT", "SYST"]  # noqa: RUF012  # Twisted has it so
@@ -44,20 +41,15 @@ class Session(ftp.FTP):  # type: ignore[misc, unused-ignore]  # old releases hav
     workingDirectory: Any
 
     def connectionMade(self) -> None:
-        self._here = self.transport.getHost()
         self._peer = host_of(self.transport)
-        self._protected = bool(ISSLTransport.providedBy(self.transport))
         self._failures = 0
         self._offset = 0
-        self._data: Data | None = None
-        self._arrived: defer.Deferred[Data] | None = None
-        self._close_port: Any = None
-        self._announced = (0, False)
         self._busy = 0
         self._asked = True
         self._later: Any = None
         self.factory.open.add(self)
         super().connectionMade()
+        self._protected = self.is_secure
         if self.factory.draining:
             self.drain()
 
@@ -161,95 +153,6 @@ class Session(ftp.FTP):  # type: ignore[misc, unused-ignore]  # old releases hav
         """RFC 2389: names are UTF-8 in any case."""
         self.sendLine("200 so it is." if option.upper().startswith(("UTF8", "MLST")) else "501 that is no option.")
 
-    # Data connections.
-
-    def ftp_PORT(self, address: str = "") -> Any:
-        """RFC 959, 4.1.2; see the head of the module."""
-        return self.sendLine("502 there is no active mode: use EPSV or PASV.")
-
-    ftp_EPRT = ftp_PORT
-
-    def ftp_PASV(self) -> None:
-        """RFC 959, 4.1.2."""
-        host = self.factory.passive_host or plain(self._here.host)
-        if ":" in host:
-            self.sendLine("522 use EPSV: PASV has no room for an IPv6 address.")
-            return
-        port = self._expect()
-        if port:
-            self.sendLine(f"227 Entering Passive Mode ({ftp.encodeHostPort(host, port)}).")
-
-    def ftp_EPSV(self, protocol: str = "") -> None:
-        """RFC 2428, 3."""
-        if protocol.upper() == "ALL":
-            self.sendLine("200 so be it.")
-            return
-        port = self._expect()
-        if port:
-            self.sendLine(f"229 Entering Extended Passive Mode (|||{port}|).")
-
-    def _expect(self) -> int:
-        if self._close_port is not None and self._announced[1] == self._protected:
-            return self._announced[0]  # nobody has come to it yet
-        self._drop_data()
-        self._arrived = defer.Deferred()
-        try:
-            port, self._close_port = self.factory.pool.expect(
-                plain(self._here.host), self._peer_key, self._ready, self._protected
-            )
-        except LookupError:
-            self._arrived = None
-            self.sendLine("425 no port for a data connection is free.")
-            return 0
-        self._announced = (int(port), self._protected)
-        return self._announced[0]
-
-    @property
-    def _peer_key(self) -> str:
-        return plain(getattr(self.transport.getPeer(), "host", ""))
-
-    def _ready(self, data: Data) -> None:
-        if self._arrived is None:
-            data.transport.abortConnection()
-            return
-        self._data = data
-        self._stop_expecting()
-        self._arrived.callback(data)
-
-    def _stop_expecting(self) -> None:
-        close, self._close_port = self._close_port, None
-        if close is not None:
-            close()
-
-    def _drop_data(self) -> None:
-        self._stop_expecting()
-        data, self._data, self._arrived = self._data, None, None
-        if data is not None and not data.ended:
-            data.transport.abortConnection()
-
-    @defer.inlineCallbacks
-    def _take_data(self) -> Any:
-        """The data connection; None when it does not come, which the client has been told then."""
-        if self._arrived is None:
-            raise ftp.BadCmdSequenceError("first EPSV or PASV")
-        self.sendLine("150 here it comes.")
-        waiting: defer.Deferred[Any] = defer.Deferred()
-
-        def give(data: Data | None) -> None:
-            if not waiting.called:
-                waiting.callback(data)
-
-        self._arrived.addCallback(give)
-        late = self.factory.reactor.callLater(_PATIENCE, give, None)
-        data = yield waiting
-        if late.active():
-            late.cancel()
-        self._arrived = self._data = None
-        if data is None:
-            self._stop_expecting()
-            self.reply(ftp.CANT_OPEN_DATA_CNX)
-        return data
-
     def _segments(self, path: str) -> list[str]:
         try:
             return list(ftp.toSegments(self.workingDirectory, path))
@@ -328,6 +231,16 @@ class Session(ftp.FTP):  # type: ignore[misc, unused-ignore]  # old releases hav
         return self._list(path, facts)
 
     @defer.inlineCallbacks
+    def ftp_MLST(self, path: str = "") -> Any:
+        """RFC 3659, 7: of one file, over the control connection."""
+        names = self._segments(path)
+        shell = self.shell
+        shown = "/" + "/".join(names)
+        found = yield shell.call(lambda: shell.root.stat(_bytes(names)), path)
+        line = facts(Entry(shown.encode("latin-1"), found)).decode("latin-1")
+        self.sendLine(f"250-what it is\r\n {line}\r\n250 End")
+
+    @defer.inlineCallbacks
     def _list(self, path: str, line: Any) -> Any:
         names = self._segments(path)
         shell = self.shell
@@ -347,10 +260,6 @@ class Session(ftp.FTP):  # type: ignore[misc, unused-ignore]  # old releases hav
         parts = iter([listing])
         good = yield data.send(lambda: defer.succeed(next(parts, b"")))
         return ftp.TXFR_COMPLETE_OK if good else ftp.CNX_CLOSED_TXFR_ABORTED
-
-    def cleanupDTP(self) -> None:
-        """See FTP."""
-        self._drop_data()
 
     # The end.
 

@@ -74,8 +74,7 @@ class Forerunner:
         self.lane = _lane_of(host, log)
         self.engine = Server(name, site, self.lane, log, lambda: self.changed(), report, driver)
         self.changed: Callable[[], None] = lambda: None
-        everywhere = (section.settings.processes or "all") == "all"
-        self.many = everywhere and getattr(host.settings, "workers", 1) > 1
+        self.many = host.many_serve(section.settings.processes or "all")
         self._listeners = section.listeners
         self._doors: dict[int, Door] = {}
 

@@ -35,6 +35,7 @@ class _HttpServerType:
 
     kinds = frozenset({"stream"})
     limits = LIMITS
+    processes = "all"
     starts_tls = False
     outgoing = False
 
@@ -139,8 +140,8 @@ def _checked(read: Callable[[], Site], section: Section) -> Site:
     # One without a kind is a name that systemd will pass: all that `appd check` has of it.
     by_twisted = any(one.kind and not hasattr(one, "duplicate") for one in section.listeners)
     problems = not_by_twisted(section.settings) if by_twisted else []
-    if section.tls is not None and any(hasattr(one, "duplicate") for one in section.listeners):
-        problems += section.tls.stdlib_refusals()
+    if section.tls is not None and any(hasattr(one, "duplicate") or not one.kind for one in section.listeners):
+        section.tls.by_stdlib(alone=not by_twisted)
     try:
         site = read()
     except ConfigurationError as error:

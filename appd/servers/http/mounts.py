@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
 from appd import hosting
+from appd.access import folder_refusal
 from appd.config.settings import Settings
 from appd.errors import ConfigurationError, Problem
 from appd.http.limits import Limits
@@ -239,11 +238,9 @@ def _application(settings: Settings) -> Callable[..., Any]:
 def _static(settings: Settings) -> Static:
     root = settings.root
     problems: list[Problem] = []
-    if not os.path.isdir(root):
-        what = "it is no folder" if os.path.exists(root) else "there is no such folder"
-        problems.append(settings.problem(f"root {root}: {what}", "root"))
-    elif not os.access(root, os.R_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
-        problems.append(settings.problem(f"root {root}: uid {os.geteuid()} may not read it", "root"))
+    refusal = folder_refusal(root)
+    if refusal:
+        problems.append(settings.problem(f"root {root}: {refusal}", "root"))
     if settings.immutable and not settings.max_age:
         problems.append(settings.problem("immutable on needs max-age: for how long (365d is usual)", "immutable"))
     if problems:

@@ -20,6 +20,7 @@ from appd import hosting
 from appd.errors import ConfigurationError
 from appd.lending import Section
 from appd.limits import StreamLimits, logged_in
+from appd.servers.nonsense import ending_with
 from appd.servers.sectioned import SectionedServerType, read_limits
 from appd.service import ServerService
 
@@ -76,6 +77,23 @@ class _Login:
         return IPBRoot(_PortalOfConnection(self._realm, self._make, broker)).rootObject(broker)
 
 
+class _Factory(PBServerFactory):  # type: ignore[misc, unused-ignore]  # old releases have no types
+    noisy = False
+
+    def __init__(self, root: Any, server: str, most: int) -> None:
+        super().__init__(root)
+        self._server = server
+        self._most = most
+
+    def buildProtocol(self, addr: Any) -> Any:
+        """See PBServerFactory."""
+        broker = super().buildProtocol(addr)
+        # The list that all of a message is in; each has one of its own.
+        return ending_with(
+            broker, self._server, lambda: broker.listStack[0][1] if broker.listStack else None, self._most
+        )
+
+
 class _PbType(SectionedServerType):
     limits = USUAL.keys
     section_says = "names its root"
@@ -102,10 +120,11 @@ class _PbType(SectionedServerType):
             "pb",
             section.listeners,
             host.reactor,
-            PBServerFactory(root),
+            _Factory(root, name, settings.message_size),
             description=settings.root or settings.realm,
-            processes=settings.processes or "one",
+            processes=settings.processes or self.processes,
             limits=limits,
+            paced=True,
         )
 
     @staticmethod

@@ -30,6 +30,7 @@ def arguments(text: str) -> list[str]:
 class _PluginType(SectionedServerType):
     kinds = frozenset({"stream", "datagram"})
     claims_later = True
+    processes_note = "`all` is refused: what binds by itself runs in one process"
     section_says = "names a plugin"
 
     def make(self, name: str, section: Section) -> ApplicationService:

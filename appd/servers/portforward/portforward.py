@@ -69,6 +69,7 @@ class _PortforwardServerType(SectionedServerType):
 
     limits = _USUAL.keys
     outgoing = True
+    processes = "all"
     section_says = "says where to"
 
     def make(self, name: str, section: Section) -> ServerService:
@@ -93,7 +94,7 @@ class _PortforwardServerType(SectionedServerType):
                 outgoing.creator(where.host) if outgoing is not None else None,
             ),
             description=f"to {where}{' over TLS' if outgoing is not None else ''}",
-            processes=settings.processes or "all",
+            processes=settings.processes or self.processes,
             limits=limits,
         )
         from appd.tls.target import Target

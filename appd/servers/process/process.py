@@ -254,7 +254,7 @@ class _ProcessType(SectionedServerType):
             problems.append(settings.problem(f"command: {error}", "command"))
         if problems:
             raise ConfigurationError(*problems)
-        processes = settings.processes or "one"
+        processes = settings.processes or self.processes
         return ProcessService(
             name,
             section.listeners,

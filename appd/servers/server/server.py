@@ -47,6 +47,8 @@ class _NamedServerType:
     starts_tls = True
     # As the type that it names has it; nobody can tell of a factory.
     outgoing = False
+    processes = "one"
+    processes_note = "that of a factory; otherwise as the type has it that `type` names"
 
     def create(
         self,
@@ -147,7 +149,7 @@ def _from_factory(name: str, section: Section) -> ServerService:
         section.host.reactor,
         factory,
         description=settings.type,
-        processes=settings.processes or "one",
+        processes=settings.processes or server_type.processes,
         limits=read_limits(section, _USUAL),
     )
 

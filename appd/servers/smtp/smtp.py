@@ -51,6 +51,7 @@ class _SmtpServerType(SectionedServerType):
     limits = USUAL.keys
     outgoing = False  # a delivery of somebody's own may send on; appd does not
     starts_tls = True
+    processes = "all"
     section_says = "says whose mail it takes"
 
     def make(self, name: str, section: Section) -> Any:
@@ -85,7 +86,7 @@ class _SmtpServerType(SectionedServerType):
             host.reactor,
             SmtpFactory(name, policy, host.reactor, make_portal, starter),
             description=f"{settings.protocol} to {settings.delivery or settings.maildir}",
-            processes=settings.processes or "all",
+            processes=settings.processes or self.processes,
             limits=limits,
             paced=True,
         )

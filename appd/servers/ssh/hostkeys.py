@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from appd.access import unreadable
 from appd.auth.keyfiles import weakness
 from appd.auth.secretfile import read
 from appd.config.settings import Settings
@@ -88,7 +89,7 @@ class HostKeys:
                 keys[key.sshType()] = key
             except PermissionError:
                 if not self._lenient:
-                    message = f"host-key {written}: user {os.geteuid()} may not read it"
+                    message = f"host-key {written}: {unreadable()}"
                     problems.append(self._settings.problem(message, "host_key", number))
             except ValueError as error:
                 problems.append(self._settings.problem(f"host-key {written}: {error}", "host_key", number))

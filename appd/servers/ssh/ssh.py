@@ -20,6 +20,8 @@ USUAL = StreamLimits(idle_timeout=3600, login_timeout=60)
 
 class _SshServerType(SectionedServerType):
     limits = USUAL.keys
+    processes = "all"
+    processes_note = "one with a `manhole`"
     section_says = "says who may log in"
 
     def make(self, name: str, section: Section) -> Any:
@@ -53,7 +55,7 @@ class _SshServerType(SectionedServerType):
             factory,
             description=_description(settings),
             # Operators want to know which worker they look into.
-            processes=settings.processes or ("one" if settings.manhole else "all"),
+            processes=settings.processes or ("one" if settings.manhole else self.processes),
             limits=read_limits(section, USUAL),
         )
         namespace["server"] = service

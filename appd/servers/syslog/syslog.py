@@ -184,6 +184,7 @@ class _SyslogServerType:
     limits = _USUAL.keys
     outgoing = False
     starts_tls = False
+    processes = "all"
 
     def create(
         self,
@@ -212,7 +213,7 @@ class _SyslogServerType:
             _PORT,
             datagram=lambda *_arguments: _Datagrams(intake),
             name="syslog",
-            processes="all",
+            processes=self.processes,
             limits=_USUAL,
         )
         return plain.create(name, db, ip, port, backlog, address, section)

@@ -21,6 +21,7 @@ _log = Logger(namespace="appd.tac")
 class _TacType(SectionedServerType):
     kinds = frozenset({"stream", "datagram"})
     claims_later = True
+    processes_note = "`all` is refused: what binds by itself runs in one process"
     section_says = "has a file"
 
     def make(self, name: str, section: Section) -> ApplicationService:

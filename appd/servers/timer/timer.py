@@ -208,7 +208,7 @@ class _TimerType(SectionedServerType):
         if settings.jitter >= settings.every:
             raise ConfigurationError(settings.problem("jitter must be less than every", "jitter"))
         call = hosting.with_arguments(settings, "call")
-        processes = settings.processes or "one"
+        processes = settings.processes or self.processes
         # Where each worker has a timer of its own they do not wait for each other.
         folder = host.shared.get("folder", "") if processes == "one" else ""
         return TimerService(

@@ -1,0 +1,176 @@
+"""The clients that people have, each with every driver: names that fit and that do not, certificates of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import shutil
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import trustme
+from support.authority import write_secret
+from support.tls_drivers import DAY, DRIVERS, NOW, all_three, hosted, pem, revocations, three_sockets
+
+
+def talk(command: list[str], data: bytes, marker: bytes) -> bytes:
+    """Runs a client that is told something, until it has said the marker or ends."""
+    client = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert client.stdin is not None
+    assert client.stdout is not None
+    said, ends = b"", time.monotonic() + 20
+    try:
+        # Its standard input stays open: some end with it, before the answer is there.
+        with contextlib.suppress(BrokenPipeError):
+            client.stdin.write(data)
+            client.stdin.flush()
+        with selectors.DefaultSelector() as selector:
+            selector.register(client.stdout, selectors.EVENT_READ)
+            while marker not in said and time.monotonic() < ends:
+                if selector.select(1):
+                    part = os.read(client.stdout.fileno(), 65536)
+                    if not part:
+                        break
+                    said += part
+    finally:
+        client.kill()
+        with contextlib.suppress(BrokenPipeError):
+            client.communicate()
+    return said
+
+
+def by_s_client(folder: Path, port: int, name: str, client: Path | None, data: bytes, marker: bytes) -> bytes:
+    command = ["openssl", "s_client", "-quiet", "-connect", f"127.0.0.1:{port}", "-servername", "localhost"]
+    command += ["-CAfile", str(folder / "ca.pem"), "-verify_return_error", "-verify_hostname", name]
+    return talk(command + (["-cert", str(client), "-key", str(client)] if client else []), data, marker)
+
+
+def by_gnutls(folder: Path, port: int, name: str, client: Path | None, data: bytes, marker: bytes) -> bytes:
+    command = ["gnutls-cli", "--x509cafile", str(folder / "ca.pem"), "-p", str(port), "--verify-hostname", name]
+    command += ["--sni-hostname", "localhost"]
+    command += ["--x509certfile", str(client), "--x509keyfile", str(client)] if client else []
+    return talk([*command, "127.0.0.1"], data, marker)
+
+
+def by_curl(folder: Path, port: int, name: str, client: Path | None, data: bytes, marker: bytes) -> bytes:
+    command = ["curl", "--silent", "--show-error", "--include", "--max-time", "20", "--http1.1"]
+    command += ["--cacert", str(folder / "ca.pem"), "--connect-to", f"::127.0.0.1:{port}"]
+    command += ["--cert", str(client)] if client else []
+    return talk([*command, f"https://{name}:{port}/"], data, marker)
+
+
+def by_python(folder: Path, port: int, name: str, client: Path | None, data: bytes, marker: bytes) -> bytes:
+    context = ssl.create_default_context(cafile=str(folder / "ca.pem"))
+    if client:
+        context.load_cert_chain(client)
+    said = b""
+    try:
+        with (
+            socket.create_connection(("127.0.0.1", port), 20) as plain,
+            context.wrap_socket(plain, server_hostname=name) as secure,
+        ):
+            secure.sendall(data)
+            while marker not in said and (part := secure.recv(65536)):
+                said += part
+    except OSError as error:
+        said += str(error).encode()
+    return said
+
+
+@pytest.fixture
+def files(tmp_path) -> Path:
+    return hosted(tmp_path)
+
+
+Client = Callable[[Path, int, str, Path | None, bytes, bytes], bytes]
+CLIENTS: dict[str, Client] = {"openssl": by_s_client, "gnutls-cli": by_gnutls, "curl": by_curl, "python": by_python}
+
+
+@pytest.fixture(params=CLIENTS)
+def client(request) -> Client:
+    """A client."""
+    if request.param != "python" and shutil.which(request.param) is None:
+        pytest.skip(f"{request.param} is not installed")
+    return CLIENTS[request.param]
+
+
+def drivers(client: Client) -> dict[str, tuple[bytes, bytes]]:
+    """The drivers that a client can talk to, with what it says and what answers that."""
+    found = {name: (said, said if name == "echo" else b"HTTP/1.1 200") for name, said in DRIVERS.items()}
+    if client is by_curl:
+        del found["echo"]  # it speaks no protocol that begins with the client and has no end
+    return found
+
+
+def test_names(start, files, client):
+    """A name of the certificate is believed, another is not, and the client then says nothing."""
+    root = trustme.CA()
+    write_secret(files / "site.pem", pem(root.issue_cert("localhost", "shop.example")))
+    (files / "ca.pem").write_bytes(root.cert_pem.bytes())
+    sockets = three_sockets()
+    start(all_three(files), *sockets.items()).wait_ready()
+    for name, (data, marker) in drivers(client).items():
+        port = sockets[name].getsockname()[1]
+        for good in ("localhost", "shop.example"):
+            assert marker in client(files, port, good, None, data, marker), (name, good)
+        assert marker not in client(files, port, "wrong.example", None, data, marker), name
+
+
+def test_certificates_of_clients(start, files, client):
+    """Of the authority, and neither revoked, nor expired, nor of a stranger, nor none."""
+    root = trustme.CA()
+    write_secret(files / "site.pem", pem(root.issue_cert("localhost")))
+    (files / "ca.pem").write_bytes(root.cert_pem.bytes())
+    gone = root.issue_cert("gone@example.org")
+    (files / "crl.pem").write_bytes(revocations(root, gone))
+    made = {
+        "good": root.issue_cert("in@example.org", common_name="one of ours"),
+        "revoked": gone,
+        "expired": root.issue_cert("old@example.org", not_before=NOW - 9 * DAY, not_after=NOW - DAY),
+        "stranger": trustme.CA().issue_cert("in@example.org"),
+    }
+    for name, one in made.items():
+        write_secret(files / f"{name}.pem", pem(one))
+    sockets = three_sockets()
+    tls = f"    client-ca {files}/ca.pem\n    crl {files}/crl.pem\n"
+    running = start(all_three(files, tls), *sockets.items()).wait_ready()
+    for name, (data, marker) in drivers(client).items():
+        port = sockets[name].getsockname()[1]
+        known = marker if name == "echo" else b"one of ours"
+        assert known in client(files, port, "localhost", files / "good.pem", data, known), name
+        for bad in ("revoked", "expired", "stranger", None):
+            certificate = files / f"{bad}.pem" if bad else None
+            assert marker not in client(files, port, "localhost", certificate, data, marker), (name, bad)
+    assert "Traceback" not in running.errors
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_renegotiation(start, files, driver):
+    """A client of TLS 1.2 that asks for it (R of s_client) gets none."""
+    write_secret(files / "site.pem", pem(trustme.CA().issue_cert("localhost")))
+    sockets = three_sockets()
+    start(all_three(files), *sockets.items()).wait_ready()
+    command = ["openssl", "s_client", "-connect", f"127.0.0.1:{sockets[driver].getsockname()[1]}", "-tls1_2"]
+    said = talk(command, b"R\n", b"no renegotiation")
+    assert b"RENEGOTIATING" in said
+    assert b"no renegotiation" in said
+
+
+@pytest.mark.parametrize("version", ["tls1", "tls1_1"])
+def test_old_versions(start, files, version):
+    """Are refused on every driver, and told so; but asyncio's TLS keeps to itself what OpenSSL says of a failure."""
+    write_secret(files / "site.pem", pem(trustme.CA().issue_cert("localhost")))
+    sockets = three_sockets()
+    start(all_three(files), *sockets.items()).wait_ready()
+    for name, sock in sockets.items():
+        command = ["openssl", "s_client", "-connect", f"127.0.0.1:{sock.getsockname()[1]}"]
+        command += [f"-{version}", "-cipher", "DEFAULT@SECLEVEL=0"]
+        said = talk(command, b"", b"Cipher is ")
+        assert b"Cipher is (NONE)" in said, name
+        assert b"alert protocol version" in said or name == "loop", name
