@@ -155,14 +155,15 @@ def test_a_folder_that_takes_nothing(tmp_path):
 
 def test_hosted_code_is_not_kept(tmp_path, monkeypatch):
     """Neither what lies elsewhere, nor what is installed beside."""
-    (tmp_path / "elsewhere.py").touch()
+    (tmp_path / "kept_nowhere.py").touch()
     monkeypatch.syspath_prepend(str(tmp_path))
-    import elsewhere  # noqa: F401  # of this test
+    import kept_nowhere  # noqa: F401  # of this test
 
-    assert codecache._loader_of("elsewhere") is None
+    assert codecache._loader_of("kept_nowhere") is None
     assert codecache._loader_of("pytest") is None
     assert codecache._loader_of("builtins") is None
     assert codecache._loader_of("appd.records") is not None
+    monkeypatch.delitem(sys.modules, "kept_nowhere")
 
 
 @pytest.mark.parametrize(
