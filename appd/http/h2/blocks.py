@@ -27,16 +27,19 @@ class Head:
     Attributes:
         fields: Names and values.
         size: As RFC 9113, 6.5.2 counts it: names, values and 32 bytes for each.
+        checked: Whether it is known to be well-formed as the head of a request.
         good: Whether it has begun and ended a request before, as a whole.
+        length: What Content-Length says, when it is checked; -1 where there is none.
         made: For whoever makes something of it, and is given the same head again.
     """
 
-    __slots__ = ("fields", "good", "made", "size")
+    __slots__ = ("checked", "fields", "good", "length", "made", "size")
 
     def __init__(self, fields: tuple[tuple[bytes, bytes], ...]) -> None:
         self.fields = fields
         self.size = sum([len(name) + len(value) for name, value in fields]) + 32 * len(fields)
-        self.good = False
+        self.checked = self.good = False
+        self.length = -1
         self.made: object = None
 
 
