@@ -77,6 +77,21 @@ def test_a_table_that_is_emptied_between() -> None:
     assert caught.value.code is Code.COMPRESSION_ERROR
 
 
+def test_a_table_that_is_emptied_within_a_block() -> None:
+    """A size of 0 and the old one again: what a block named before is gone (RFC 7541, 4.3)."""
+    blocks = Blocks(10_000)
+    blocks.read(b"\x40\x03x-a\x011")
+    named = b"\xbe"
+    assert blocks.read(named).fields == ((b"x-a", b"1"),)
+    assert blocks.read(named) is blocks.read(named)
+    emptied = b"\x20\x3f\xe1\x1f\x82"
+    assert blocks.read(emptied).fields == ((b":method", b"GET"),)
+    assert emptied not in blocks.known
+    with pytest.raises(ConnectionFault) as caught:
+        blocks.read(named)
+    assert caught.value.code is Code.COMPRESSION_ERROR
+
+
 def test_heads_of_responses() -> None:
     """hpack reads them in any order and on any connection, and its table stays empty."""
     decoder = Decoder()

@@ -1,7 +1,7 @@
 """Field blocks of clients: HPACK (RFC 7541) by the hpack library, and what was decoded before.
 
 A client that asks again and again sends the same few bytes, which name entries of the dynamic table. As long as nothing
-is added to that table, and its size stays, the same bytes mean the same.
+is added to that table, and nobody says anything of its size, the same bytes mean the same.
 """
 
 from __future__ import annotations
@@ -88,7 +88,8 @@ class Blocks:
 
     def _decode(self, block: bytes) -> Head:
         table = self._table
-        table.changed, size = False, table.maxsize
+        # RFC 7541, 6.3: a size may be said and taken back within one block, which empties the table on the way.
+        table.changed = block[:1] != b"" and block[0] & 0xE0 == 0x20
         try:
             head = Head(tuple([(bytes(one[0]), bytes(one[1])) for one in self._decoder.decode(block, raw=True)]))
         except OversizedHeaderListError:
@@ -99,7 +100,7 @@ class Blocks:
             reason = f"a field block that is none: {type(error).__name__}"
             raise ConnectionFault(Code.COMPRESSION_ERROR, reason) from None
         known = self.known
-        if table.changed or table.maxsize != size:
+        if table.changed:
             known.clear()
         elif len(block) <= _LONGEST:
             if len(known) >= _MOST:
