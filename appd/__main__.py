@@ -6,9 +6,8 @@ import gc
 import os
 import sys
 
-from appd.ending import leave
+from appd.codecache import CodeCache
 from appd.signals import RESUME, Stopped, StopSignals
-from appd.vendored import append_vendored
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +24,10 @@ def main() -> NoReturn:
             # What is imported stays; looking through it for garbage again and again took a tenth of the start.
             gc.disable()
             signals.raise_when_told()
+            CodeCache().install()
         _open_standard_streams()
+        from appd.vendored import append_vendored
+
         append_vendored()
         from appd import cli
 
@@ -34,6 +36,8 @@ def main() -> NoReturn:
         code = 0
     except SystemExit as error:  # argparse's
         code = error.code if isinstance(error.code, int) else 0
+    from appd.ending import leave
+
     leave(code, signals)
 
 

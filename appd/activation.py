@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import errno
 import os
-import socket
 import stat
 
 from appd.address import Address
+from appd.bare import socket
 from appd.errors import ConfigurationError
 from appd.records import NamedTuple
 from appd.store import PREFIX

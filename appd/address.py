@@ -9,8 +9,7 @@ backslash escapes `:`, `=` and itself. Nothing here opens a socket or resolves a
 
 from __future__ import annotations
 
-import socket
-
+from appd.bare import socket
 from appd.patterns import pattern
 from appd.records import NamedTuple
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import errno
 import os
-import socket
 import stat
 
 from appd.address import Address
+from appd.bare import socket
 from appd.errors import ConfigurationError, HostError, Place
 from appd.records import NamedTuple
 

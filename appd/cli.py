@@ -7,11 +7,11 @@ host refuses, 70 our fault, 78 a person must edit something.
 from __future__ import annotations
 
 import os
-import signal
 import sys
 
 from appd import __version__
 from appd.address import Address, parse_bind
+from appd.bare import signal
 from appd.errors import EX_IOERR, EX_OK, EX_SOFTWARE, AppdError
 from appd.records import NamedTuple
 from appd.signals import RESUME, Stopped, StopSignals

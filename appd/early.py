@@ -122,7 +122,8 @@ class Early:
         seen = -1
         for _turn in range(_TURNS):
             count = sum(one.engine.requests for one in self._runners)
-            if count == seen:
+            waiting = not count and any(one.open_connections for one in self._runners)
+            if count == seen and not waiting:
                 return
             seen = count
             time.sleep(_TURN)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import importlib
 import os
-import signal
 import sys
 
 from appd.access import folder_refusal
+from appd.bare import signal
 from appd.config.settings import Settings
 from appd.errors import AppdError, ConfigurationError, Place, Problem
 from appd.signals import Stopped
@@ -109,10 +109,8 @@ def load(dotted: str, settings: Settings, attribute: str, number: int = 0) -> An
     Raises:
         ConfigurationError: It does not import; the problem carries the line, and the traceback of the hosted code.
     """
-    from importlib import import_module
-
     module_name, _, path = dotted.rpartition(":")
-    importing = _import_file if "/" in module_name else import_module
+    importing = _import_file if "/" in module_name else _import_module
     module = call(f"{dotted} cannot be imported", lambda: importing(module_name), settings, attribute, number)
     found = module
     for part in path.split("."):
@@ -124,6 +122,12 @@ def load(dotted: str, settings: Settings, attribute: str, number: int = 0) -> An
                 settings.problem(f"{dotted}: {module_name} ({where}) has no {path!r}", attribute, number)
             ) from None
     return found
+
+
+def _import_module(name: str) -> ModuleType:
+    """What importlib.import_module does, without importing that."""
+    __import__(name)
+    return sys.modules[name]
 
 
 def _import_file(path: str) -> ModuleType:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import socket
-
 from appd.activation import ClaimError, InheritedSocket, describe
 from appd.address import Address
+from appd.bare import socket
 from appd.binding import BindOptions, bind, path_identity, unlink_bound
 from appd.errors import ConfigurationError, HostError, Place, Problem
 from appd.store import store_name
@@ -98,7 +97,7 @@ class _SocketListener:
             ConfigurationError: As `prepare`.
         """
         self.prepare()
-        made = socket.fromfd(self._fd(), self.family, socket.SOCK_STREAM)
+        made = socket.socket(self.family, socket.SOCK_STREAM, 0, socket.dup(self._fd()))
         made.setblocking(False)
         return made
 

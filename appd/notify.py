@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import errno as errno_
 import os
-import socket
 import time
 from functools import partial
+
+from appd.bare import socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -177,8 +178,11 @@ def _send(path: str, message: str, fds: Sequence[int]) -> None:
         from array import array
 
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", fds))]
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sender:
+    sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    try:
         sender.sendmsg([message.encode()], rights, socket.MSG_NOSIGNAL, address)
+    finally:
+        sender.close()
 
 
 def _watchdog_interval(environ: Mapping[str, str]) -> float | None:

@@ -6,7 +6,6 @@ STATUS= while it lasts, and in `appd status`. zope.server has it as `getPendingT
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 
 from appd.records import NamedTuple
@@ -41,6 +40,8 @@ class Pending(NamedTuple):
 
 def pack(rows: Iterable[Pending]) -> str:
     """Writes those that have anything to tell as one word."""
+    import json
+
     telling = [one for one in rows if one.running or one.queued or one.refused or one.cancelled]
     # The longest queues first, should there be too many.
     telling.sort(key=lambda one: (-one.queued, -one.running))
@@ -50,6 +51,8 @@ def pack(rows: Iterable[Pending]) -> str:
 
 def unpack(word: str) -> list[Pending]:
     """Reads what `pack` wrote; what nobody packed is nothing. Hosted code may say anything in its place."""
+    import json
+
     try:
         return [
             Pending(str(server)[:_LONGEST], str(mount)[:_LONGEST], *(min(max(int(one), 0), 2**40) for one in numbers))

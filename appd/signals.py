@@ -8,7 +8,8 @@ second one ends it.
 from __future__ import annotations
 
 import os
-import signal
+
+from appd.bare import signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

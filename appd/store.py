@@ -7,10 +7,10 @@ systemd's store, which keeps it over a restart where FileDescriptorStoreMax= all
 from __future__ import annotations
 
 import os
-import socket
 import stat
 
 from appd.address import Address
+from appd.bare import socket
 from appd.patterns import pattern
 
 TYPE_CHECKING = False
@@ -111,7 +111,7 @@ def _close(fd: int, unlink: bool = True) -> None:
         os.close(fd)
         return
     sock = socket.socket(fileno=fd)
-    with sock:
+    try:
         path = sock.getsockname() if sock.family == socket.AF_UNIX else ""
         if unlink and isinstance(path, str) and path.startswith("/"):
             try:
@@ -119,3 +119,5 @@ def _close(fd: int, unlink: bool = True) -> None:
                     os.unlink(path)
             except OSError:
                 return
+    finally:
+        sock.close()

@@ -9,16 +9,18 @@ from __future__ import annotations
 import faulthandler
 import gc
 import os
-import signal
 import sys
 
 from appd.activation import Inheritance, inherit
 from appd.address import Address
 from appd.assembly import Built, Ground, build, compose, lay_ground
+from appd.bare import signal
+from appd.codecache import CodeCache, forget
 from appd.config import Settings, load_kept
 from appd.errors import EX_OK, AppdError
 from appd.messages import CANNOT_START
 from appd.notify import MARK, Notifier
+from appd.patterns import used
 from appd.signals import Stopped, StopSignals
 from appd.supervisor.spawn import CHANNEL, STACKS, end_with_parent
 
@@ -155,6 +157,8 @@ class _Run:
         self._notifier = notifier
         self._exit_code = EX_OK
         self._keep_settings: Callable[[], object] = lambda: None
+        self._imported: Sequence[str] = ()
+        self._compiled: Sequence[str | bytes] = ()
         self._levels: dict[str, str] = {}
         self._general = ""
         self._lifecycle: Lifecycle
@@ -164,16 +168,22 @@ class _Run:
 
     def run(self, inheritance: Inheritance | None, cold: bool) -> int:
         inheritance = inheritance or inherit()
+        before = set(sys.modules)
         settings, self._keep_settings = load_kept(self._path)
+        reading = sys.modules.keys() - before
         self._drain_timeout = settings.drain_timeout
         configure_log(self._log, settings)
         self._signals.check()
         self._log.install_prints()
         leave_forks_alone()
+        ground = self._begin_early(settings, inheritance) if cold else None
+        # What only the reading of the file has brought is not needed when that is kept.
+        self._imported = [one for one in sys.modules if one not in reading or one.startswith("appd.")]
+        self._compiled = tuple(used)
+        forget()
         # What there is by now stays, and need not be looked through; hosted code makes garbage like any other.
         gc.freeze()
         gc.enable()
-        ground = self._begin_early(settings, inheritance) if cold else None
         if cold and self._supervisor is not None:
             end_with_parent()
         from appd.tls.postponed import postpone_openssl
@@ -365,7 +375,11 @@ class _Run:
             self._failed(error)
             return
         # When what waits has been served: the next start is the one that is to be quick.
-        self._reactor.callLater(_KEEP_AFTER, self._keep_settings)
+        self._reactor.callLater(_KEEP_AFTER, self._keep)
+
+    def _keep(self) -> None:
+        self._keep_settings()
+        CodeCache().write(self._imported, self._compiled)
 
     def _failed(self, error: AppdError) -> None:
         report(self._log, error)

@@ -6,7 +6,6 @@ answered), or the queue's. Who takes it out of `lane.armed` has it; whoever has 
 
 from __future__ import annotations
 
-import socket
 import time
 from contextlib import suppress
 
@@ -21,6 +20,8 @@ from appd.http.upload import Upload
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import socket
+
     from appd.http.crew import Worker
     from appd.http.door import Door
     from appd.http.proxyprotocol import Proxied
@@ -200,6 +201,8 @@ class Client(Leaver):
         self.server.lane.forget(self)
         peer = (self.host, self.port, self.secure, self.is_beyond, self.counted)
         # With all that the library gives a socket; see `Door.begin`.
+        import socket
+
         sock = socket.socket(self.sock.family, self.sock.type, self.sock.proto, self.sock.detach())
         self.server.replace(self, driver.take(Handed(self.door, sock, self.connection, request, *peer)))
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import socket
 import sys
 from threading import RLock
 
+from appd.bare import socket
 from appd.http.client import Client
 from appd.http.environ import base_environ
 from appd.portion import Portion

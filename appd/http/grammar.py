@@ -8,9 +8,7 @@ compiled when it is used: all patterns of the core would take a start 2 ms more.
 
 from __future__ import annotations
 
-import re
-
-from appd.patterns import pattern
+from appd.patterns import compiled, pattern
 
 __all__ = ["CHUNK", "FIELD", "REQUEST_LINE", "TCHAR", "VERSION", "VTEXT"]
 
@@ -21,10 +19,10 @@ VTEXT = r"\t \x21-\x7e\x80-\xff"
 
 # RFC 9112, 3: method SP request-target SP HTTP-version. A target is visible ASCII; a fragment is never sent, and
 # servers that took one have been led past the access rules of proxies (CVE-2023-45539 of HAProxy).
-REQUEST_LINE = re.compile(rf"([{TCHAR}]{{1,64}}+) ([\x21\x22\x24-\x7e]++) HTTP/1\.([01])")
+REQUEST_LINE = compiled(rf"([{TCHAR}]{{1,64}}+) ([\x21\x22\x24-\x7e]++) HTTP/1\.([01])")
 VERSION = pattern(r"HTTP/[0-9]\.[0-9]")
 # RFC 9112, 5: no space before the colon, no line folding. Spaces after the value are cut by the reader.
-FIELD = re.compile(rf"([{TCHAR}]++):[\t ]*+([{VTEXT}]*+)")
+FIELD = compiled(rf"([{TCHAR}]++):[\t ]*+([{VTEXT}]*+)")
 # RFC 9112, 7.1: a size of 15 digits is a petabyte; extensions are checked and ignored. The spaces that 7.1.1 lets a
 # recipient take around ";" are refused, as llhttp does: no sender uses them, and readers disagree on them.
 _QUOTED = r'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*"'

@@ -8,8 +8,7 @@ later requests for mounts of the lane it has the lane's threads answer (`guest`)
 
 from __future__ import annotations
 
-import socket
-
+from appd.bare import socket
 from appd.http.connection import Connection
 from appd.http.request import Request
 from appd.records import NamedTuple

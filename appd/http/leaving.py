@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import select
-import socket
 import sys
 import time
 from contextlib import suppress
 
+from appd.bare import socket
 from appd.http.errors import Refused
 from appd.http.peer import answer_of, describe, fields_of, peer_text
 from appd.http.response import status_line

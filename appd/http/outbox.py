@@ -7,10 +7,10 @@ reader has all. Files are sent by the kernel (sendfile(2)) and never lie in it a
 
 from __future__ import annotations
 
-import socket
 from collections import deque
 from threading import Condition
 
+from appd.bare import socket
 from appd.http.spool import AT_ONCE, IN_MEMORY, Spool, Stretch
 
 __all__ = ["Outbox"]

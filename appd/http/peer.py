@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import socket
 import sys
 
+from appd.bare import socket
 from appd.http.accesslog import Answer, printable
 from appd.http.target import host_name
 

@@ -7,8 +7,7 @@ since a guess would let clients say who they are.
 
 from __future__ import annotations
 
-import socket
-
+from appd.bare import socket
 from appd.http.errors import Refused
 from appd.patterns import pattern
 from appd.records import NamedTuple

@@ -5,13 +5,12 @@ Names come from a small set, and most fields are what they were a response ago: 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from appd.http.errors import Misuse
 from appd.http.fields import OF_THE_CONNECTION, is_secret, is_token
 from appd.http.grammar import VTEXT
-from appd.patterns import pattern
+from appd.patterns import compiled, pattern
 from appd.records import NamedTuple
 
 __all__ = [
@@ -36,7 +35,7 @@ BARE = (204, 205)
 TO_THE_END = -1
 NOTHING = -2
 
-_VALUE = re.compile(rf"[{VTEXT}]*+")
+_VALUE = compiled(rf"[{VTEXT}]*+")
 # PEP 3333: a status is three digits, a space and a reason. RFC 9112, 4 allows the reason to be empty.
 _STATUS = pattern(r"([2-5][0-9][0-9])(?: ([\t \x21-\x7e\x80-\xff]*+))?")
 # Status lines that were made, by number or by text. Any thread may write; whoever finds it full empties it.

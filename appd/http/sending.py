@@ -6,9 +6,9 @@ The server keeps a few of these that are as new (`awake`, `rest`).
 
 from __future__ import annotations
 
-import socket
 import time
 
+from appd.bare import socket
 from appd.http.connection import Connection
 from appd.http.entrylog import tell_failure
 from appd.http.outbox import Outbox

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
-import socket
 import time
 from threading import Lock
 
+from appd.bare import socket
 from appd.http.accesslog import AccessLog
 from appd.http.client import DRAIN_LINGER, Client
 from appd.http.crowd import Crowd

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-import socket
+
+from appd.bare import socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ __all__ = ["AT_ONCE", "IN_MEMORY", "Spool", "Stretch"]
 IN_MEMORY = 262144
 # Bytes for one send(2) or sendfile(2): the thread that polls serves others in between.
 AT_ONCE = 1048576
-_PLAIN = (socket.SocketType, socket.socket)
 
 
 class Stretch:
@@ -44,10 +44,11 @@ class Stretch:
             OSError: The connection is broken.
             EOFError: The file has become shorter.
         """
-        if type(to) in _PLAIN:
+        send_file = getattr(to, "send_file", None)  # of TLS, which has to see every byte: see `TlsSocket`
+        if send_file is None:
             sent = os.sendfile(to.fileno(), self.fd, self.offset, min(self.left, AT_ONCE))
-        else:  # TLS, which has to see every byte
-            sent = to.send_file(self.fd, self.offset, self.left)  # type: ignore[attr-defined]  # see `TlsSocket`
+        else:
+            sent = send_file(self.fd, self.offset, self.left)
         if not sent:
             raise EOFError(f"{self.left} bytes of the file are missing")
         self.offset += sent

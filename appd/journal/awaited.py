@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from importlib.machinery import ModuleSpec, PathFinder
-from types import ModuleType
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
     from typing import Any
 
 __all__ = ["when_imported"]
@@ -37,6 +37,9 @@ class _Finder:
             return None
         if self in sys.meta_path:
             sys.meta_path.remove(self)
+        # What importlib.machinery calls so; that brings more with it.
+        from _frozen_importlib_external import PathFinder
+
         spec = PathFinder.find_spec(name, path, target)
         if spec is not None and spec.loader is not None:
             spec.loader = _Loader(spec, self._then)  # type: ignore[assignment]  # it has what is called of one

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from threading import Thread
 
+from appd.bare import signal
 from appd.journal.entry import Entry
 from appd.journal.outlet import Stopped
 from appd.journal.queue import BoundedQueue, Mark
@@ -199,7 +200,5 @@ def _block_signals() -> None:
     The supervisor sleeps in poll(2) until a signal comes: one that the kernel gave to this thread would not wake it.
     Faults stay open, they belong to the thread that makes them.
     """
-    import signal
-
     faults = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT}
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - faults)

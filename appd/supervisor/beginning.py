@@ -12,6 +12,7 @@ import select
 from functools import partial
 
 from appd.activation import inherit
+from appd.codecache import forget
 from appd.control import control_path
 from appd.ending import leave
 from appd.errors import AppdError
@@ -87,6 +88,8 @@ def begin(
         signals.check()
         first = _start(passed, mailbox, listener, partial(work_and_leave, work))
         from appd.supervisor.root import supervise
+
+        forget()
 
         return supervise(Beginning(passed, mailbox, path, listener, first), work, signals, notifier)
     except Stopped:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import socket
 import sys
 from contextlib import suppress
 
+from appd.bare import socket
 from appd.notify import MARK, parse
 from appd.records import NamedTuple
 

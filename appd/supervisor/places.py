@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import socket
 from contextlib import suppress
 
+from appd.bare import socket
 from appd.errors import HostError
 
 TYPE_CHECKING = False

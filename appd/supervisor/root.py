@@ -51,7 +51,8 @@ def supervise(
     try:
         go_on = partial(work_and_leave, work)
         supervisor = Supervisor(beginning.passed, go_on, beginning.mailbox, log, notifier, poller)
-        operator = Operator(supervisor, poller, beginning.control, beginning.listener)
+        listener = socket.socket(fileno=beginning.listener.detach())
+        operator = Operator(supervisor, poller, beginning.control, listener)
 
         def begin() -> None:
             supervisor.rollout.start(beginning.first)

@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import fcntl
 import os
-import signal
-import socket
 import sys
 import time
 
+from appd.bare import signal, socket
 from appd.records import NamedTuple
 
 TYPE_CHECKING = False

@@ -129,13 +129,21 @@ def service(start, tmp_path):
             return {int(one) for one in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()}
 
         def descriptors(self):
-            """What each descriptor is, without the numbers that tell sockets apart."""
+            """What each descriptor is, without the numbers that tell sockets apart; one is that of who asks."""
             found = []
-            for one in Path(f"/proc/{self.pid}/fd").iterdir():
-                try:
-                    found.append(re.sub(r"\d+", "", os.readlink(one)))
-                except FileNotFoundError:
-                    continue
+            with socket.socket(socket.AF_UNIX) as client:
+                client.settimeout(30)
+                client.connect(self.control)
+                # When the second is answered, the ends of earlier clients and of workers have been seen.
+                for _ in range(2):
+                    client.sendall(b'{"method": "org.varlink.service.GetInfo"}\0')
+                    while not (data := client.recv(65536)).endswith(b"\0"):
+                        assert data
+                for one in Path(f"/proc/{self.pid}/fd").iterdir():
+                    try:
+                        found.append(re.sub(r"\d+", "", os.readlink(one)))
+                    except FileNotFoundError:
+                        continue
             return sorted(found)
 
         def settled(self):

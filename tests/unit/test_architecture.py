@@ -14,7 +14,8 @@ PACKAGE = Path(__file__).parents[2] / "appd"
 
 # From what everybody may import to what nobody may. A module imports from earlier layers only, or from its own package.
 LAYERS = [
-    {"patterns", "records"},
+    {"bare", "patterns", "records"},
+    {"codecache"},
     {"errors", "messages", "signals", "vendored"},
     {"address"},
     {
@@ -293,7 +294,10 @@ def test_public_names(path):
     names = {ast.unparse(target) for node in tree.body if isinstance(node, ast.Assign) for target in node.targets}
     names |= {ast.unparse(node.target) for node in tree.body if isinstance(node, ast.AnnAssign)}
     names |= {
-        alias.asname or alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names
+        alias.asname or alias.name
+        for node in tree.body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
     }
     assert set(exported) <= defined | names
     for node in tree.body:

@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 import stat
+from contextlib import closing
 
 import pytest
 
@@ -76,7 +77,7 @@ def test_no_descriptor_left(monkeypatch, address):
 def test_nobody_knows_the_network_namespace(tmp_path, monkeypatch):
     """Without that part of proc(5) it is not called private, and a bare port is an IPv4 one."""
     monkeypatch.setattr(binding, "_NET", str(tmp_path))
-    with bind(Address("tcp", port=0), environ={"INVOCATION_ID": "0"}) as sock:
+    with closing(bind(Address("tcp", port=0), environ={"INVOCATION_ID": "0"})) as sock:
         assert sock.family == socket.AF_INET
 
 
@@ -119,7 +120,7 @@ def test_the_mode_is_exact(tmp_path):
 def test_unlink_bound(tmp_path, monkeypatch):
     """Removes its own path, leaves another's, and says why it could not."""
     path = tmp_path / "x.sock"
-    with bind(parse(str(path))) as sock:
+    with closing(bind(parse(str(path)))) as sock:
         identity = path_identity(sock)
         with monkeypatch.context() as patched:
             patched.setattr(binding.os, "unlink", refuse(errno.EACCES))

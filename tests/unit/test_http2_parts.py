@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from hpack import Decoder, Encoder
-from support.http2 import connection, frame, frames_in, greeting, literal
+from support.http2 import LIMITS, connection, frame, frames_in, greeting, literal
 
 from appd.http.h2.blocks import Blocks
 from appd.http.h2.codes import Code, Frame, Setting
@@ -13,6 +13,7 @@ from appd.http.h2.encoding import encode_fields, encode_head
 from appd.http.h2.events import Kind
 from appd.http.h2.faults import ConnectionFault
 from appd.http.h2.flow import Flow
+from appd.http.h2.requests import read_request
 from appd.http.h2.states import ARRIVES, NEXT, Input, State, Verdict
 from appd.http.response import prepare
 
@@ -73,6 +74,21 @@ def test_a_table_that_is_emptied_between() -> None:
     blocks.read(b"\x20\x82")
     with pytest.raises(ConnectionFault) as caught:
         blocks.read(b"\xbe")
+    assert caught.value.code is Code.COMPRESSION_ERROR
+
+
+def test_a_table_that_is_emptied_within_a_block() -> None:
+    """A size of 0 and the old one again: what a block named before is gone (RFC 7541, 4.3)."""
+    blocks = Blocks(10_000)
+    blocks.read(b"\x40\x03x-a\x011")
+    named = b"\xbe"
+    assert blocks.read(named).fields == ((b"x-a", b"1"),)
+    assert blocks.read(named) is blocks.read(named)
+    emptied = b"\x20\x3f\xe1\x1f\x82"
+    assert blocks.read(emptied).fields == ((b":method", b"GET"),)
+    assert emptied not in blocks.known
+    with pytest.raises(ConnectionFault) as caught:
+        blocks.read(named)
     assert caught.value.code is Code.COMPRESSION_ERROR
 
 
@@ -221,3 +237,21 @@ def test_nothing_is_taken_after_a_fault() -> None:
     core = begun()
     assert core.receive(frame(Frame.PING, 0, 1, bytes(8)))[-1][0] == Kind.FAULT
     assert core.receive(frame(Frame.HEADERS, 5, 1, GET)) == []
+
+
+def test_requests_of_the_same_head() -> None:
+    """Without a body they are one; with one each is by itself; a head may have begun both kinds."""
+    core = begun(frame(Frame.HEADERS, 4, 1, POST), frame(Frame.HEADERS, 5, 3, POST))
+    head = core._blocks.read(POST)
+    opened = read_request(head, LIMITS, ended=False)
+    whole = read_request(head, LIMITS, ended=True)
+    assert (opened.length, whole.length) == (None, 0)
+    assert read_request(head, LIMITS, ended=False) is not opened
+    other = core._blocks.read(b"\x82" + POST[1:])
+    assert read_request(other, LIMITS, ended=True) is read_request(other, LIMITS, ended=True)
+    assert read_request(other, LIMITS, ended=False).length is None
+    sized = core._blocks.read(POST + literal("content-length", "7") + literal("expect", "100-continue"))
+    core.receive(frame(Frame.HEADERS, 4, 5, POST + literal("content-length", "7") + literal("expect", "100-continue")))
+    for _ in range(2):
+        request = read_request(sized, LIMITS, ended=False)
+        assert (request.length, request.expects_continue) == (7, True)

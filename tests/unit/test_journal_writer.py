@@ -153,9 +153,14 @@ def test_lasting_overflow_is_told_once_a_second(queue: BoundedQueue, sink: FakeS
 def test_sink_that_fails_loses_nothing_silently(queue: BoundedQueue, sink: FakeSink, writer: Writer) -> None:
     """A sink that is gone does not end the thread; when one takes entries again, the loss is told."""
     sink.broken = BrokenPipeError()
+    sink.gate.clear()
     writer.start()
     queue.put(entry("lost"))
+    # It is lost while the flush waits for it, not before.
+    opens = threading.Timer(0.1, sink.gate.set)
+    opens.start()
     assert not writer.flush(5)
+    opens.join()
     assert (writer.lost, writer.written) == (1, 0)
     sink.broken = None
     queue.put(entry("written"))
@@ -168,7 +173,8 @@ def test_any_error_of_a_sink_is_survived(queue: BoundedQueue, sink: FakeSink, wr
     sink.broken = ZeroDivisionError()
     writer.start()
     queue.put(entry())
-    assert not writer.flush(5)
+    writer.flush(5)
+    assert writer.lost == 1
     assert writer.running
 
 

@@ -1,7 +1,7 @@
 """Field blocks of clients: HPACK (RFC 7541) by the hpack library, and what was decoded before.
 
 A client that asks again and again sends the same few bytes, which name entries of the dynamic table. As long as nothing
-is added to that table, and its size stays, the same bytes mean the same.
+is added to that table, and nobody says anything of its size, the same bytes mean the same.
 """
 
 from __future__ import annotations
@@ -27,16 +27,19 @@ class Head:
     Attributes:
         fields: Names and values.
         size: As RFC 9113, 6.5.2 counts it: names, values and 32 bytes for each.
+        checked: Whether it is known to be well-formed as the head of a request.
         good: Whether it has begun and ended a request before, as a whole.
+        length: What Content-Length says, when it is checked; -1 where there is none.
         made: For whoever makes something of it, and is given the same head again.
     """
 
-    __slots__ = ("fields", "good", "made", "size")
+    __slots__ = ("checked", "fields", "good", "length", "made", "size")
 
     def __init__(self, fields: tuple[tuple[bytes, bytes], ...]) -> None:
         self.fields = fields
         self.size = sum([len(name) + len(value) for name, value in fields]) + 32 * len(fields)
-        self.good = False
+        self.checked = self.good = False
+        self.length = -1
         self.made: object = None
 
 
@@ -85,7 +88,8 @@ class Blocks:
 
     def _decode(self, block: bytes) -> Head:
         table = self._table
-        table.changed, size = False, table.maxsize
+        # RFC 7541, 6.3: a size may be said and taken back within one block, which empties the table on the way.
+        table.changed = block[:1] != b"" and block[0] & 0xE0 == 0x20
         try:
             head = Head(tuple([(bytes(one[0]), bytes(one[1])) for one in self._decoder.decode(block, raw=True)]))
         except OversizedHeaderListError:
@@ -96,7 +100,7 @@ class Blocks:
             reason = f"a field block that is none: {type(error).__name__}"
             raise ConnectionFault(Code.COMPRESSION_ERROR, reason) from None
         known = self.known
-        if table.changed or table.maxsize != size:
+        if table.changed:
             known.clear()
         elif len(block) <= _LONGEST:
             if len(known) >= _MOST:

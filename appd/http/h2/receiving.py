@@ -254,8 +254,11 @@ class Receiver(Streams):
             self._ended(stream, flow, head, events)
             return
         flow = self._begin(stream)
-        check_request(head.fields)
-        flow.left = content_length(head.fields)
+        if not head.checked:
+            check_request(head.fields)
+            head.length = content_length(head.fields)
+            head.checked = True
+        flow.left = head.length
         if ended:
             flow.count(0, ended=True)
             flow.state = State.REMOTE

@@ -21,23 +21,40 @@ def read_request(head: Head, limits: Limits, *, ended: bool) -> Request:
     Args:
         head: What has come; well-formed, see `fields.check_request`.
         limits: What a request may take.
-        ended: Whether no body follows. Then the request is kept with the head and shared: nobody changes it.
+        ended: Whether no body follows. Then the request is shared with those that come with the same head: nobody
+            changes it.
 
     Raises:
         Refused: It is no request, or more than it may be.
     """
-    if ended and head.made is not None:
-        assert isinstance(head.made, Request)
-        return head.made
-    request = _read(head, limits)
-    # RFC 9110, 10.1.1; the core looks at it only where it sees that there is a body.
+    made = head.made
+    if made is None:
+        made = head.made = _read(head, limits)
+        # RFC 9110, 10.1.1; the core looks at it only where it sees that there is a body.
+        made.expects_continue = False
+        if ended:
+            made.length = 0
+    assert isinstance(made, Request)
+    if ended and made.length == 0:
+        return made
+    request = _copy(made)
     request.expects_continue = not ended and request.named.get("expect", "").lower() == "100-continue"
     if ended:
         request.length = 0
-        head.made = request
-    elif "content-length" not in request.named:
+    elif "content-length" in request.named:
+        # It was checked with the head.
+        request.length = head.length
+    else:
         request.length = None
     return request
+
+
+def _copy(one: Request) -> Request:
+    """The same request for whoever may change it: one with a body gets trailers."""
+    aim = one.authority, one.host, one.path, one.query
+    made = Request(one.method, one.target, one.minor, one.fields, one.named, aim)
+    made.keep_alive = one.keep_alive
+    return made
 
 
 def _read(head: Head, limits: Limits) -> Request:

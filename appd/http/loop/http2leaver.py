@@ -34,6 +34,7 @@ class Http2Leaver(asyncio.Protocol):
     """See `Http2`.
 
     Attributes:
+        bodies: Streams whose body needs a deadline, if it is not complete when the turn ends.
         client: That: who it is.
         core: The protocol.
         counted: See `Server.lost`.
@@ -51,6 +52,7 @@ class Http2Leaver(asyncio.Protocol):
         "_rest_until",
         "_streams",
         "_stuck",
+        "bodies",
         "client",
         "core",
         "counted",
@@ -68,6 +70,7 @@ class Http2Leaver(asyncio.Protocol):
         self.deadline, self.tick = 0.0, 0
         limits = client.server.limits
         self._streams: dict[int, Stream] = {}
+        self.bodies: list[Stream] = []
         self._closing = self._draining = self._leaves = self.is_full = self._in_turn = False
         self._idle_until = self._rest_until = 0.0
         self._rest = self._stuck = 0
@@ -88,6 +91,10 @@ class Http2Leaver(asyncio.Protocol):
         core = self.core
         if core.out:
             self.transport.write(core.take_out())
+        if self.bodies:
+            bodies, self.bodies = self.bodies, []
+            for one in bodies:
+                one.end_turn()
         if not self._streams:
             if self._leaves:
                 self._close()

@@ -59,7 +59,7 @@ class Stream(StreamSender):
             self.plain(200 if request.path == "*" else 404)
             return
         if self.body_comes:
-            self._watch_body()
+            self._connection.bodies.append(self)
         self.mounted = mounted = found.mounted
         if mounted.driver is None:
             self._connection.visit(self, request, mounted)
@@ -86,7 +86,10 @@ class Stream(StreamSender):
         if self.exchange is None or self.exchange.done or self.exchange.feed(data):
             self.acknowledge()
         if self.body_comes and not self._unacknowledged:
-            self._watch_body()
+            if self.tick:
+                self._watch_body()
+            else:
+                self._connection.bodies.append(self)
 
     def end_body(self, trailers: Iterable[tuple[bytes, bytes]] = ()) -> None:
         """The body is complete.
@@ -217,6 +220,11 @@ class Stream(StreamSender):
         self._free()
 
     # Time.
+
+    def end_turn(self) -> None:
+        """A turn has ended in which the body has begun, or went on: mostly it is complete by now."""
+        if self.body_comes and not self.broken and not self._unacknowledged:
+            self._watch_body()
 
     def _watch_body(self) -> None:
         limits = self.server.limits

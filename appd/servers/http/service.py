@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -122,7 +123,7 @@ class HttpService(ServerService):
     def _listen_on_loop(self, driver: Driver, listener: Any) -> Any:
         """Has the loop accept. Connections over TLS cannot be handed over, so that they begin there."""
         security = listener.tls.on_sockets() if listener.tls is not None else None
-        sock = listener.duplicate()
+        sock = socket.socket(fileno=listener.duplicate().detach())
         if listener.kind == "connection":
             driver.adopt(self.engine, sock, many_processes=self._many, security=security)
             return None
