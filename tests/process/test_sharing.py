@@ -5,6 +5,7 @@ from __future__ import annotations
 import selectors
 import socket
 import statistics
+import time
 from collections import Counter
 from functools import partial
 from typing import Any
@@ -65,4 +66,5 @@ def test_a_burst_is_shared(start, tmp_path, accepts):
         counts = Counter(burst(address))
         assert len(counts) <= 2 and sum(counts.values()) == BURST
         shares.append(max(counts.values()) / BURST)
+        time.sleep(0.05)  # a lull: portions that have grown are small again
     assert statistics.median(shares) <= 0.8, shares
