@@ -80,14 +80,16 @@ class _Visit:
         if not await self._pass_request():
             return
         late = self._loop.call_later(_LATE, self._look_for_leaving)
+        done = False
         try:
-            await self._pass_answer()
+            done = await self._pass_answer()
         finally:
             late.cancel()
             if self._leaving is not None:
                 self._leaving.cancel()
-            # After an end it has no effect.
-            self._reactor.callFromThread(self._channel.lost)
+            # Who is done need not be told, and the reactor not be woken for it.
+            if not done:
+                self._reactor.callFromThread(self._channel.lost)
 
     async def _pass_request(self) -> bool:
         """Returns whether all of it has come."""
@@ -110,8 +112,15 @@ class _Visit:
 
     def _begin_whole(self) -> None:
         """In the thread of the reactor: a request without a body."""
-        self._channel.begin(0, self._reactor)
-        self._channel.complete()
+        # Most resources answer at once: the loop is woken when all that they say is there.
+        self._is_told = True
+        try:
+            self._channel.begin(0, self._reactor)
+            self._channel.complete()
+        finally:
+            self._is_told = False
+            if self._channel.said:
+                self._told()
 
     def _look_for_leaving(self) -> None:
         self._leaving = self._loop.create_task(self._watch())
@@ -122,7 +131,8 @@ class _Visit:
         self._gone = True
         self._wake()
 
-    async def _pass_answer(self) -> None:
+    async def _pass_answer(self) -> bool:
+        """Returns whether the resource has said all; otherwise the client has left."""
         said, send = self._channel.said, self._send
         while not self._gone:
             # In this order: what is said from here on is told of again.
@@ -136,7 +146,7 @@ class _Visit:
                     await send({"type": "http.response.start", "status": one.status, "headers": one.fields})
                 elif one is DONE:
                     await send({"type": "http.response.body", "body": b"".join(body), "more_body": False})
-                    return
+                    return True
                 else:
                     await self._pass_body(b"".join(body))
                     raise AlreadyTold("the resource has given up its connection")
@@ -145,6 +155,7 @@ class _Visit:
             elif not self._is_told:
                 self._waiter = self._loop.create_future()
                 await self._waiter
+        return False
 
     async def _pass_body(self, data: bytes) -> None:
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
