@@ -10,8 +10,12 @@ mounts. Nothing waits for the other thread: what was said is taken when it is to
 from __future__ import annotations
 
 import asyncio
+from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
+
+from twisted.python import log
 
 from appd.http.errors import AlreadyTold
 from appd.servers.http.resource_channel import DONE, Channel, Head, Mounted
@@ -32,6 +36,7 @@ class ResourceApplication:
 
     def __init__(self, root: Any, depth: int) -> None:
         self._site = Mounted(root, depth)
+        self._queue = _Queue()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """ASGI 3."""
@@ -39,7 +44,7 @@ class ResourceApplication:
             # The one that runs by now; it need not have been there when this was made.
             from twisted.internet import reactor
 
-            await _Visit(self._site, reactor, scope, receive, send).run()
+            await _Visit(self._site, self._queue, reactor, scope, receive, send).run()
         elif scope["type"] == "websocket":
             await receive()
             await send({"type": "websocket.close", "code": 1000})
@@ -47,13 +52,38 @@ class ResourceApplication:
             raise NotImplementedError(f"a resource knows no {scope['type']}")
 
 
+class _Queue:
+    """What begins in the thread of the reactor: to wake it costs a system call, which many requests of a turn share."""
+
+    def __init__(self) -> None:
+        self._begins: deque[Callable[[], None]] = deque()
+        self._is_posted = False
+
+    def post(self, begin: Callable[[], None], reactor: Any) -> None:
+        """In the thread of the loop."""
+        self._begins.append(begin)
+        if not self._is_posted:
+            self._is_posted = True
+            reactor.callFromThread(self._run)
+
+    def _run(self) -> None:
+        # In this order: what is put in from here on is posted anew, and stays before what its visit posts later.
+        self._is_posted = False
+        for _ in range(len(self._begins)):
+            try:
+                self._begins.popleft()()
+            except Exception:
+                log.err()
+
+
 class _Visit:
     """One request, in the thread of the loop."""
 
-    def __init__(self, site: Mounted, reactor: Any, scope: Any, receive: Any, send: Any) -> None:
+    def __init__(self, site: Mounted, queue: _Queue, reactor: Any, scope: Any, receive: Any, send: Any) -> None:
         self._loop = asyncio.get_running_loop()
         self._channel = Channel(site, scope, self._told)
         self._reactor = reactor
+        self._queue = queue
         self._scope = scope
         self._receive = receive
         self._send = send
@@ -96,7 +126,7 @@ class _Visit:
         channel, in_reactor = self._channel, self._reactor.callFromThread
         length = self._scope["appd.length"]
         if length == 0:
-            in_reactor(self._begin_whole)
+            self._queue.post(self._begin_whole, self._reactor)
             return True
         in_reactor(channel.begin, length, self._reactor)
         while True:
