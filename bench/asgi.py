@@ -1,4 +1,4 @@
-"""ASGI, WebSocket and HTTP/2 beside other servers: the work of a request or a message, and what an idle client costs.
+"""ASGI, WebSocket, HTTP/2 and resources beside other servers: the work of a request or message, and of an idle client.
 
 usage: python bench/asgi.py [--seconds S] [--rounds N] [--idle N] [--quick]
 
@@ -11,6 +11,9 @@ load on the machine disturbs less than rates, and PSS for a connection.
     http2      13 bytes by ASGI over HTTP/2, h2load, 8 connections with 20 streams each
     idle       connections that were used for one request and stay open
     websocket  WebSockets that stay open, of a server that was started anew
+
+    resource   14 bytes by the same twisted.web Resource, under appd's <resource> and a Site of the same Twisted,
+               neither with an access log: wrk as for hello; here the rate, too
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ import resource
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -41,6 +45,34 @@ async def everything(scope, receive, send):
             await send({"type": "websocket.send", "text": message["text"]})
     elif scope["type"] == "http":
         await asgi(scope, receive, send)
+"""
+RESOURCE = """
+
+from twisted.web.resource import Resource
+
+class Hello(Resource):
+    isLeaf = True
+
+    def render_GET(self, request):
+        request.setHeader(b"content-type", b"text/plain")
+        return b"Hello, world!\\n" if request.path == b"/hello" else b"%d %d\\n" % (os.getpid(), VERSION)
+
+hello = Hello()
+"""
+# A program, since `twistd web` writes a line for each request.
+SITE = """import sys
+
+from application import hello
+from twisted.internet import endpoints, reactor
+from twisted.web.server import Site
+
+class Quiet(Site):
+    def log(self, request):
+        pass
+
+endpoint = endpoints.serverFromString(reactor, f"tcp:{sys.argv[1]}:interface=127.0.0.1:backlog={sys.argv[2]}")
+endpoint.listen(Quiet(hello, timeout=int(sys.argv[3])))
+reactor.run()
 """
 HANDSHAKE = (
     b"GET /echo HTTP/1.1\r\nHost: bench\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -105,6 +137,43 @@ class GranianAsgi(_Everything):
     def command(self) -> Sequence[str | Path]:
         bound = ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
         return [PEERS / self.program, "--interface", "asgi", *bound, "--no-access-log", "application:everything"]
+
+
+class _Resource(Candidate):
+    """A candidate with a resource, too."""
+
+    def swap(self) -> None:
+        super().swap()
+        with (self.folder / "application.py").open("a") as file:
+            file.write(RESOURCE)
+
+
+class AppdResource(_Resource, Appd):
+    """appd, which asks the resource in its reactor."""
+
+    name = "appd"
+
+    def command(self) -> Sequence[str | Path]:
+        file = self.folder / "appd.conf"
+        file.write_text(
+            f"workers {self._workers}\nthreads {THREADS}\npython-path {self.folder}\n"
+            "<http bench>\n  address systemd:name=http\n  access-log off\n"
+            f"  <limits>\n    idle-timeout {KEEP}s\n  </limits>\n"
+            "  <resource>\n    resource application:hello\n  </resource>\n</http>\n"
+        )
+        return [self._path, "run", file, "--control", self.folder / "control"]
+
+
+class TwistedSite(_Resource):
+    """twisted.web's own Site on Twisted's own reactor, of the environment that runs this: the Twisted that appd has."""
+
+    name = "twisted.web"
+    inherits = False
+
+    def command(self) -> Sequence[str | Path]:
+        file = self.folder / "site_of_twisted.py"
+        file.write_text(SITE)
+        return [sys.executable, file, str(self.port), str(BACKLOG), str(KEEP)]
 
 
 class Talker(asyncio.Protocol):
@@ -208,6 +277,31 @@ def measure(kind: type[Candidate], seconds: float, idle: int, cores: tuple[int, 
     return found
 
 
+def measure_resource(kind: type[Candidate], seconds: float, cores: tuple[int, int]) -> tuple[float, float]:
+    """Processor microseconds for a request, and requests a second."""
+    with kind(core=cores[0]) as server:
+        before = processor_seconds(server.processes())
+        count, rate = ask(server.port, "hello", seconds, cores[1])
+        return (processor_seconds(server.processes()) - before) * 1e6 / count, rate
+
+
+def compare_resources(rounds: int, seconds: float, cores: tuple[int, int]) -> None:
+    """Measures a resource under both, and prints the table."""
+    kinds: list[type[Candidate]] = [AppdResource, TwistedSite]
+    taken: dict[str, list[tuple[float, float]]] = {kind.name: [] for kind in kinds}
+    for _ in range(rounds):
+        for kind in kinds:
+            taken[kind.name].append(measure_resource(kind, seconds, cores))
+    work = {name: median(one for one, _rate in those) for name, those in taken.items()}
+    rates = {name: median(rate for _one, rate in those) for name, those in taken.items()}
+    rows = [[name, f"{work[name]:.2f}", f"{rates[name]:.0f}"] for name in taken]
+    print(f"\n{table(['', 'resource µs', 'resource/s'], rows)}\n")
+    ours, theirs = AppdResource.name, TwistedSite.name
+    print(judged("resource: appd's against twisted.web's by work", work[ours] / work[theirs], 1.0, " x"))
+    # Of rates the more is the better: so it is theirs that is to be the smaller one.
+    print(judged("resource: twisted.web's against appd's by rate", rates[theirs] / rates[ours], 1.0, " x"))
+
+
 def main() -> None:
     """Measures each candidate and prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -248,6 +342,7 @@ def main() -> None:
     ):
         if what in found.get(name, {}):
             print(judged(f"{what}: appd's against {name}'s", found["appd"][what] / found[name][what], most, " x"))
+    compare_resources(rounds, seconds, (available[0], available[-1]))
 
 
 if __name__ == "__main__":

@@ -24,8 +24,9 @@ class Limits(NamedTuple):
         body_rate: A body must arrive at this many bytes a second at least (408); 0 is no limit.
         handshake_timeout: For the handshake of TLS; then the connection is closed.
         write_timeout: Without the client taking a byte of the response.
-        request_timeout: From head to end of the response; past it the stacks are logged and the worker is replaced;
-            0 is no limit.
+        request_timeout: For a call with its response (504). One of the lane counts from when a thread begins it, behind
+            its body and the queue; past it the stacks are logged and the worker is replaced. One of the loop counts
+            from the head, and is cancelled. 0 is no limit.
         connections: Open at one time; more wait in the listen queue.
         connections_per_peer: Open at one time from one address (503); 0 is no limit.
         queue: Requests that wait for a thread; beyond it 503.

@@ -557,6 +557,20 @@ def test_a_call_that_takes_too_long(site: Any, driver: str) -> None:
     assert served.running.stop() == 0
 
 
+@pytest.mark.parametrize("driver", ("lane", "guest", "tls"))
+def test_the_time_for_a_call_begins_behind_the_body(site: Any, driver: str) -> None:
+    """A body that comes fast enough for `body-rate` may take longer than the call of the lane that gets it."""
+    client = site("request-timeout 1s\nbody-rate 1", driver=driver).connect()
+    client.sendall(b"POST /up HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nab")
+    # As long as nothing is said in answer to what is not all there.
+    client.settimeout(2.5)
+    with pytest.raises(TimeoutError):
+        client.recv(1)
+    client.settimeout(20)
+    client.sendall(b"cde")
+    assert read_answer(client).endswith(b"up 5")
+
+
 @pytest.mark.parametrize("driver", (*ALL, "tls", "tls-loop"))
 def test_who_is_at_the_other_end(site: Any, driver: str) -> None:
     """The address and port, or the credentials of a UNIX peer."""

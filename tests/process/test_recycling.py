@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import socket
+import threading
 import time
 from functools import partial
 
@@ -347,4 +348,53 @@ def test_a_call_that_does_not_come_back(service):
     made.running.wait_said("is recycled, as a request took longer than request-timeout")
     wait_until(lambda: made.workers() and first not in made.workers())
     assert made.pid() != first
+    assert made.running.stop() == 0
+
+
+def test_the_wait_for_a_thread_is_no_part_of_a_call(service):
+    """Who waits in the queue and then is answered in time is answered, though both together took longer."""
+    servers = HTTP.replace("<wsgi>", "<limits>\n  request-timeout 3s\n </limits>\n <wsgi>")
+    made = service("threads 1\n", servers)
+    answers = []
+    began = time.monotonic()
+    slow = b"GET /slow HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    clients = [threading.Thread(target=lambda: answers.append(ask(made.passed, slow, timeout=30))) for _ in range(3)]
+    for one in clients:
+        one.start()
+    for one in clients:
+        one.join()
+    assert time.monotonic() - began > 3.0
+    assert [one[:13] for one in answers] == [b"HTTP/1.1 200 "] * 3
+
+
+HANGS = """
+import os, sys, time
+def hang(frame, event, what):
+    if event == "c_call" and what.__name__ == "poll":
+        time.sleep(60)
+def app(environ, start_response):
+    if environ["PATH_INFO"] == "/hang":
+        sys.setprofile(hang)
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [str(os.getpid()).encode()]
+"""
+
+
+def test_a_lane_that_hangs(start, tmp_path):
+    """Nobody polls any more though the reactor turns: the worker is dumped, with the line where it is, and replaced.
+
+    A profiler that a call leaves behind in its thread stops that thread when it is about to poll; by then it leads, and
+    the lead of one that polls is not taken away.
+    """
+    (tmp_path / "hosted.py").write_text(HANGS)
+    made = Service(start, tmp_path, "watchdog 1s\nthreads 1\n")
+    first = made.pid()
+    ends = time.monotonic() + 60
+    # A thread that has lost the lead by the end of its call does not poll: then it is the other one's turn.
+    while made.pid() == first and time.monotonic() < ends:
+        made.pid("/hang")
+    made.running.wait_said("has not answered for 1 s: it is killed")
+    made.running.wait_said("its stacks:")
+    assert 'hosted.py", line 5 in hang' in made.running.errors
+    wait_until(lambda: made.workers() and first not in made.workers())
     assert made.running.stop() == 0

@@ -12,6 +12,7 @@ from appd.journal import ERROR
 
 if TYPE_CHECKING:
     from appd.http.forwarded import Claims
+    from appd.http.mounted import Mounted
     from appd.http.request import Request
     from appd.journal.entry import Value
 
@@ -32,9 +33,12 @@ class Caller(asyncio.Protocol):
         variables: What a WSGI application is told of TLS.
         claims: What trusted proxies say of the request.
         tls: What ASGI's TLS extension says; None for plain connections.
+        mounted: The mount that answers the request, while one does.
     """
 
     __slots__ = ("claims", "door", "forbidden", "host", "is_beyond", "port", "secure", "server", "tls", "variables")
+
+    mounted: Mounted | None
 
     def __init__(self, door: Any, host: str, port: int) -> None:
         self.door = door
@@ -45,6 +49,15 @@ class Caller(asyncio.Protocol):
         self.variables: dict[str, str] = {}
         self.claims: Claims | None = None
         self.tls: dict[str, Any] | None = None
+
+    @property
+    def call_limit(self) -> float:
+        """How long the call of a mount of the loop may take, from its head, in seconds; 0 is no limit.
+
+        The lane looks after its own calls: they begin behind the body and the queue.
+        """
+        mounted = self.mounted
+        return self.server.limits.request_timeout if mounted is not None and mounted.driver is not None else 0.0
 
     @property
     def far(self) -> tuple[str, int]:

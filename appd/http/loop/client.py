@@ -296,8 +296,9 @@ class LoopClient(LoopLeaver):
         limits = self.server.limits
         rate = limits.body_rate
         deadline = self._began_body + _GRACE + self._took / rate if rate else time.monotonic() + limits.idle_timeout
-        if limits.request_timeout:
-            deadline = min(deadline, self.began + limits.request_timeout)
+        limit = self.call_limit
+        if limit:
+            deadline = min(deadline, self.began + limit)
         self.driver.alarm.deadlines.put(self, deadline)
 
     def wait_idle(self) -> None:
@@ -311,7 +312,7 @@ class LoopClient(LoopLeaver):
 
     def expired(self) -> None:
         """The deadline has passed."""
-        now, phase, limit = time.monotonic(), self.phase, self.server.limits.request_timeout
+        now, phase, limit = time.monotonic(), self.phase, self.call_limit
         if self.blocked is not None and phase != Phase.CLOSED:
             if self.is_stuck(now):
                 self.reset()

@@ -243,7 +243,7 @@ class Stream(StreamSender):
 
     def expired(self) -> None:
         """The deadline has passed."""
-        limit = self.server.limits.request_timeout
+        limit = self.call_limit
         if self.broken:
             return
         if self._waiting or self._ending:
