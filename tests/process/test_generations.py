@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 from functools import partial
@@ -333,17 +334,19 @@ def test_varlink_service_interface(service):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become a stranger")
-def test_strangers_are_refused(service):
+def test_strangers_are_refused(start):
     """Neither root nor the same user nor of its group: PermissionDenied."""
-    made = service()
-    os.chmod(made.control, 0o666)
-    for parent in Path(made.control).parents:
-        if "pytest" in str(parent):
-            parent.chmod(0o755)
-    command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", APPD, "reload", "--socket", made.control]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
-    assert done.returncode == 69 and "permission denied" in done.stderr
-    assert made.status()["generation"] == 1
+    # Not in pytest's folder: each pytest that starts on this machine closes that to strangers, who would be refused for it.
+    with tempfile.TemporaryDirectory(prefix="appd-test-") as folder:
+        os.chmod(folder, 0o755)
+        made = Service(start, Path(folder))
+        os.chmod(made.control, 0o666)
+        stranger = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+        command = [*stranger, APPD, "reload", "--socket", made.control]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        assert done.returncode == 69 and "permission denied" in done.stderr, done.stderr
+        assert made.status()["generation"] == 1
+        made.running.stop()
 
 
 def test_hosted_code_that_writes_to_notify_socket(service, tmp_path):

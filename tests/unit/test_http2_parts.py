@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 from hpack import Decoder, Encoder
 from support.http2 import LIMITS, connection, frame, frames_in, greeting, literal
@@ -90,6 +92,18 @@ def test_a_table_that_is_emptied_within_a_block() -> None:
     with pytest.raises(ConnectionFault) as caught:
         blocks.read(named)
     assert caught.value.code is Code.COMPRESSION_ERROR
+
+
+def test_fields_are_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """hpack would write all of them down at DEBUG, passwords and cookies too."""
+    block = Encoder().encode([("authorization", "Basic c2VjcmV0"), ("x-a", "1")])
+    caplog.clear()
+    caplog.set_level(logging.DEBUG)
+    logging.getLogger(__name__).debug("so it is on")
+    fields = Blocks(10_000).read(block).fields
+    assert fields[0] == (b"authorization", b"Basic c2VjcmV0")
+    assert "so it is on" in caplog.text
+    assert "c2VjcmV0" not in caplog.text
 
 
 def test_heads_of_responses() -> None:

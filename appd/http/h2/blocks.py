@@ -6,6 +6,8 @@ is added to that table, and nobody says anything of its size, the same bytes mea
 
 from __future__ import annotations
 
+import logging
+
 from hpack import Decoder, HPACKError, OversizedHeaderListError
 from hpack.table import HeaderTable
 
@@ -13,6 +15,9 @@ from appd.http.h2.codes import Code
 from appd.http.h2.faults import ConnectionFault
 
 __all__ = ["Blocks", "Head"]
+
+# At DEBUG the library writes down every field, passwords and cookies too.
+logging.getLogger("hpack").setLevel(logging.INFO)
 
 # Blocks that are remembered for each connection, and how long one may be.
 _MOST, _LONGEST = 32, 512
