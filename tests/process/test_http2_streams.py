@@ -31,6 +31,20 @@ async def app(scope, receive, send):
         await send({"type": "http.response.start", "status": 403, "headers": []})
         await send({"type": "http.response.body", "body": b"no"})
         return
+    if scope["path"] in ("/echoes", "/sends"):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        if scope["path"] == "/echoes":
+            await send({"type": "http.response.body", "body": b"first", "more_body": True})
+            message = await receive()
+            await send({"type": "http.response.body", "body": message.get("body", b"left")})
+            return
+        try:
+            while True:
+                await send({"type": "http.response.body", "body": b"l" * 1_000_000, "more_body": True})
+                await asyncio.sleep(0.01)
+        except BaseException as error:
+            print("raised", type(error).__name__, flush=True)
+            raise
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":
@@ -352,3 +366,49 @@ def test_curl_waits_for_100(site: Any, tmp_path: Path) -> None:
     assert done.stdout == "wsgi 2000000"
     assert "HTTP/2 100" in done.stderr
     assert running.stop() == 0
+
+
+def test_no_100_behind_the_head_of_a_response(site: Any) -> None:
+    """RFC 9110, 15.2: an interim response comes before the final one."""
+    _running, talk = site()
+    client = talk()
+    block = b"\x83\x86\x01\x01a" + literal(":path", "/echoes") + literal("expect", "100-continue")
+    client.say(Frame.HEADERS, 4, 1, block)
+    client.until(Frame.DATA, 1)
+    client.say(Frame.DATA, 1, 1, b"abc")
+    assert client.body(1) == b"firstabc"
+    assert [client.status(data) for _flags, data in client.frames(Frame.HEADERS, 1)] == ["200"]
+
+
+def _takes_all(client: Talk) -> None:
+    """Opens both windows as far as they go, and has a response begin that has no end."""
+    client.say(Frame.SETTINGS, 0, 0, b"\x00\x04\x7f\xff\xff\xff")
+    client.say(Frame.WINDOW_UPDATE, 0, 0, (2**31 - 1 - 65535).to_bytes(4, "big"))
+    client.say(Frame.HEADERS, 5, 1, b"\x82\x86\x01\x01a" + literal(":path", "/sends"))
+
+
+def test_a_fault_while_a_stream_sends(site: Any) -> None:
+    """The application hears that the client has left, and nothing else."""
+    running, talk = site()
+    client = talk()
+    _takes_all(client)
+    client.until(Frame.DATA, 1, 100)
+    client.say(Frame.PUSH_PROMISE, 0, 1)
+    with suppress(OSError):
+        while client.read():
+            client.seen.clear()
+    assert running.wait_said("raised").endswith("raised Disconnected")
+    assert "write_eof" not in running.errors
+
+
+def test_frames_that_begin_do_not_put_off_the_write_timeout(site: Any) -> None:
+    """Of a client that takes nothing."""
+    _running, talk = site("write-timeout 3s")
+    client = talk()
+    _takes_all(client)
+    ends, ping = time.monotonic() + 20, frame(Frame.PING, 0, 0, b"12345678")
+    client.sock.sendall(ping[:5])
+    with pytest.raises(OSError):
+        while time.monotonic() < ends:
+            time.sleep(0.5)
+            client.sock.sendall(ping[5:] + ping[:5])

@@ -106,8 +106,12 @@ class Http2(Http2Leaver):
     def resume_writing(self) -> None:
         """The client has taken what waited."""
         self.is_full = False
+        if self._closing:
+            return
         self._flush_all()
         self._begin_turn()
+        if self._rest_until:
+            self._arm(self._rest_until)
 
     # What has come.
 

@@ -103,7 +103,10 @@ class Http2Leaver(asyncio.Protocol):
 
     def _write(self) -> None:
         """Has the transport given what there is, at the end of the turn; at once when that is too much to be kept."""
-        if self.core.size >= HELD:
+        if self._closing:
+            # Our side has ended; what streams still say is for nobody.
+            self.core.take_out()
+        elif self.core.size >= HELD:
             if not self.client.broken:
                 self.transport.write(self.core.take_out())
         elif not self._in_turn:
@@ -162,7 +165,9 @@ class Http2Leaver(asyncio.Protocol):
             # A part of a body may take as long as it may.
             wait = self.core.missing / limits.body_rate if limits.body_rate else 0.0
             self._rest, self._rest_until = partial, time.monotonic() + limits.header_timeout + wait
-            self._arm(self._rest_until)
+            if not self.is_full:
+                # What a client begins to send does not put off the time for which it may take nothing.
+                self._arm(self._rest_until)
 
     def expired(self) -> None:
         """The deadline has passed: one of those that there are."""

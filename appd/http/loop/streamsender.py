@@ -85,6 +85,8 @@ class StreamSender(Caller):
         """Begins a response."""
         if self.broken:
             return
+        # RFC 9110, 15.2: from here on nothing is interim.
+        self.continue_due = False
         about = self.server.origin.fields(server=not prepared.server, date=not prepared.date)
         self.status = status
         self._left = prepared.length if prepared.length is not None else length

@@ -10,8 +10,12 @@ mounts. Nothing waits for the other thread: what was said is taken when it is to
 from __future__ import annotations
 
 import asyncio
+from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
+
+from twisted.python import log
 
 from appd.http.errors import AlreadyTold
 from appd.servers.http.resource_channel import DONE, Channel, Head, Mounted
@@ -32,6 +36,7 @@ class ResourceApplication:
 
     def __init__(self, root: Any, depth: int) -> None:
         self._site = Mounted(root, depth)
+        self._queue = _Queue()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """ASGI 3."""
@@ -39,7 +44,7 @@ class ResourceApplication:
             # The one that runs by now; it need not have been there when this was made.
             from twisted.internet import reactor
 
-            await _Visit(self._site, reactor, scope, receive, send).run()
+            await _Visit(self._site, self._queue, reactor, scope, receive, send).run()
         elif scope["type"] == "websocket":
             await receive()
             await send({"type": "websocket.close", "code": 1000})
@@ -47,13 +52,38 @@ class ResourceApplication:
             raise NotImplementedError(f"a resource knows no {scope['type']}")
 
 
+class _Queue:
+    """What begins in the thread of the reactor: to wake it costs a system call, which many requests of a turn share."""
+
+    def __init__(self) -> None:
+        self._begins: deque[Callable[[], None]] = deque()
+        self._is_posted = False
+
+    def post(self, begin: Callable[[], None], reactor: Any) -> None:
+        """In the thread of the loop."""
+        self._begins.append(begin)
+        if not self._is_posted:
+            self._is_posted = True
+            reactor.callFromThread(self._run)
+
+    def _run(self) -> None:
+        # In this order: what is put in from here on is posted anew, and stays before what its visit posts later.
+        self._is_posted = False
+        for _ in range(len(self._begins)):
+            try:
+                self._begins.popleft()()
+            except Exception:
+                log.err()
+
+
 class _Visit:
     """One request, in the thread of the loop."""
 
-    def __init__(self, site: Mounted, reactor: Any, scope: Any, receive: Any, send: Any) -> None:
+    def __init__(self, site: Mounted, queue: _Queue, reactor: Any, scope: Any, receive: Any, send: Any) -> None:
         self._loop = asyncio.get_running_loop()
         self._channel = Channel(site, scope, self._told)
         self._reactor = reactor
+        self._queue = queue
         self._scope = scope
         self._receive = receive
         self._send = send
@@ -80,21 +110,23 @@ class _Visit:
         if not await self._pass_request():
             return
         late = self._loop.call_later(_LATE, self._look_for_leaving)
+        done = False
         try:
-            await self._pass_answer()
+            done = await self._pass_answer()
         finally:
             late.cancel()
             if self._leaving is not None:
                 self._leaving.cancel()
-            # After an end it has no effect.
-            self._reactor.callFromThread(self._channel.lost)
+            # Who is done need not be told, and the reactor not be woken for it.
+            if not done:
+                self._reactor.callFromThread(self._channel.lost)
 
     async def _pass_request(self) -> bool:
         """Returns whether all of it has come."""
         channel, in_reactor = self._channel, self._reactor.callFromThread
         length = self._scope["appd.length"]
         if length == 0:
-            in_reactor(self._begin_whole)
+            self._queue.post(self._begin_whole, self._reactor)
             return True
         in_reactor(channel.begin, length, self._reactor)
         while True:
@@ -110,8 +142,15 @@ class _Visit:
 
     def _begin_whole(self) -> None:
         """In the thread of the reactor: a request without a body."""
-        self._channel.begin(0, self._reactor)
-        self._channel.complete()
+        # Most resources answer at once: the loop is woken when all that they say is there.
+        self._is_told = True
+        try:
+            self._channel.begin(0, self._reactor)
+            self._channel.complete()
+        finally:
+            self._is_told = False
+            if self._channel.said:
+                self._told()
 
     def _look_for_leaving(self) -> None:
         self._leaving = self._loop.create_task(self._watch())
@@ -122,7 +161,8 @@ class _Visit:
         self._gone = True
         self._wake()
 
-    async def _pass_answer(self) -> None:
+    async def _pass_answer(self) -> bool:
+        """Returns whether the resource has said all; otherwise the client has left."""
         said, send = self._channel.said, self._send
         while not self._gone:
             # In this order: what is said from here on is told of again.
@@ -136,7 +176,7 @@ class _Visit:
                     await send({"type": "http.response.start", "status": one.status, "headers": one.fields})
                 elif one is DONE:
                     await send({"type": "http.response.body", "body": b"".join(body), "more_body": False})
-                    return
+                    return True
                 else:
                     await self._pass_body(b"".join(body))
                     raise AlreadyTold("the resource has given up its connection")
@@ -145,6 +185,7 @@ class _Visit:
             elif not self._is_told:
                 self._waiter = self._loop.create_future()
                 await self._waiter
+        return False
 
     async def _pass_body(self, data: bytes) -> None:
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
