@@ -57,6 +57,10 @@ def test_reload_under_load(service):
     # Nobody has read meanwhile, so that the rest of it waits in the supervisor.
     wait_until(lambda: told("READY") == 4)
     assert told("RELOADING") == told("MONOTONIC_USEC") == 3
+    # `systemctl status` says meanwhile what is going on.
+    messages = made.running.manager.read_all()
+    assert [one["STATUS"] for one in messages if "RELOADING" in one] == ["reloading"] * 3
+    assert all(one["STATUS"].startswith("serving 1 server, 2 workers") for one in messages if "READY" in one)
 
 
 def test_a_request_in_flight_is_answered_by_its_generation(service):
