@@ -70,7 +70,7 @@ class SectionedServerType:
         Raises:
             appd.errors.ConfigurationError: The settings are wrong; every problem at once.
         """
-        raise NotImplementedError
+        raise NotImplementedError  # each type has its own
 
 
 def read_limits(section: Section, usual: StreamLimits) -> StreamLimits:

@@ -6,18 +6,15 @@ import gzip
 import html
 import json
 import re
-import shutil
 import socket
 import subprocess
 from pathlib import Path
 
-import pytest
+from support.browser import BROWSER, HEADLESS, needs_browser
 from support.running import APPD, Running
 
 APPLICATIONS = Path(__file__).parents[1] / "applications"
-BROWSER = next(filter(None, map(shutil.which, ("chromium-headless-shell", "chromium", "google-chrome"))), None)
-
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="there is no Chromium (apt install chromium-headless-shell)")
+pytestmark = needs_browser
 
 PAGE = """<!DOCTYPE html><title>before</title>
 <link rel="stylesheet" href="style.css"><script src="app.js"></script>
@@ -80,14 +77,7 @@ def test_a_page(tmp_path: Path) -> None:
         try:
             running.wait_ready()
             url = f"http://127.0.0.1:{sock.getsockname()[1]}/page/"
-            command = [
-                str(BROWSER),
-                "--headless",
-                "--no-sandbox",
-                "--disable-gpu",
-                "--disable-dev-shm-usage",
-                "--no-proxy-server",
-            ]
+            command = [str(BROWSER), *HEADLESS]
             command += [f"--user-data-dir={tmp_path}/profile", "--virtual-time-budget=60000", "--dump-dom", url]
             page = subprocess.run(command, capture_output=True, timeout=120, check=True).stdout.decode()
             assert running.stop() == 0

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
-import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from support.authority import Authority
+from support.browser import browsing, needs_browser
 from support.running import Running, listening
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium-headless-shell", "chromium", "google-chrome"))), None)
-
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="there is no Chromium (apt install chromium-headless-shell)")
+pytestmark = needs_browser
 
 PAGE = """<!DOCTYPE html><title>before</title>
 <link rel="stylesheet" href="style.css"><script src="script.js"></script>
@@ -111,26 +103,9 @@ def test_a_page_of_many_parts(start: Callable[..., Running], tmp_path: Path) -> 
         ("web", sock),
         arguments=("--single",),
     ).wait_ready()
-    key = x509.load_pem_x509_certificate(pem.read_bytes()).public_key()
-    spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    browser = subprocess.Popen(
-        [
-            str(BROWSER),
-            *("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-proxy-server"),
-            "--remote-debugging-port=0",
-            f"--ignore-certificate-errors-spki-list={base64.b64encode(hashlib.sha256(spki).digest()).decode()}",
-            f"--user-data-dir={tmp_path}/profile",
-            f"https://localhost:{sock.getsockname()[1]}/",
-        ],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
+    with browsing(f"https://localhost:{sock.getsockname()[1]}/", pem, tmp_path):
         line = running.wait_said("result {", 90)
         running.wait_said("the endless one has ended", 30)
-    finally:
-        browser.kill()
-        browser.wait(30)
     assert json.loads(line.partition("result ")[2]) == {
         "style": "rgb(1, 2, 3)",
         "picture": 7,

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
-import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from support.authority import Authority
+from support.browser import browsing, needs_browser
 from support.running import Running, listening
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium-headless-shell", "chromium", "google-chrome"))), None)
-
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="there is no Chromium (apt install chromium-headless-shell)")
+pytestmark = needs_browser
 
 APPLICATION = '''
 PAGE = b"""<!DOCTYPE html><title>sockets</title><script>
@@ -112,26 +105,8 @@ def test_websockets(start: Callable[..., Running], tmp_path: Path, scheme: str) 
         f"python-path {tmp_path}\n<http web>\n{address}\n<asgi>\n application browsed:app\n</asgi>\n</http>\n",
         ("web", sock),
     ).wait_ready()
-    key = x509.load_pem_x509_certificate(pem.read_bytes()).public_key()
-    spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    # Stays until it is ended, where --dump-dom would not wait for what a WebSocket brings.
-    browser = subprocess.Popen(
-        [
-            str(BROWSER),
-            *("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-proxy-server"),
-            "--remote-debugging-port=0",
-            f"--ignore-certificate-errors-spki-list={base64.b64encode(hashlib.sha256(spki).digest()).decode()}",
-            f"--user-data-dir={tmp_path}/profile",
-            f"{scheme}://localhost:{sock.getsockname()[1]}/",
-        ],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
+    with browsing(f"{scheme}://localhost:{sock.getsockname()[1]}/", pem, tmp_path):
         line = running.wait_said("result {", 90)
-    finally:
-        browser.kill()
-        browser.wait(30)
     assert json.loads(line.partition("result ")[2]) == {
         "protocol": "two",
         "extensions": "permessage-deflate",

@@ -134,7 +134,7 @@ class Users:
     def requestAvatar(self, avatarId: Any, mind: Any, *interfaces: Any) -> Any:
         """See IRealm."""
         if IConchUser not in interfaces:
-            raise NotImplementedError
+            raise NotImplementedError  # as IRealm wants of a realm for interfaces that it has not
         try:
             name = user_name(avatarId.decode("utf-8") if isinstance(avatarId, bytes) else str(avatarId))
         except ValueError:

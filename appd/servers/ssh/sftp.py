@@ -282,7 +282,7 @@ class Files:
 
     def extendedRequest(self, extendedName: bytes, extendedData: bytes) -> Any:
         """See ISFTPServer."""
-        raise NotImplementedError
+        raise NotImplementedError  # as ISFTPServer wants for extensions that are not known; the client is told so
 
 
 @implementer(ISFTPFile)
