@@ -31,7 +31,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from candidates import BACKLOG, KEEP, PEERS, THREADS, Appd, Candidate, Uvicorn, installed
+from candidates import BACKLOG, KEEP, PEERS, Appd, Candidate, Uvicorn, installed
 from figures import judged, median, surroundings, table
 from http_rates import ask, processor_seconds
 
@@ -81,6 +81,7 @@ HANDSHAKE = (
 PAYLOAD = b"x" * 64
 FRAME = bytes((0x81, 0x80 | len(PAYLOAD))) + bytes(4) + PAYLOAD
 TALKERS = 32
+IDLE = f"<limits>\n    idle-timeout {KEEP}s\n  </limits>"
 
 
 class _Everything(Candidate):
@@ -98,14 +99,7 @@ class AppdAsgi(_Everything, Appd):
     name = "appd"
 
     def command(self) -> Sequence[str | Path]:
-        file = self.folder / "appd.conf"
-        file.write_text(
-            f"workers {self._workers}\nthreads {THREADS}\npython-path {self.folder}\n"
-            "<http bench>\n  address systemd:name=http\n  http2 on\n"
-            f"  <limits>\n    idle-timeout {KEEP}s\n  </limits>\n"
-            "  <asgi>\n    application application:everything\n  </asgi>\n</http>\n"
-        )
-        return [self._path, "run", file, "--control", self.folder / "control"]
+        return self.serve("http2 on", IDLE, "<asgi>\n    application application:everything\n  </asgi>")
 
 
 class UvicornAsgi(_Everything, Uvicorn):
@@ -154,14 +148,7 @@ class AppdResource(_Resource, Appd):
     name = "appd"
 
     def command(self) -> Sequence[str | Path]:
-        file = self.folder / "appd.conf"
-        file.write_text(
-            f"workers {self._workers}\nthreads {THREADS}\npython-path {self.folder}\n"
-            "<http bench>\n  address systemd:name=http\n  access-log off\n"
-            f"  <limits>\n    idle-timeout {KEEP}s\n  </limits>\n"
-            "  <resource>\n    resource application:hello\n  </resource>\n</http>\n"
-        )
-        return [self._path, "run", file, "--control", self.folder / "control"]
+        return self.serve("access-log off", IDLE, "<resource>\n    resource application:hello\n  </resource>")
 
 
 class TwistedSite(_Resource):

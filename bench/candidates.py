@@ -294,12 +294,25 @@ class Appd(Candidate):
     tells_when_reloaded = True
 
     def command(self) -> Sequence[str | Path]:
+        return self.serve(
+            "access-log off",
+            "<wsgi>\n    application application:application\n  </wsgi>",
+            f"<static>\n    path /static\n    root {self.folder}/static\n  </static>",
+        )
+
+    def serve(self, *parts: str) -> Sequence[str | Path]:
+        """Writes the file of a server.
+
+        Args:
+            parts: Keys and sections of its `<http>`.
+
+        Returns:
+            The command that serves it.
+        """
         file = self.folder / "appd.conf"
+        lines = "".join(f"  {part}\n" for part in ("address systemd:name=http", *parts))
         file.write_text(
-            f"workers {self._workers}\nthreads {THREADS}\npython-path {self.folder}\n"
-            "<http bench>\n  address systemd:name=http\n  access-log off\n"
-            "  <wsgi>\n    application application:application\n  </wsgi>\n"
-            f"  <static>\n    path /static\n    root {self.folder}/static\n  </static>\n</http>\n"
+            f"workers {self._workers}\nthreads {THREADS}\npython-path {self.folder}\n<http bench>\n{lines}</http>\n"
         )
         return [self._path, "run", file, "--control", self.folder / "control"]
 

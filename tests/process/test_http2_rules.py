@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from support.http2 import PREFACE, Case, cases, frame, frames_in, greeting, outcome_of_bytes
-from support.running import APPD, Running, wait_until
+from support.running import Running, serving, wait_until
 
 from appd.http.h2.codes import Frame
 
@@ -46,15 +46,8 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Running,
     folder = tmp_path_factory.mktemp("rules")
     (folder / "rules.py").write_text(APPLICATION)
     (folder / "appd.conf").write_text(CONFIGURATION)
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        running = Running([APPD, "run", str(folder / "appd.conf")], folder, [("web", sock)])
-        try:
-            running.wait_ready().wait_said("ready: ")
-            yield running, sock.getsockname()[1]
-            assert running.stop() == 0
-            assert "Traceback" not in running.errors
-        finally:
-            running.close()
+    with serving(folder) as served:
+        yield served
 
 
 def said(port: int, case: Case) -> bytes:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from support.http1 import CORPORA, LIMITS, cases
-from support.running import APPD, Running
+from support.running import serving
 
 CONFIGURATION = """
 <http web>
@@ -53,15 +53,8 @@ def port(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         return
     folder = tmp_path_factory.mktemp("corpora")
     (folder / "appd.conf").write_text(configuration(request.param, "web"))
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        running = Running([APPD, "run", str(folder / "appd.conf")], folder, [("web", sock)])
-        try:
-            running.wait_ready().wait_said("ready: ")
-            yield sock.getsockname()[1]
-            assert running.stop() == 0
-            assert "Traceback" not in running.errors
-        finally:
-            running.close()
+    with serving(folder) as (_running, number):
+        yield number
 
 
 def statuses(port: int, data: bytes) -> tuple[list[str], bytes]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.running import APPD, Running
+from support.running import Running, serving
 
 CONFIGURATION = """
 <http web>
@@ -30,15 +30,8 @@ def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     folder = tmp_path_factory.mktemp("garbage")
     kind, application = DRIVERS[request.param]
     (folder / "appd.conf").write_text(CONFIGURATION.format(kind=kind, application=application))
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        running = Running([APPD, "run", str(folder / "appd.conf")], folder, [("web", sock)])
-        try:
-            running.wait_ready().wait_said("ready: ")
-            yield running, sock.getsockname()[1]
-            assert running.stop() == 0
-            assert "Traceback" not in running.errors
-        finally:
-            running.close()
+    with serving(folder) as made:
+        yield made
 
 
 def ask(port: int, data: bytes) -> bytes:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +148,27 @@ class Running:
             if stream is not None:
                 stream.close()
         self.manager.close()
+
+
+@contextlib.contextmanager
+def serving(folder: Path) -> Iterator[tuple[Running, int]]:
+    """One appd for all tests of a file: it serves `systemd:name=web` of appd.conf, stops well, and has no traceback to tell.
+
+    Args:
+        folder: Holds appd.conf.
+
+    Returns:
+        It, and its port.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        running = Running([APPD, "run", str(folder / "appd.conf")], folder, [("web", sock)])
+        try:
+            running.wait_ready().wait_said("ready: ")
+            yield running, sock.getsockname()[1]
+            assert running.stop() == 0
+            assert "Traceback" not in running.errors
+        finally:
+            running.close()
 
 
 def wait_until(predicate: Any, timeout: float = 10.0, explain: Any = lambda: "") -> Any:
