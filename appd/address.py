@@ -9,9 +9,9 @@ backslash escapes `:`, `=` and itself. Nothing here opens a socket or resolves a
 
 from __future__ import annotations
 
-from appd.bare import socket
-from appd.patterns import pattern
-from appd.records import NamedTuple
+from appd.startup.bare import socket
+from appd.startup.patterns import pattern
+from appd.startup.records import NamedTuple
 
 __all__ = ["ALLOWED_FORMS", "PREFIXES", "Address", "AddressError", "parse", "parse_bind"]
 

@@ -11,10 +11,10 @@ import os
 import sys
 
 from appd.access import folder_refusal
-from appd.bare import signal
 from appd.config.settings import Settings
 from appd.errors import AppdError, ConfigurationError, Place, Problem
 from appd.signals import Stopped
+from appd.startup.bare import signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

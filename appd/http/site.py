@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from appd.http.limits import Limits
+from appd.http.core.limits import Limits
 from appd.http.routing import Route
-from appd.records import NamedTuple
+from appd.startup.records import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

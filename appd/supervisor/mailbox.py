@@ -6,9 +6,9 @@ import os
 import sys
 from contextlib import suppress
 
-from appd.bare import socket
-from appd.notify import MARK, parse
-from appd.records import NamedTuple
+from appd.startup.bare import socket
+from appd.startup.records import NamedTuple
+from appd.systemd.notify import MARK, parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def number_of(words: Mapping[str, str], key: str, otherwise: int) -> int:
 
 
 def pack(texts: Mapping[str, str]) -> str:
-    """Writes names and values as one word; without a blank, since `appd.notify.compose` makes one of several."""
+    """Writes names and values as one word, without a blank: `notify.compose` makes one of several."""
     import json
 
     return json.dumps(dict(texts), separators=(",", ":")).replace(" ", "\\u0020")
@@ -90,7 +90,7 @@ class Mailbox:
     def read(self) -> Iterator[Letter]:
         """Everything that has come.
 
-        A message that does not say `appd.notify.MARK` is hosted code's own, and one that was cut is nobody's: both come
+        A message that does not say `notify.MARK` is hosted code's own, and one that was cut is nobody's: both come
         without words.
         """
         from array import array

@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-    from appd.notify import Notifier
-    from appd.store import Store
     from appd.supervisor.directlog import DirectLog
     from appd.supervisor.generation import Spawn
     from appd.supervisor.poller import Poller
     from appd.supervisor.spawn import Spawned
+    from appd.systemd.notify import Notifier
+    from appd.systemd.store import Store
 
 __all__ = ["Rollout"]
 

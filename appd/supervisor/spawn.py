@@ -15,8 +15,8 @@ import os
 import sys
 import time
 
-from appd.bare import signal, socket
-from appd.records import NamedTuple
+from appd.startup.bare import signal, socket
+from appd.startup.records import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

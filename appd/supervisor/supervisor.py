@@ -12,14 +12,14 @@ import signal
 from functools import partial
 
 from appd.messages import WORKER_HUNG
-from appd.notify import Notifier
-from appd.store import PREFIX, Store
 from appd.supervisor.generation import Generation, Worker, send_signal
 from appd.supervisor.idlewatch import IdleWatch
 from appd.supervisor.mailbox import Mailbox
 from appd.supervisor.poller import Poller
 from appd.supervisor.rollout import Rollout
 from appd.supervisor.spawn import spawn_worker, worker_environ
+from appd.systemd.notify import Notifier
+from appd.systemd.store import PREFIX, Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

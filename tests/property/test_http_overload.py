@@ -22,13 +22,13 @@ import pytest
 from support.entries import EntriesKept
 from support.running import listening
 
-from appd.http.connection import Connection
-from appd.http.gateway import Call
-from appd.http.guest import Guest
-from appd.http.lane import Lane
-from appd.http.limits import Limits
+from appd.http.core.connection import Connection
+from appd.http.core.limits import Limits
+from appd.http.lane.gateway import Call
+from appd.http.lane.guest import Guest
+from appd.http.lane.lane import Lane
+from appd.http.lane.server import Server
 from appd.http.routing import Route
-from appd.http.server import Server
 from appd.http.site import Mount, Site, Wsgi
 
 RESET = struct.pack("ii", 1, 0)

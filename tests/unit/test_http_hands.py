@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from appd.http.lane import Lane
-from appd.http.leaving import Phase
-from appd.http.server import Server
+from appd.http.lane.leaving import Phase
+from appd.http.lane.server import Server
 from appd.http.site import of_application
 
 

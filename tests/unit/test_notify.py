@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from appd.notify import Notifier, compose, parse
+from appd.systemd.notify import Notifier, compose, parse
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,9 @@ from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.protocol import Factory, Protocol
 from twisted.python import context, log
 
-from appd.connections import Connections
-from appd.ports import adopt_stream
-from appd.reactor import PromptReactor
+from appd.listening.connections import Connections
+from appd.listening.ports import adopt_stream
+from appd.listening.reactor import PromptReactor
 
 
 class Seen(Protocol):
@@ -111,7 +111,7 @@ def test_a_context_that_is_kept(served: Served) -> None:
 
 def test_it_is_the_reactor_of_a_process_that_has_none() -> None:
     """And leaves the one that is there alone."""
-    code = "{}import appd.reactor; appd.reactor.install()\nfrom twisted.internet import reactor; print(type(reactor).__name__)"
+    code = "{}import appd.listening.reactor; appd.listening.reactor.install()\nfrom twisted.internet import reactor; print(type(reactor).__name__)"
     for before, name in (("", "PromptReactor"), ("from twisted.internet import reactor; ", "EPollReactor")):
         said = subprocess.run([sys.executable, "-c", code.format(before)], capture_output=True, text=True, check=True)
         assert said.stdout.strip() == name

@@ -9,12 +9,12 @@ import signal
 
 import pytest
 
-from appd.notify import Notifier
 from appd.supervisor import spawn as module
 from appd.supervisor.directlog import DirectLog
 from appd.supervisor.mailbox import Mailbox
 from appd.supervisor.poller import Poller
 from appd.supervisor.supervisor import Supervisor
+from appd.systemd.notify import Notifier
 
 READY = {"READY": "1"}
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from appd.http.errors import Refused
+from appd.http.core.errors import Refused
+from appd.http.core.response import prepare
 from appd.http.h2.codes import Code
 from appd.http.h2.encoding import encode_head
 from appd.http.h2.events import Event, Kind
@@ -21,13 +22,12 @@ from appd.http.loop.abuse import Bucket, Budget
 from appd.http.loop.http2leaver import HELD, Http2Leaver
 from appd.http.loop.stream import Stream
 from appd.http.loop.visit import Visit
-from appd.http.response import prepare
 
 if TYPE_CHECKING:
+    from appd.http.core.request import Request
     from appd.http.h2.blocks import Head
+    from appd.http.lane.mounted import Mounted
     from appd.http.loop.leaver import LoopLeaver
-    from appd.http.mounted import Mounted
-    from appd.http.request import Request
 
 
 __all__ = ["Http2"]

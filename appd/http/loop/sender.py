@@ -6,17 +6,17 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
-from appd.http.connection import Connection
-from appd.http.errors import Incomplete
-from appd.http.leaving import Phase
+from appd.http.core.connection import Connection
+from appd.http.core.errors import Incomplete
+from appd.http.core.response import Fields, Prepared
+from appd.http.lane.leaving import Phase
 from appd.http.loop.caller import Caller
 from appd.http.loop.parting import is_gone
-from appd.http.response import Fields, Prepared
 
 if TYPE_CHECKING:
+    from appd.http.core.request import Request
+    from appd.http.lane.mounted import Mounted
     from appd.http.loop.driver import Driver
-    from appd.http.mounted import Mounted
-    from appd.http.request import Request
 
 __all__ = ["LoopSender"]
 

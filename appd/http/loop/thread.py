@@ -10,7 +10,7 @@ from contextlib import suppress
 from threading import Event, Thread
 from typing import Any
 
-from appd.http.entrylog import EntryLog, tell_failure
+from appd.http.log.entrylog import EntryLog, tell_failure
 from appd.journal import ERROR
 
 __all__ = ["LoopThread"]

@@ -23,8 +23,8 @@ from appd.http.loop.parting import is_gone, part
 from appd.http.loop.pump import Disconnected
 
 if TYPE_CHECKING:
+    from appd.http.core.request import Request
     from appd.http.loop.leaver import LoopLeaver
-    from appd.http.request import Request
 
 __all__ = ["INTERNAL", "NORMAL", "WebSocket"]
 

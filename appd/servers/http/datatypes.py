@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 
 from appd.config.datatypes import dotted, one_of, path, placed
-from appd.http.fields import OF_THE_CONNECTION, is_token, is_value
+from appd.http.core.fields import OF_THE_CONNECTION, is_token, is_value
+from appd.http.core.target import host_name
 from appd.http.proxy.upstream import read_upstream
 from appd.http.routing import segments_of
-from appd.http.target import host_name
 
 __all__ = [
     "access_log",

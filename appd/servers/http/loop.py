@@ -8,8 +8,8 @@ from typing import Any
 from twisted.internet import defer
 
 from appd.errors import ConfigurationError
-from appd.http.entrylog import EntryLog
 from appd.http.handover import Handed
+from appd.http.log.entrylog import EntryLog
 from appd.http.loop.client import LoopClient
 from appd.http.loop.driver import Driver
 from appd.http.loop.lifespan import LifespanFailed

@@ -17,7 +17,7 @@ from typing import Any
 
 from twisted.python import log
 
-from appd.http.errors import AlreadyTold
+from appd.http.core.errors import AlreadyTold
 from appd.servers.http.resource_channel import DONE, Channel, Head, Mounted
 
 __all__ = ["ResourceApplication"]
