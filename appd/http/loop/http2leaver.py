@@ -11,14 +11,9 @@ from typing import TYPE_CHECKING
 
 from appd.http.h2.codes import Code
 from appd.http.h2.connection import Connection
-<<<<<<< HEAD
-from appd.http.loop.parting import is_gone, part, reset
-from appd.http.log.peer import peer_text
-=======
 from appd.http.lane.client import DRAIN_LINGER
 from appd.http.log.peer import peer_text
-from appd.http.loop.parting import part, reset
->>>>>>> main
+from appd.http.loop.parting import is_gone, part, reset
 from appd.journal import DEBUG
 
 if TYPE_CHECKING:
