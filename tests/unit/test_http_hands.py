@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from appd.http.lane import Lane
+from appd.http.lane.lane import Lane
 from appd.http.lane.leaving import Phase
 from appd.http.lane.server import Server
 from appd.http.site import of_application
