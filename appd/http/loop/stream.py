@@ -86,7 +86,7 @@ class Stream(StreamSender):
         self._unacknowledged += flow
         if self.exchange is None or self.exchange.done or self.exchange.feed(data):
             self.acknowledge()
-        if self.body_comes and not self._unacknowledged:
+        if self._body_is_due and not self.broken:
             if self.tick:
                 self._watch_body()
             else:

@@ -80,8 +80,7 @@ class StreamSender(Caller):
         self._trailers = b""
         self._left: int | None = None
         self._received = self._unacknowledged = 0
-        # When more of the body has to be here, and when the client has to have taken something; 0 while neither is waited
-        # for.
+        # When more of the body has to be here, and when the client has to have taken something; 0 for never.
         self._body_by = self._writes_by = 0.0
 
     # What goes out.
