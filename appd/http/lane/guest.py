@@ -306,6 +306,7 @@ class Guest:
             self._held -= size
             if kept:
                 self._kept -= size
+                self._spool.taken(size)
                 if not self._kept:
                     # The next byte that has to wait may wait in memory.
                     self._spool.close()

@@ -94,7 +94,10 @@ class Outbox:
 
     def _send(self, piece: memoryview | Stretch) -> None:
         if isinstance(piece, Stretch):
-            self.size -= piece.send(self._to)
+            sent = piece.send(self._to)
+            self.size -= sent
+            if piece.spooled:
+                self._spool.taken(sent)
             if not piece.left:
                 piece.close()
                 self._pieces.popleft()
