@@ -46,7 +46,7 @@ LAYERS = [
     {"tls"},
     {"limits"},
     {"connections"},
-    {"counted", "datagrams", "transports"},
+    {"counted", "datagrams", "ride", "transports"},
     {"ports", "reactor"},
     {"listeners", "lull"},
     {"endpoints"},

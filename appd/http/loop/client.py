@@ -323,7 +323,7 @@ class LoopClient(LoopLeaver):
             self.close()
         elif phase == Phase.CLOSED:
             return
-        elif limit and self.exchange is not None and self.exchange.task is not None and now >= self.began + limit:
+        elif limit and self.exchange is not None and now >= self.began + limit:
             self.overdue(limit)
         elif phase == Phase.HEAD or (self._body_comes and not self.paused):
             self._refused(Refused(408, "too slow"))

@@ -258,7 +258,7 @@ class Stream(StreamSender):
                 self._refuse_body(Refused(408, "too slow"))
             else:
                 self._watch_body()
-        elif limit and self.exchange is not None and self.exchange.task is not None:
+        elif limit and self.exchange is not None:
             now = time.monotonic()
             if now < self.began + limit:
                 self.driver.alarm.deadlines.put(self, self.began + limit)
