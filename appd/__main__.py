@@ -6,8 +6,8 @@ import gc
 import os
 import sys
 
-from appd.codecache import CodeCache
 from appd.signals import RESUME, Stopped, StopSignals
+from appd.startup.codecache import CodeCache
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def main() -> NoReturn:
             signals.raise_when_told()
             CodeCache().install()
         _open_standard_streams()
-        from appd.vendored import append_vendored
+        from appd.startup.vendored import append_vendored
 
         append_vendored()
         from appd import cli

@@ -1,7 +1,8 @@
 """argv → command.
 
 Only this module and `__main__` read sys.argv or exit. The exit codes are those of sysexits(3): 0 done, 64 usage, 69 the
-host refuses, 70 our fault, 78 a person must edit something.
+host refuses, 70 our fault, 74 standard output cannot be written, 75 a later reload came first, 78 a person must edit
+something.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ import sys
 
 from appd import __version__
 from appd.address import Address, parse_bind
-from appd.bare import signal
-from appd.errors import EX_IOERR, EX_OK, EX_SOFTWARE, AppdError
-from appd.records import NamedTuple
+from appd.errors import EX_IOERR, EX_OK, EX_SOFTWARE, EX_USAGE, AppdError
 from appd.signals import RESUME, Stopped, StopSignals
+from appd.startup.bare import signal
+from appd.startup.records import NamedTuple
 from appd.supervisor.spawn import CHANNEL
 
 TYPE_CHECKING = False
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
-    from appd.activation import Inheritance
+    from appd.systemd.activation import Inheritance
 
 __all__ = ["RunOptions", "main", "parser", "plain_run"]
 
@@ -82,7 +83,7 @@ def plain_run(arguments: Sequence[str]) -> RunOptions | None:
 
 def parser() -> argparse.ArgumentParser:
     """The command line as argparse has it: also what the manual and the completions are made from."""
-    from appd import arguments
+    from appd.commands import arguments
 
     return arguments.parser()
 
@@ -91,7 +92,11 @@ def _act(arguments: Sequence[str], signals: StopSignals) -> int:
     run = plain_run(arguments)
     if run is not None:
         return _run(run, signals)
-    options = parser().parse_args(arguments)
+    words = parser()
+    options = words.parse_args(arguments)
+    if options.command is None:
+        words.print_help(sys.stderr)
+        return EX_USAGE
     if options.command == "run":
         return _run(RunOptions(options.file, options.bind, options.single, options.control), signals)
     return _ACTS[options.command](options)
@@ -156,8 +161,8 @@ def _work(
         inheritance: What systemd passed; without it it is looked up in the environment.
         cold: Whether nobody else serves.
     """
-    from appd import worker
     from appd.journal import Log
+    from appd.worker import worker
 
     signals.raise_when_told()
     log = Log()
@@ -183,33 +188,33 @@ def _keep_traceback(log: Any) -> None:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from appd.check import check
+    from appd.commands.check import check
 
     return check(options.file, options.units, sys.stdout, connect=options.connect)
 
 
 def _units(options: argparse.Namespace) -> int:
-    from appd.unitwriter import units
+    from appd.commands.unitwriter import units
 
     return units(options.file, options.output, options.diff, sys.stdout)
 
 
 def _types(options: argparse.Namespace) -> int:
-    from appd.typelist import describe
+    from appd.commands.typelist import describe
 
     sys.stdout.write(describe(options.name))
     return EX_OK
 
 
 def _explain(options: argparse.Namespace) -> int:
-    from appd.explain import explain
+    from appd.commands.explain import explain
 
     sys.stdout.write(explain(options.file, as_json=options.json))
     return EX_OK
 
 
 def _call(options: argparse.Namespace, method: str, **parameters: Any) -> Any:
-    from appd import remote
+    from appd.commands import remote
 
     return remote.call(remote.find_socket(options.socket, options.instance), method, parameters)
 
@@ -222,7 +227,7 @@ def _passwd(options: argparse.Namespace) -> int:
 
 
 def _new_type(options: argparse.Namespace) -> int:
-    from appd.newtype import new_type
+    from appd.commands.newtype import new_type
 
     print(new_type(options.name))
     return EX_OK
@@ -235,7 +240,7 @@ def _status(options: argparse.Namespace) -> int:
 
         print(json.dumps(report, indent=2))
     else:
-        from appd.remote import format_status
+        from appd.commands.remote import format_status
 
         sys.stdout.write(format_status(report))
     return EX_OK

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from appd.records import NamedTuple
+from appd.startup.records import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 
-from appd.records import NamedTuple
+from appd.startup.records import NamedTuple
 
 __all__ = ["AppdError", "ConfigurationError", "HostError", "Place", "Problem", "UsageError"]
 

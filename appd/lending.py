@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from appd.records import NamedTuple
+from appd.startup.records import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from appd.config.settings import Settings
     from appd.journal import Log
-    from appd.listeners import Listener
+    from appd.listening.listeners import Listener
     from appd.tls.termination import Termination
 
 __all__ = ["Host", "Section"]
@@ -26,7 +26,7 @@ class Host(NamedTuple):
         settings: The settings of the file as a whole.
         log: The log of the process; None where there is none yet (`appd check`).
         shared: What servers of the process share among themselves, by dotted name of whoever put it there; and from
-            appd `replace`, `inheritance`, `notifier` and `folder`, see `appd.assembly.build`.
+            appd `replace`, `inheritance`, `notifier` and `folder`, see `appd.worker.assembly.build`.
     """
 
     reactor: Any

@@ -1,7 +1,7 @@
 """How much a server takes of whom: the keys of `<limits>` that every type of stream server has a use for.
 
-HTTP has more of them and an engine of its own that keeps them (`appd.http.limits`). These are kept by the ports, below
-whatever protocol is served, so that a type only says which it takes and what is usual:
+HTTP has more of them and an engine of its own that keeps them (`appd.http.core.limits`). These are kept by the ports,
+below whatever protocol is served, so that a type only says which it takes and what is usual:
 
 * connections: accepting pauses while so many are open, and who connects waits in the queue of listen(2);
 * connections-per-peer: one too many from an address is closed at once;
@@ -13,7 +13,7 @@ whatever protocol is served, so that a type only says which it takes and what is
 from __future__ import annotations
 
 from appd.errors import Problem
-from appd.records import NamedTuple
+from appd.startup.records import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from appd.records import NamedTuple
+from appd.startup.records import NamedTuple
 
 __all__ = ["Pending", "pack", "sentence", "totals", "unpack"]
 

@@ -8,7 +8,7 @@ a name that is not in the table.
 from __future__ import annotations
 
 from appd.errors import ConfigurationError
-from appd.records import NamedTuple
+from appd.startup.records import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

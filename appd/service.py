@@ -14,11 +14,11 @@ from twisted.internet import defer
 from twisted.logger import Logger
 
 from appd import hosting
-from appd.connections import Connections
 from appd.errors import HostError
 from appd.interfaces import IDrainable
 from appd.limits import UNLIMITED, StreamLimits
-from appd.listeners import Listener
+from appd.listening.connections import Connections
+from appd.listening.listeners import Listener
 
 if TYPE_CHECKING:
     from twisted.internet.protocol import DatagramProtocol

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from appd.bare import signal
+from appd.startup.bare import signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -15,16 +15,16 @@ from twisted.application.service import IServiceMaker, MultiService
 from twisted.logger import ILogObserver, Logger
 from twisted.python import usage
 
-from appd.activation import inherit
 from appd.address import parse_bind
 from appd.errors import EX_SOFTWARE, AppdError
-from appd.notify import Notifier
 from appd.signals import StopSignals
-from appd.vendored import append_vendored
+from appd.startup.vendored import append_vendored
+from appd.systemd.activation import inherit
+from appd.systemd.notify import Notifier
 
 if TYPE_CHECKING:
     from appd.journal import Log
-    from appd.lifecycle import Lifecycle
+    from appd.worker.lifecycle import Lifecycle
 
 __all__ = ["Options", "makeService"]
 
@@ -59,9 +59,9 @@ def makeService(options: Options) -> MultiService:
     from twisted.internet import reactor
 
     append_vendored()
-    from appd import assembly, worker
     from appd.config import load
     from appd.journal import Log
+    from appd.worker import assembly, worker
 
     signals = StopSignals()
     signals.raise_when_told()
@@ -166,7 +166,7 @@ class _TwistdWorker(MultiService):
         try:
             step()
         except AppdError as error:
-            from appd import worker
+            from appd.worker import worker
 
             worker.report(self._log, error)
             Notifier().tell_failure(error)
@@ -175,7 +175,7 @@ class _TwistdWorker(MultiService):
 
     def _take_signals(self) -> None:
         if self.idle_exit is not None:
-            from appd.rest import RestAlone
+            from appd.worker.rest import RestAlone
 
             RestAlone(self.idle_exit, self.lifecycle, self._reactor, self.drain)
         self._signals.call_when_told(
@@ -189,7 +189,7 @@ class _TwistdWorker(MultiService):
 
     def failed(self, error: AppdError) -> None:
         """A server failed to listen after the start."""
-        from appd import worker
+        from appd.worker import worker
 
         worker.report(self._log, error)
         Notifier().tell_failure(error)

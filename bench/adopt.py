@@ -39,10 +39,10 @@ def appd(count: int) -> float:
     """From the variables to ports that read, by way of activation, claims and listeners."""
     from systemd import daemon
 
-    from appd.activation import inherit
     from appd.address import parse
-    from appd.connections import Connections
-    from appd.endpoints import resolve
+    from appd.listening.connections import Connections
+    from appd.listening.endpoints import resolve
+    from appd.systemd.activation import inherit
 
     assert daemon
     began = time.perf_counter()

@@ -72,7 +72,7 @@ def serve_in_c(program: str, sock: socket.socket) -> None:
 def serve(side: str, sock: socket.socket) -> None:
     """Echoes until it is killed."""
     if side == "appd":
-        from appd.reactor import install
+        from appd.listening.reactor import install
 
         install()
     from twisted.internet import reactor
@@ -90,8 +90,8 @@ def serve(side: str, sock: socket.socket) -> None:
     sock.setblocking(False)
     is_stream = sock.type == socket.SOCK_STREAM
     if side == "appd":
-        from appd.connections import Connections
-        from appd.ports import adopt_datagram, adopt_stream
+        from appd.listening.connections import Connections
+        from appd.listening.ports import adopt_datagram, adopt_stream
 
         adopt: Any = adopt_stream if is_stream else adopt_datagram
         adopt(reactor, sock.fileno(), sock.family, factory if is_stream else EchoDatagrams(), Connections())

@@ -13,9 +13,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from appd.http.connection import Connection
-from appd.http.date import Origin
-from appd.http.limits import Limits
+from appd.http.core.connection import Connection
+from appd.http.core.date import Origin
+from appd.http.core.limits import Limits
 
 SHORT = b"GET / HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nUser-Agent: wrk/4.1\r\nAccept: */*\r\n\r\n"
 BROWSER = (

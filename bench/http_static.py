@@ -16,13 +16,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from appd.http.connection import Connection
-from appd.http.date import Origin
-from appd.http.limits import Limits
-from appd.http.request import Request
-from appd.http.response import Parts
+from appd.http.core.connection import Connection
+from appd.http.core.date import Origin
+from appd.http.core.limits import Limits
+from appd.http.core.request import Request
+from appd.http.core.response import Parts
 from appd.http.site import Static
-from appd.http.static import Folder
+from appd.http.static.static import Folder
 
 ROUNDS, CALLS = 60, 1000
 REST = (b"a", b"b", b"file.bin")

@@ -8,10 +8,10 @@ later requests for mounts of the lane it has the lane's threads answer (`guest`)
 
 from __future__ import annotations
 
-from appd.bare import socket
-from appd.http.connection import Connection
-from appd.http.request import Request
-from appd.records import NamedTuple
+from appd.http.core.connection import Connection
+from appd.http.core.request import Request
+from appd.startup.bare import socket
+from appd.startup.records import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from appd.http.response import Response, status_line
+from appd.http.core.response import Response, status_line
 from appd.http.site import Redirect
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from appd.http.request import Request
+    from appd.http.core.request import Request
 
 __all__ = ["Redirection", "encoded", "page_of"]
 

@@ -7,8 +7,8 @@ whoever takes it apart next. Clients remove such parts before they send a reques
 
 from __future__ import annotations
 
-from appd.patterns import pattern
-from appd.records import NamedTuple
+from appd.startup.patterns import pattern
+from appd.startup.records import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

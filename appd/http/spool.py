@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from appd.bare import socket
+from appd.startup.bare import socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

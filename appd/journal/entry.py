@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sys import getsizeof
 
-from appd.records import NamedTuple
+from appd.startup.records import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

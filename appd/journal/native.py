@@ -120,7 +120,7 @@ class JournalSocket:
 
     def _connect(self) -> socket:
         """Open a non-blocking socket. It is connected, since poll(2) only then tells when journald's queue has room."""
-        from appd.bare import socket
+        from appd.startup.bare import socket
 
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         try:

@@ -4,7 +4,7 @@ from _queue import Empty, SimpleQueue  # what `queue` has of them, without heapq
 from threading import Event, RLock
 
 from appd.journal.entry import Entry, memory
-from appd.records import NamedTuple
+from appd.startup.records import NamedTuple
 
 __all__ = ["MAX_BYTES", "MAX_ENTRIES", "BoundedQueue", "Mark"]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from threading import Thread
 
-from appd.bare import signal
 from appd.journal.entry import Entry
 from appd.journal.outlet import Stopped
 from appd.journal.queue import BoundedQueue, Mark
 from appd.journal.sink import Sink
+from appd.startup.bare import signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -10,11 +10,11 @@ from __future__ import annotations
 import os
 
 from appd.address import Address, parse
-from appd.binding import BindOptions
 from appd.declaring import implements
 from appd.errors import ConfigurationError, Place
 from appd.limits import StreamLimits
-from appd.listeners import BoundListener, Listener
+from appd.listening.binding import BindOptions
+from appd.listening.listeners import BoundListener, Listener
 from appd.registry import Registration, Registry
 from appd.servers.sectioned import read_limits
 

@@ -16,11 +16,11 @@ from twisted.application.service import IService
 from twisted.internet import defer
 
 from appd import hosting
-from appd.connections import Connections
 from appd.errors import AppdError, ConfigurationError
-from appd.held import Held
-from appd.intercept import Taker, taking
 from appd.interfaces import Section
+from appd.listening.connections import Connections
+from appd.listening.held import Held
+from appd.listening.intercept import Taker, taking
 from appd.service import ServerService
 
 __all__ = ["ApplicationService", "make_application"]

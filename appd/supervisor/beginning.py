@@ -11,25 +11,25 @@ import os
 import select
 from functools import partial
 
-from appd.activation import inherit
-from appd.codecache import forget
 from appd.control import control_path
 from appd.ending import leave
 from appd.errors import AppdError
-from appd.notify import Notifier
-from appd.records import NamedTuple
 from appd.signals import Stopped, StopSignals
-from appd.store import PREFIX
+from appd.startup.codecache import forget
+from appd.startup.records import NamedTuple
 from appd.supervisor.mailbox import Mailbox
 from appd.supervisor.places import control_listener, private_folder, remove_folder
 from appd.supervisor.spawn import Spawned, spawn_worker, worker_environ
+from appd.systemd.activation import inherit
+from appd.systemd.notify import Notifier
+from appd.systemd.store import PREFIX
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Mapping, Sequence
 
-    from appd.activation import Inheritance
+    from appd.systemd.activation import Inheritance
 
 __all__ = ["Beginning", "begin"]
 

@@ -8,7 +8,7 @@ import time
 from appd import __version__
 from appd.errors import EX_OK, EX_SUPERSEDED
 from appd.pending import sentence, totals, unpack
-from appd.wear import resident_memory
+from appd.supervisor.wear import resident_memory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def certificates(text: str) -> list[dict[str, Any]]:
             }
             for row in rows[:100]
         ]
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return []
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
-from appd.bare import socket
 from appd.errors import HostError
+from appd.startup.bare import socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-    from appd.notify import Notifier
     from appd.supervisor.operator import Operator
     from appd.supervisor.supervisor import Supervisor
+    from appd.systemd.notify import Notifier
 
 __all__ = [
     "FORMAT",

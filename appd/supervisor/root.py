@@ -11,7 +11,6 @@ from functools import partial
 from appd import __version__
 from appd.errors import EX_SOFTWARE
 from appd.messages import SUPERVISOR_RENEWED
-from appd.notify import Notifier
 from appd.supervisor.beginning import work_and_leave
 from appd.supervisor.directlog import DirectLog
 from appd.supervisor.idle import WAKE
@@ -21,14 +20,15 @@ from appd.supervisor.places import remove_folder
 from appd.supervisor.poller import Poller
 from appd.supervisor.renewal import Renewal, kept_descriptors, own_files, read_state, take_signals
 from appd.supervisor.supervisor import Supervisor
+from appd.systemd.notify import Notifier
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from appd.activation import Inheritance
     from appd.signals import StopSignals
     from appd.supervisor.beginning import Beginning
+    from appd.systemd.activation import Inheritance
 
 __all__ = ["resume", "supervise"]
 

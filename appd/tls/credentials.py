@@ -10,8 +10,8 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 
+from appd.systemd.units import read_unit_texts
 from appd.tls.policy import Source
-from appd.units import read_unit_texts
 
 __all__ = ["origins", "outdated", "own_unit", "unit_origins"]
 

@@ -113,7 +113,7 @@ class Contexts:
 
 
 class OnSockets:
-    """TLS for an engine that has sockets of its own: `appd.http.tlsclient.Security`.
+    """TLS for an engine that has sockets of its own: `appd.http.lane.tlsclient.Security`.
 
     Args:
         policy: The policy.

@@ -20,9 +20,9 @@ with atheris.instrument_imports(include=["appd.http"]):
     from support.h11_view import differ
     from support.http1 import CORPORA, cases, events
 
-    from appd.http.errors import Refused
-    from appd.http.forwarded import Trusted, read_claims
-    from appd.http.proxyprotocol import read_proxy_header
+    from appd.http.core.errors import Refused
+    from appd.http.core.forwarded import Trusted, read_claims
+    from appd.http.core.proxyprotocol import read_proxy_header
 
 TRUSTED = Trusted(["10.0.0.0/8", "unix"])
 FIELDS = ("x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port", "forwarded")

@@ -269,12 +269,11 @@ def test_application_object_that_fails(start, tmp_path):
     running = start(f"python-path {tmp_path}\napplication-object hosted:make\n{SERVER}")
     assert running.wait_exit() == 78
     assert "appd.conf:2: hosted:make failed: RuntimeError: no database" in running.err[0]
-    assert "hosted.py" in running.errors and "/appd/worker.py" not in running.errors
+    assert "hosted.py" in running.errors and "/appd/worker/worker.py" not in running.errors
 
 
 USAGE = [
-    ([], "required: COMMAND"),
-    (["serve"], "invalid choice"),
+    (["serve"], "COMMAND 'serve' is unknown"),
     (["run"], "required: FILE"),
     (["run", "x", "--bind", "web"], "write NAME=ADDRESS"),
     (["run", "x", "--bind", "web=nonsense"], "is not an address"),

@@ -17,7 +17,7 @@ import pytest
 from support.authority import Authority
 from support.running import APPD, MADE, listening, wait_until
 
-from appd.http.proxyprotocol import read_proxy_header
+from appd.http.core.proxyprotocol import read_proxy_header
 
 ROOT = Authority("Root")
 

@@ -52,7 +52,7 @@ def test_it_is_good(folder, name):
 
 BUILT = """
 import sys
-from appd.assembly import build
+from appd.worker.assembly import build
 from appd.config import load
 from twisted.internet import reactor
 built = build(load(sys.argv[1]), None, {}, reactor)

@@ -17,9 +17,9 @@ from twisted.internet import error
 from twisted.internet.test import test_newtls, test_tcp, test_tls, test_udp, test_unix
 from twisted.trial.unittest import SynchronousTestCase
 
-from appd.connections import Connections
-from appd.ports import adopt_datagram, adopt_stream
-from appd.reactor import PromptReactor
+from appd.listening.connections import Connections
+from appd.listening.ports import adopt_datagram, adopt_stream
+from appd.listening.reactor import PromptReactor
 
 
 @pytest.fixture(autouse=True)
@@ -82,7 +82,7 @@ class OurReactor(PromptReactor):
 
 # What is meant to be different, and why.
 LOGS = "our ports log nothing: the service says when it starts and stops"
-OURS = "who binds the socket is this module, or systemd, or appd.binding"
+OURS = "who binds the socket is this module, or systemd, or appd.listening.binding"
 LEFT_OUT = {
     "test_startedListeningLogMessage": LOGS,
     "test_connectionLostLogMsg": LOGS,

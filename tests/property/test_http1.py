@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.http1 import CORPORA, LIMITS, cases, connection, events
 
-from appd.http.errors import Refused
-from appd.http.framing import Chunked
-from appd.http.grammar import REQUEST_LINE
-from appd.http.head import read_head, scan
+from appd.http.core.errors import Refused
+from appd.http.core.framing import Chunked
+from appd.http.core.grammar import REQUEST_LINE
+from appd.http.core.head import read_head, scan
 
 CASES = [case.data for path in sorted(CORPORA.glob("*.cases")) for case in cases(path) if len(case.data) < 2000]
 # Words that requests are made of, and some that they must not be made of.

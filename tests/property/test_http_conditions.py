@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appd.http.conditional import Version, counts_range, tags_of, verdict
-from appd.http.date import format_date
+from appd.http.core.date import format_date
+from appd.http.static.conditional import Version, counts_range, tags_of, verdict
 
 TAGS = ['"a"', '"b"', 'W/"a"', 'W/"b"', '""']
 DATES = [1_700_000_000 + one for one in (-1, 0, 1)]

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from support.h11_view import TAKEN, Seen, by_h11, by_us, differ
 from support.http1 import CORPORA, LIMITS, cases, connection
 
-from appd.http.connection import END, NEED_DATA
-from appd.http.request import Request
+from appd.http.core.connection import END, NEED_DATA
+from appd.http.core.request import Request
 
 TOKENS = st.text(alphabet="abcXYZ019-_!#$%&'*+.^`|~", min_size=1, max_size=12)
 VALUES = st.text(alphabet=[chr(one) for one in (9, *range(32, 127), *range(128, 256))], max_size=20)

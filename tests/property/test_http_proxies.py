@@ -7,9 +7,9 @@ import ipaddress
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from appd.http.errors import Refused
-from appd.http.forwarded import Trusted, read_claims
-from appd.http.proxyprotocol import Proxied, read_proxy_header
+from appd.http.core.errors import Refused
+from appd.http.core.forwarded import Trusted, read_claims
+from appd.http.core.proxyprotocol import Proxied, read_proxy_header
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 PORTS = st.integers(0, 65535)

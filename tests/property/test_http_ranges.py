@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appd.http.ranges import Unsatisfiable, read_ranges
+from appd.http.static.ranges import Unsatisfiable, read_ranges
 
 SPECS = st.lists(st.from_regex(r"[0-9]{0,4}-[0-9]{0,4}", fullmatch=True), min_size=1, max_size=40)
 

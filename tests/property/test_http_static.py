@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appd.http.request import Request
-from appd.http.response import Parts
+from appd.http.core.request import Request
+from appd.http.core.response import Parts
 from appd.http.routing import segments_of
 from appd.http.site import Static
-from appd.http.static import Folder
+from appd.http.static.static import Folder
 
 SECRET = b"secret"
 # Whose length is no multiple of anything.

@@ -8,9 +8,9 @@ import socket
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from appd.activation import ClaimError, Inheritance, InheritedSocket, inherit, plain_listen_fds
 from appd.address import Address
 from appd.errors import ConfigurationError
+from appd.systemd.activation import ClaimError, Inheritance, InheritedSocket, inherit, plain_listen_fds
 
 numbers = st.sampled_from(
     ["", "0", "1", "2", "-1", "99999", "x", "1 ", " 1", "0x1", "1e0", "18446744073709551616", "１"]

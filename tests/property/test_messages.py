@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from appd.address import Address
 from appd.control import ControlError, Framing, decode_call, decode_reply, encode_call, encode_error, encode_reply
-from appd.notify import MARK, compose, parse
-from appd.store import Store, store_name
 from appd.supervisor.mailbox import Mailbox, number_of, pack, unpack
+from appd.systemd.notify import MARK, compose, parse
+from appd.systemd.store import Store, store_name
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),

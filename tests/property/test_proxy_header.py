@@ -7,7 +7,7 @@ import ipaddress
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appd.http.proxyprotocol import read_proxy_header
+from appd.http.core.proxyprotocol import read_proxy_header
 from appd.servers.portforward.header import Ends, write_header
 
 PORTS = st.integers(1, 65535)

@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import h11
 
-from appd.http.connection import END, NEED_DATA, PAUSED
-from appd.http.errors import Refused
-from appd.http.request import Request
+from appd.http.core.connection import END, NEED_DATA, PAUSED
+from appd.http.core.errors import Refused
+from appd.http.core.request import Request
 from support.http1 import LIMITS, connection
 
 __all__ = ["TAKEN", "Seen", "by_h11", "by_us", "differ"]

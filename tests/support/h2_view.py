@@ -15,7 +15,7 @@ from h2.exceptions import H2Error
 from h2.settings import SettingCodes, Settings
 from hyperframe.exceptions import HyperframeError
 
-from appd.http.errors import Refused
+from appd.http.core.errors import Refused
 from appd.http.h2.codes import Frame
 from appd.http.h2.events import Kind
 from appd.http.h2.requests import read_request

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from appd.http.connection import Connection
-from appd.http.date import Origin
-from appd.http.limits import Limits
-from appd.http.request import Request
+from appd.http.core.connection import Connection
+from appd.http.core.date import Origin
+from appd.http.core.limits import Limits
+from appd.http.core.request import Request
 
 __all__ = ["head"]
 

@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from appd.http.connection import CLOSED, END, NEED_DATA, PAUSED, Connection
-from appd.http.date import Origin
-from appd.http.errors import Refused
-from appd.http.limits import Limits
-from appd.http.request import Request
+from appd.http.core.connection import CLOSED, END, NEED_DATA, PAUSED, Connection
+from appd.http.core.date import Origin
+from appd.http.core.errors import Refused
+from appd.http.core.limits import Limits
+from appd.http.core.request import Request
 
 __all__ = ["CORPORA", "LIMITS", "ORIGIN", "Case", "accepted", "cases", "connection", "events"]
 

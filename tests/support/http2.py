@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 from hpack import Decoder
 
-from appd.http.errors import Refused
+from appd.http.core.errors import Refused
+from appd.http.core.limits import Limits
 from appd.http.h2.codes import Code, Frame
 from appd.http.h2.connection import Connection
 from appd.http.h2.encoding import encode_fields
 from appd.http.h2.events import Event, Kind
 from appd.http.h2.requests import read_request
-from appd.http.limits import Limits
 
 __all__ = [
     "CORPUS",

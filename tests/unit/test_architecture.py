@@ -14,30 +14,19 @@ PACKAGE = Path(__file__).parents[2] / "appd"
 
 # From what everybody may import to what nobody may. A module imports from earlier layers only, or from its own package.
 LAYERS = [
-    {"bare", "patterns", "records"},
-    {"codecache"},
-    {"errors", "messages", "signals", "vendored"},
+    {"startup"},
+    {"errors", "messages", "signals"},
     {"address"},
-    {
-        "access",
-        "confinement",
-        "control",
-        "ending",
-        "journal",
-        "notify",
-        "order",
-        "pending",
-        "portion",
-        "pool",
-        "rooted",
-        "store",
-        "turn",
-        "units",
-        "wear",
-    },
-    {"activation", "binding"},
+    {"access", "control", "ending", "journal", "pending", "portion"},
+    {"systemd"},
     {"supervisor"},
+    {"http.core"},
+    {"http.log"},
     {"http"},
+    {"http.h2", "http.static"},
+    {"http.lane"},
+    {"http.loop"},
+    {"http.proxy"},
     {"lending"},
     {"interfaces"},
     {"declaring"},
@@ -45,45 +34,34 @@ LAYERS = [
     {"config"},
     {"tls"},
     {"limits"},
-    {"connections"},
-    {"counted", "datagrams", "ride", "transports"},
-    {"ports", "reactor"},
-    {"listeners", "lull"},
-    {"endpoints"},
-    {"held"},
-    {"intercept"},
+    {"listening"},
     {"hosting"},
     {"auth"},
     {"service"},
-    {"group"},
     {"servers"},
     {"servers.*", "page"},
     {"servers.server"},
-    {"channel", "lifecycle", "plan"},
-    {"facts", "rest"},
-    {"assembly"},
-    {"early"},
     {"worker"},
-    {"unitfiles"},
-    {"check", "explain", "newtype", "remote", "tap", "typelist", "unitwriter"},
-    {"arguments"},
+    {"commands", "tap"},
     {"cli"},
     {"__main__"},
 ]
+# Packages whose folders are layers of their own.
+DIVIDED = ("http", "servers")
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 # Before the descriptors are taken over, Twisted may not be imported: these run then.
 BEFORE_TWISTED = [
     "__main__",
-    "activation",
     "address",
     "cli",
     "config",
     "errors",
-    "http.server",
+    "http.lane.server",
     "journal",
-    "notify",
     "signals",
-    "worker",
+    "systemd.activation",
+    "systemd.notify",
+    "worker.worker",
 ]
 
 # conch and twisted.protocols.ftp import the reactor by themselves: what is built on them is imported when a server is
@@ -116,8 +94,8 @@ def modules() -> list[Path]:
 def unit(path: Path) -> str:
     """The name that LAYERS has for a file."""
     parts = path.relative_to(PACKAGE).with_suffix("").parts
-    if parts[0] == "servers":
-        return "servers" if len(parts) == 2 else f"servers.{parts[1]}"
+    if parts[0] in DIVIDED:
+        return parts[0] if len(parts) == 2 else f"{parts[0]}.{parts[1]}"
     return parts[0] if parts[0] != "__init__" else ""
 
 
@@ -141,10 +119,10 @@ def imported(path: Path) -> set[str]:
 
 
 def known(name: str) -> str | None:
-    """What an imported name belongs to: a folder of a server type, or an entry of LAYERS."""
+    """What an imported name belongs to: an entry of LAYERS, or a folder of a server type."""
     parts = name.split(".")
-    if parts[0] == "servers" and len(parts) > 1 and (PACKAGE / "servers" / parts[1]).is_dir():
-        return f"servers.{parts[1]}"
+    if parts[0] in DIVIDED and len(parts) > 1 and (PACKAGE / parts[0] / parts[1]).is_dir():
+        return f"{parts[0]}.{parts[1]}"
     return parts[0] if parts[0] in RANK else None
 
 

@@ -10,10 +10,10 @@ from contextlib import closing
 
 import pytest
 
-from appd import binding
 from appd.address import Address, parse
-from appd.binding import BindOptions, bind, path_identity, unlink_bound
 from appd.errors import ConfigurationError, HostError
+from appd.listening import binding
+from appd.listening.binding import BindOptions, bind, path_identity, unlink_bound
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from appd import codecache, patterns
-from appd.codecache import CodeCache
+from appd.startup import codecache, patterns
+from appd.startup.codecache import CodeCache
 
 # Whoever runs the tests as root cannot be the owner of a cache; the files belong to somebody else then.
 USER = os.geteuid() or 1000
@@ -20,7 +20,7 @@ USER = os.geteuid() or 1000
 PROGRAM = """
 import os, sys
 sys.path.insert(0, {folder!r})
-from appd import codecache, patterns
+from appd.startup import codecache, patterns
 codecache._PACKAGE = {folder!r} + os.sep
 cache = codecache.CodeCache({environ!r}, {uid})
 cache.install()
@@ -79,7 +79,7 @@ def test_more_is_added(kept):
     assert run("import other\nprint(cache.write(['other']))") == "True"
     os.chown(file, USER, -1)
     loaders = "print(type(sample.__loader__).__module__, type(other.__loader__).__module__)"
-    assert run(f"import sample, other\n{loaders}") == "appd.codecache appd.codecache"
+    assert run(f"import sample, other\n{loaders}") == "appd.startup.codecache appd.startup.codecache"
 
 
 @pytest.mark.parametrize("how", ["text", "time", "gone"])
@@ -162,7 +162,7 @@ def test_hosted_code_is_not_kept(tmp_path, monkeypatch):
     assert codecache._loader_of("kept_nowhere") is None
     assert codecache._loader_of("pytest") is None
     assert codecache._loader_of("builtins") is None
-    assert codecache._loader_of("appd.records") is not None
+    assert codecache._loader_of("appd.startup.records") is not None
     monkeypatch.delitem(sys.modules, "kept_nowhere")
 
 
@@ -182,11 +182,11 @@ def test_an_expression_taken_apart(text):
 
 def test_every_expression_of_ours_can_be_kept():
     """Whichever is used before the first answer."""
-    package = Path(codecache.__file__).parent
+    package = Path(codecache.__file__).parents[1]
     modules = [one for one in package.rglob("*.py") if "patterns import" in one.read_text()]
     assert len(modules) > 10
     code = (
-        "import importlib\nfrom appd import patterns\n"
+        "import importlib\nfrom appd.startup import patterns\n"
         "for name in {names!r}:\n    found = vars(importlib.import_module(name))\n"
         "    for one in found.values():\n        getattr(one, 'pattern', None)\n"
         "print(len(patterns.used), len(patterns.keep(patterns.used)))"

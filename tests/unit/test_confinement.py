@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from appd.confinement import forbids_outgoing, is_outgoing, may_connect
+from appd.systemd.confinement import forbids_outgoing, is_outgoing, may_connect
 
 
 @pytest.mark.parametrize(

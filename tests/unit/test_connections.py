@@ -7,8 +7,8 @@ from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 
-from appd.connections import Connections
 from appd.limits import StreamLimits, logged_in
+from appd.listening.connections import Connections
 
 
 class Wire:

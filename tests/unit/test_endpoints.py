@@ -8,13 +8,13 @@ import socket
 
 import pytest
 
-from appd import binding
-from appd.activation import ClaimError
 from appd.address import parse
-from appd.binding import BindOptions
-from appd.endpoints import NamedSocket, resolve
 from appd.errors import ConfigurationError, HostError, Place
-from appd.listeners import BoundListener, TwistedListener
+from appd.listening import binding
+from appd.listening.binding import BindOptions
+from appd.listening.endpoints import NamedSocket, resolve
+from appd.listening.listeners import BoundListener, TwistedListener
+from appd.systemd.activation import ClaimError
 
 STREAM = frozenset({"stream"})
 PLACE = Place("/etc/appd/appd.conf", 7)

@@ -8,6 +8,7 @@ import pytest
 from hpack import Decoder, Encoder
 from support.http2 import LIMITS, connection, frame, frames_in, greeting, literal
 
+from appd.http.core.response import prepare
 from appd.http.h2.blocks import Blocks
 from appd.http.h2.codes import Code, Frame, Setting
 from appd.http.h2.connection import Connection
@@ -17,7 +18,6 @@ from appd.http.h2.faults import ConnectionFault
 from appd.http.h2.flow import Flow
 from appd.http.h2.requests import read_request
 from appd.http.h2.states import ARRIVES, NEXT, Input, State, Verdict
-from appd.http.response import prepare
 
 GET, POST = b"\x82\x86\x84\x01\x01a", b"\x83\x86\x84\x01\x01a"
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.entries import EntriesKept
 
-from appd.http.accesslog import AccessLog, Answer, combined_line, journal_line
+from appd.http.log.accesslog import AccessLog, Answer, combined_line, journal_line
 
 ANSWER = Answer(
     b"GET", b"/x?secret=1", b"HTTP/1.1", 200, 1234, 0.0051, "192.0.2.1", "192.0.2.1:4711", b"http://r/", b"curl"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 
-from appd.http.admission import Admission
+from appd.http.lane.admission import Admission
 
 
 def test_no_more_than_there_are() -> None:

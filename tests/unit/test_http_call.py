@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from support.entries import EntriesKept
 
-from appd.http.wsgi import Call
 from appd.journal import ERROR
+from appd.servers.http.web.application import Call
 
 
 class Client:

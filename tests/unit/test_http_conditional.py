@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from appd.http.conditional import Version, tags_of, verdict
+from appd.http.static.conditional import Version, tags_of, verdict
 
 VERSION = Version('"a"', "Tue, 14 Nov 2023 22:13:20 GMT", 1_700_000_000, True)
 

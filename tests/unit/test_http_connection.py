@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from support.http1 import LIMITS, ORIGIN, connection
 
-from appd.http import head, response, target
-from appd.http.connection import CLOSED, END, NEED_DATA, PAUSED, Connection
-from appd.http.errors import Incomplete, Misuse, Refused, WrongState
-from appd.http.request import Request
-from appd.http.response import prepare
-from appd.http.states import READING, WRITING
+from appd.http.core import head, response, target
+from appd.http.core.connection import CLOSED, END, NEED_DATA, PAUSED, Connection
+from appd.http.core.errors import Incomplete, Misuse, Refused, WrongState
+from appd.http.core.request import Request
+from appd.http.core.response import prepare
+from appd.http.core.states import READING, WRITING
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 HEAD = b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n"

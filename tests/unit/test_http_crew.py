@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from support.running import wait_until
 
-from appd.http.crew import Crew, Worker
+from appd.http.lane.crew import Crew, Worker
 
 
 class Handler:

@@ -8,8 +8,8 @@ import pytest
 
 from appd.config import load
 from appd.config.loader import schema_with
-from appd.http.fields import is_token, is_value
-from appd.http.limits import Limits
+from appd.http.core.fields import is_token, is_value
+from appd.http.core.limits import Limits
 from appd.servers.http import datatypes
 from appd.servers.http.mounts import LIMITS, not_by_twisted, read_limits
 

@@ -7,7 +7,7 @@ import email.utils
 
 import pytest
 
-from appd.http.date import Origin, format_date, parse_date
+from appd.http.core.date import Origin, format_date, parse_date
 
 # RFC 9110, 5.6.7
 SECONDS = 784111777

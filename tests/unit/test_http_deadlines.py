@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appd.http.deadlines import Deadlines
+from appd.http.lane.deadlines import Deadlines
 
 
 class One:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from appd.http.encoding import SUFFIXES, choose
+from appd.http.static.encoding import SUFFIXES, choose
 
 ALL = tuple(SUFFIXES)
 

@@ -12,14 +12,14 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
 
-from appd.http import static
-from appd.http.files import OpenFile
 from appd.http.routing import Route
 from appd.http.site import Mount, Site, Static
+from appd.http.static import static
+from appd.http.static.files import OpenFile
 from appd.interfaces import Host
-from appd.servers.http import web_wsgi
 from appd.servers.http.http import server_type
-from appd.servers.http.web import SiteFactory
+from appd.servers.http.web import wsgi as web_wsgi
+from appd.servers.http.web.factory import SiteFactory
 
 GET = b"GET /a.txt HTTP/1.1\r\nHost: x\r\n\r\n"
 

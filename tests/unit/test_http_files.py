@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appd.http import files
-from appd.http.files import is_name, open_below, open_folder_below
 from appd.http.routing import segments_of
+from appd.http.static import files
+from appd.http.static.files import is_name, open_below, open_folder_below
 
 SECRET = b"secret"
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from appd.http.errors import Refused
-from appd.http.forwarded import Claims, Trusted, read_claims
+from appd.http.core.errors import Refused
+from appd.http.core.forwarded import Claims, Trusted, read_claims
 
 PROXIES = Trusted(["10.0.0.0/8", "2001:db8:1::/48", "unix"])
 PEER = "10.0.0.1"

@@ -9,7 +9,7 @@ import pytest
 
 from appd.config import load
 from appd.errors import ConfigurationError
-from appd.http.limits import Limits
+from appd.http.core.limits import Limits
 from appd.http.site import Mount, Site
 from appd.interfaces import Host
 from appd.servers.http.mounts import read_site

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from appd.http.lane import Lane
-from appd.http.limits import Limits
-from appd.http.server import Server
+from appd.http.core.limits import Limits
+from appd.http.lane.lane import Lane
+from appd.http.lane.server import Server
 from appd.http.site import of_application
 
 WAITS, GO = threading.Event(), threading.Event()

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from appd.http.mime import MediaType, media_type
+from appd.http.static.mime import MediaType, media_type
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_charset(type_: str, value: str) -> None:
 def test_the_table_of_the_host_is_read_late() -> None:
     """Not at import, and not for what every page is made of."""
     code = (
-        "import sys, appd.http.static, appd.http.mime as m; m.media_type('a.css'); assert 'mimetypes' not in sys.modules\n"
+        "import sys, appd.http.static.static, appd.http.static.mime as m; m.media_type('a.css'); assert 'mimetypes' not in sys.modules\n"
         "m.media_type('a.csv'); assert 'mimetypes' in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=30)

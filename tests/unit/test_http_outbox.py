@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from appd.http.outbox import Outbox
+from appd.http.lane.outbox import Outbox
 from appd.http.spool import Stretch
 from appd.http.upload import Upload
 

@@ -6,8 +6,8 @@ import socket
 
 import pytest
 
-from appd.http.errors import Refused
-from appd.http.proxyprotocol import Proxied, read_proxy_header
+from appd.http.core.errors import Refused
+from appd.http.core.proxyprotocol import Proxied, read_proxy_header
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 V4 = socket.inet_aton("192.0.2.1") + socket.inet_aton("192.0.2.2") + b"\x30\x39\x00\x50"

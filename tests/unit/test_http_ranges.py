@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from appd.http.ranges import Part, Unsatisfiable, read_ranges
+from appd.http.static.ranges import Part, Unsatisfiable, read_ranges
 
 
 @pytest.mark.parametrize(

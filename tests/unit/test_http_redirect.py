@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.heads import head
 
+from appd.http.core.request import Request
 from appd.http.redirect import Redirection, encoded
-from appd.http.request import Request
 from appd.http.site import Redirect
 
 

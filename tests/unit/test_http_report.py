@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from appd.http.report import Reports, masked
+from appd.http.log.report import Reports, masked
 
 
 class Broken:

@@ -12,11 +12,11 @@ from typing import NamedTuple
 import pytest
 from support.heads import head
 
-from appd.http import static
-from appd.http.response import Parts, Response
+from appd.http.core.response import Parts, Response
 from appd.http.routing import segments_of
 from appd.http.site import Static
-from appd.http.static import Folder
+from appd.http.static import static
+from appd.http.static.static import Folder
 
 # Old enough for everything to be settled, and to the second.
 THEN = 1_700_000_000
@@ -692,7 +692,7 @@ def test_listings_at_the_top_and_when_they_are_not_wanted(ask: Asked) -> None:
 
 def test_a_listing_has_an_end(ask: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
     """It says that there is more."""
-    from appd.http import listing
+    from appd.http.static import listing
 
     monkeypatch.setattr(listing, "_MOST", 5)
     for number in range(9):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from appd.http.errors import Refused
-from appd.http.target import host_name, read_target
+from appd.http.core.errors import Refused
+from appd.http.core.target import host_name, read_target
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ from typing import Any
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 
-from appd.group import ServerGroup
-from appd.lifecycle import Lifecycle
-from appd.pool import ApplicationThreads
 from appd.service import ServerService
+from appd.worker.group import ServerGroup
+from appd.worker.lifecycle import Lifecycle
+from appd.worker.pool import ApplicationThreads
 
 
 class Notifier:

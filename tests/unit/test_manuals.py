@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from appd import cli, messages
+from appd.commands.typelist import entries
 from appd.config.loader import schema_with
 from appd.registry import Registry
-from appd.typelist import entries
 
 PACKAGING = Path(__file__).parents[2] / "packaging"
 

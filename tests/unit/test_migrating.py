@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from appd import cli
+from appd.commands.typelist import entries
 from appd.config.loader import schema_with
 from appd.registry import Registry
-from appd.typelist import entries
 
 PAGE = (Path(__file__).parents[2] / "docs/migrating.md").read_text()
 # Words of the right column that are no keys.

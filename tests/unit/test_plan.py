@@ -9,8 +9,8 @@ import pytest
 from appd.config import load
 from appd.errors import ConfigurationError
 from appd.interfaces import Host, Section
-from appd.plan import make_plan
 from appd.registry import Registry
+from appd.worker.plan import make_plan
 
 SERVER = "<echo e>\n address systemd:name=web\n</echo>\n"
 
@@ -111,7 +111,7 @@ def test_positions_that_overlap(tmp_path, other):
 
 def test_many_servers(tmp_path):
     """The time grows with the number of servers, not with its square."""
-    from appd.plan import _addresses_once
+    from appd.worker.plan import _addresses_once
 
     file = tmp_path / "appd.conf"
     file.write_text(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from appd.check import disagreements
+from appd.commands.check import disagreements
 from appd.config import load
-from appd.plan import make_plan
 from appd.registry import Registry
-from appd.units import find_units, parse_unit
+from appd.systemd.units import find_units, parse_unit
+from appd.worker.plan import make_plan
 
 
 def found(tmp_path, addresses, units, serves=None) -> list[str]:

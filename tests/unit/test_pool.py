@@ -10,7 +10,7 @@ import pytest
 from support.running import wait_until
 from twisted.internet.defer import CancelledError
 
-from appd.pool import ApplicationThreads
+from appd.worker.pool import ApplicationThreads
 
 
 class Told:

@@ -13,14 +13,14 @@ from support.running import wait_until
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import MemoryReactorClock
 
-from appd.connections import Connections
-from appd.http.lane import Lane
-from appd.http.limits import Limits
+from appd.http.core.limits import Limits
+from appd.http.lane.lane import Lane
+from appd.http.lane.server import Server
 from appd.http.loop.driver import Driver
-from appd.http.server import Server
 from appd.http.site import of_application
+from appd.listening.connections import Connections
+from appd.listening.ports import adopt_stream
 from appd.portion import Portion
-from appd.ports import adopt_stream
 
 
 class Clock:

@@ -8,8 +8,8 @@ import pytest
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import MemoryReactorClock
 
-from appd.connections import Connections
-from appd.ports import adopt_stream
+from appd.listening.connections import Connections
+from appd.listening.ports import adopt_stream
 
 
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_UNIX])

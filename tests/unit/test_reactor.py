@@ -15,9 +15,9 @@ from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.protocol import Factory, Protocol
 from twisted.python import context, log
 
-from appd.connections import Connections
-from appd.ports import adopt_stream
-from appd.reactor import PromptReactor
+from appd.listening.connections import Connections
+from appd.listening.ports import adopt_stream
+from appd.listening.reactor import PromptReactor
 
 
 class Seen(Protocol):
@@ -121,7 +121,7 @@ def test_a_context_that_is_kept(served: Served) -> None:
 
 def test_it_is_the_reactor_of_a_process() -> None:
     """Twisted's epoll reactor becomes one, since hosted code may have imported it; another kind is left alone."""
-    code = "{}import appd.reactor; appd.reactor.install()\nfrom twisted.internet import reactor; print(type(reactor).__name__)"
+    code = "{}import appd.listening.reactor; appd.listening.reactor.install()\nfrom twisted.internet import reactor; print(type(reactor).__name__)"
     for before, name in (
         ("", "PromptReactor"),
         ("from twisted.internet import reactor; ", "PromptReactor"),

@@ -14,7 +14,7 @@ import pytest
 import uvloop
 from twisted.python import log
 
-from appd.reactor import PromptReactor
+from appd.listening.reactor import PromptReactor
 
 # So long a test may take on the busiest machine, in seconds.
 _PATIENCE = 30.0
@@ -47,22 +47,28 @@ def run(reactor: Any, first: Callable[[], object]) -> None:
     assert late.active(), "it has not ended by itself"
 
 
-def test_delayed_calls_in_order(reactor: Any, loop: Any) -> None:
+def test_delayed_calls(reactor: Any, loop: Any) -> None:
     """Whether they are made in a turn of the reactor or in one of the loop; none comes early."""
-    told: list[Any] = []
+    told: dict[str, bool] = {}
 
     def later(name: str, delay: float) -> None:
         due = reactor.seconds() + delay
-        reactor.callLater(delay, lambda: told.append((name, reactor.seconds() >= due)))
+        reactor.callLater(delay, called, name, due)
+
+    def called(name: str, due: float) -> None:
+        told[name] = reactor.seconds() >= due
+        if len(told) == 5:
+            reactor.stop()
 
     def begin() -> None:
-        later("third", 0.06)
-        later("first", 0.0)
-        loop.call_soon(later, "second", 0.02)
-        reactor.callLater(0.1, reactor.stop)
+        later("in a moment", 0.03)
+        later("at once", 0.0)
+        loop.call_soon(later, "of the loop", 0.01)
+        loop.call_later(0.02, later, "at once, of the loop", 0.0)
+        reactor.callFromThread(later, "of a thread", 0.0015)
 
     run(reactor, begin)
-    assert told == [("first", True), ("second", True), ("third", True)]
+    assert set(told.values()) == {True}
 
 
 def test_a_call_that_is_to_come_sooner(reactor: Any, loop: Any) -> None:
@@ -71,16 +77,16 @@ def test_a_call_that_is_to_come_sooner(reactor: Any, loop: Any) -> None:
     run(reactor, lambda: loop.call_later(0.01, call.reset, 0.01))
 
 
-def test_a_call_that_is_cancelled_wakes_nobody(reactor: Any, loop: Any) -> None:
-    """Nor does its place in the heap keep others from being called."""
+def test_a_call_that_is_cancelled(reactor: Any, loop: Any) -> None:
+    """In a turn of the loop: the others are called."""
     told: list[int] = []
-    calls = [reactor.callLater(0.01, told.append, number) for number in range(3)]
 
-    def begin() -> None:
-        loop.call_soon(calls[1].cancel)
-        loop.call_later(0.05, reactor.stop)
+    def make() -> None:
+        calls = [reactor.callLater(0.01, told.append, number) for number in range(3)]
+        calls[1].cancel()
+        reactor.callLater(0.02, reactor.stop)
 
-    run(reactor, begin)
+    run(reactor, lambda: loop.call_soon(make))
     assert told == [0, 2]
 
 
@@ -92,7 +98,9 @@ def test_what_other_threads_ask_for(reactor: Any, loop: Any) -> None:
         told.append(threading.current_thread())
         reactor.stop()
 
-    run(reactor, lambda: threading.Thread(target=reactor.callFromThread, args=(called,)).start())
+    asking = threading.Thread(target=reactor.callFromThread, args=(called,))
+    run(reactor, asking.start)
+    asking.join()
     assert told == [threading.current_thread()]
 
 
@@ -108,6 +116,34 @@ def test_threads_answer(reactor: Any) -> None:
 
     run(reactor, begin)
     assert told and told != [threading.get_ident()]
+
+
+def test_threads_that_never_stop_asking(reactor: Any, loop: Any) -> None:
+    """Nothing of it is forgotten, whenever it comes; a call that were forgotten would be the last one that waits."""
+    told: list[int] = []
+    answered = threading.Event()
+
+    def called(number: int) -> None:
+        told.append(number)
+        answered.set()
+
+    def ask() -> None:
+        for number in range(2000):
+            answered.clear()
+            reactor.callFromThread(called, number)
+            if not answered.wait(_PATIENCE / 2):
+                break
+        reactor.callFromThread(reactor.stop)
+
+    def sometimes() -> None:
+        reactor.callLater(0, lambda: None)
+        if reactor.running:
+            loop.call_soon(sometimes)
+
+    asking = threading.Thread(target=ask)
+    run(reactor, lambda: (asking.start(), sometimes()))
+    asking.join()
+    assert told == list(range(2000))
 
 
 @pytest.mark.parametrize("where", ["turn", "loop"])
@@ -154,8 +190,7 @@ def test_the_reactor_shows_no_running_loop(reactor: Any, loop: Any) -> None:
 
     def begin() -> None:
         reactor.callLater(0, seen)
-        reactor.callLater(0.01, loop.call_soon, seen)
-        reactor.callLater(0.05, reactor.stop)
+        reactor.callLater(0.01, loop.call_soon, lambda: (seen(), reactor.stop()))
 
     run(reactor, begin)
     assert told == [None, loop]
@@ -171,8 +206,7 @@ def test_what_nobody_catches(reactor: Any, loop: Any) -> None:
 
     def begin() -> None:
         reactor.callLater(0, fail)
-        loop.call_later(0.01, lambda: reactor.callFromThread(fail))
-        reactor.callLater(0.05, reactor.stop)
+        loop.call_later(0.01, lambda: (reactor.callFromThread(fail), reactor.callFromThread(reactor.stop)))
 
     try:
         run(reactor, begin)
@@ -208,7 +242,7 @@ def test_a_reactor_that_runs_cannot_be_put_on_a_loop(reactor: Any, loop: Any) ->
 SIGNALS = """
 import asyncio, os, signal, sys
 import uvloop
-from appd.reactor import install
+from appd.listening.reactor import install
 install()
 from twisted.internet import error, protocol, reactor
 loop = (uvloop if sys.argv[1] == "uvloop" else asyncio).new_event_loop()

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from appd.rooted import Root
+from appd.servers.rooted import Root
 
 
 @pytest.fixture

@@ -14,11 +14,11 @@ from zope.interface.verify import verifyClass, verifyObject
 
 from appd.address import Address
 from appd.errors import ConfigurationError, HostError, Place, Problem
-from appd.group import ServerGroup
 from appd.interfaces import IDrainable, IServerType
-from appd.order import in_order
 from appd.servers import ServerType
 from appd.service import ServerService
+from appd.worker.group import ServerGroup
+from appd.worker.order import in_order
 
 
 class FakePort:

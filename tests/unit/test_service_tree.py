@@ -10,10 +10,10 @@ from twisted.internet import defer
 from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
 
-from appd.assembly import build, compose
 from appd.config import load
 from appd.errors import AppdError
-from appd.lifecycle import Lifecycle
+from appd.worker.assembly import build, compose
+from appd.worker.lifecycle import Lifecycle
 
 TEXT = """
 drain-timeout 5s

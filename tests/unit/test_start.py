@@ -9,12 +9,12 @@ import typing
 import pytest
 from zope.interface.verify import verifyObject
 
-from appd import records
-from appd.arguments import parser
 from appd.cli import RunOptions, plain_run
+from appd.commands.arguments import parser
 from appd.interfaces import IServerType, ISSLServerType
 from appd.registry import Registry
 from appd.servers import ServerType, SSLServerType
+from appd.startup import records
 
 FIELDS = "    '''A record.'''\n    first: Missing\n    second: int = 2\n    def total(self):\n        return self.first + self.second\n"
 

@@ -8,7 +8,7 @@ from twisted.internet.task import Clock
 
 from appd.servers.timer.schedule import Schedule
 from appd.servers.timer.timer import TimerService
-from appd.turn import Turn
+from appd.servers.turn import Turn
 
 
 class Calls:

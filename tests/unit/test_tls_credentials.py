@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 
 from appd.errors import Place
+from appd.systemd.units import read_unit_texts
 from appd.tls.credentials import origins, outdated, own_unit
 from appd.tls.policy import Source
-from appd.units import read_unit_texts
 
 
 def test_own_unit(tmp_path):

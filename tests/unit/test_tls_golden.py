@@ -11,8 +11,8 @@ from support.authority import Authority, write_secret
 
 from appd.config import load
 from appd.errors import ConfigurationError
-from appd.plan import Plan, make_plan
 from appd.registry import Registry
+from appd.worker.plan import Plan, make_plan
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "tls"
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from support.authority import Authority
 
-from appd.http.tlssocket import TlsSocket
+from appd.http.lane.tlssocket import TlsSocket
 
 ROOT = Authority("Root")
 ISSUED = ROOT.issue("localhost")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from appd.turn import Turn
+from appd.servers.turn import Turn
 
 
 def test_one_has_it(tmp_path):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from appd.check import credential_disagreements, socket_disagreements
+from appd.commands.check import credential_disagreements, socket_disagreements
+from appd.commands.unitfiles import service_of, unit_files
 from appd.config import load
 from appd.errors import ConfigurationError
-from appd.unitfiles import service_of, unit_files
-from appd.units import parse_unit
+from appd.systemd.units import parse_unit
 
 SOCKETS = """
 <socket http>

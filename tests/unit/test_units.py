@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from appd.address import parse
-from appd.units import find_units, parse_unit, sockets_for, sockets_of
+from appd.systemd.units import find_units, parse_unit, sockets_for, sockets_of
 
 SHIPPED = Path(__file__).parents[2] / "units"
 

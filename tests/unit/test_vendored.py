@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from appd.vendored import append_vendored
+from appd.startup.vendored import append_vendored
 
 
 def test_the_folder_comes_last_and_once(tmp_path):

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from appd.wear import Wear, resident_memory
+from appd.supervisor.wear import Wear, resident_memory
 
 MB = 1 << 20
 

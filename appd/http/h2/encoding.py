@@ -12,8 +12,8 @@ from hpack.huffman import HuffmanEncoder
 from hpack.huffman_constants import REQUEST_CODES, REQUEST_CODES_LENGTH
 from hpack.table import HeaderTable
 
-from appd.http.fields import is_secret
-from appd.http.response import BARE, Prepared
+from appd.http.core.fields import is_secret
+from appd.http.core.response import BARE, Prepared
 
 __all__ = ["NO_TABLE", "encode_fields", "encode_head"]
 

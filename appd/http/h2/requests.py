@@ -6,11 +6,11 @@ tell them apart.
 
 from __future__ import annotations
 
-from appd.http.errors import Refused
+from appd.http.core.errors import Refused
+from appd.http.core.head import read_head
+from appd.http.core.limits import Limits
+from appd.http.core.request import Request
 from appd.http.h2.blocks import Head
-from appd.http.head import read_head
-from appd.http.limits import Limits
-from appd.http.request import Request
 
 __all__ = ["read_request"]
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from appd.http.deadlines import Deadlines
+from appd.http.lane.deadlines import Deadlines
 
 __all__ = ["Alarm"]
 

@@ -16,14 +16,14 @@ import ssl
 import time
 from typing import TYPE_CHECKING, Any
 
-from appd.http.client import DRAIN_LINGER
-from appd.http.errors import Refused
-from appd.http.leaving import Phase
+from appd.http.core.errors import Refused
+from appd.http.core.proxyprotocol import Proxied, read_proxy_header
+from appd.http.lane.client import DRAIN_LINGER
+from appd.http.lane.leaving import Phase
+from appd.http.lane.tlsclient import HANDSHAKE, PLAIN_ANSWER
+from appd.http.log.peer import peer_text
 from appd.http.loop.client import LoopClient
 from appd.http.loop.scope import tls_extension
-from appd.http.peer import peer_text
-from appd.http.proxyprotocol import Proxied, read_proxy_header
-from appd.http.tlsclient import HANDSHAKE, PLAIN_ANSWER
 from appd.journal import DEBUG
 
 if TYPE_CHECKING:

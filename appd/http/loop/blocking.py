@@ -13,7 +13,7 @@ from collections.abc import Callable
 from threading import Event, Thread
 from typing import Any
 
-from appd.http.entrylog import EntryLog
+from appd.http.log.entrylog import EntryLog
 from appd.http.loop.thread import LoopThread
 from appd.journal import WARNING
 

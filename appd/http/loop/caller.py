@@ -6,14 +6,14 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
-from appd.http.entrylog import tell_failure
-from appd.http.peer import answer_of, fields_of, peer_text
+from appd.http.log.entrylog import tell_failure
+from appd.http.log.peer import answer_of, fields_of, peer_text
 from appd.journal import ERROR
 
 if TYPE_CHECKING:
-    from appd.http.forwarded import Claims
-    from appd.http.mounted import Mounted
-    from appd.http.request import Request
+    from appd.http.core.forwarded import Claims
+    from appd.http.core.request import Request
+    from appd.http.lane.mounted import Mounted
     from appd.journal.entry import Value
 
 __all__ = ["Caller"]

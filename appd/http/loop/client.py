@@ -11,21 +11,21 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from appd.http.client import DRAIN_LINGER
-from appd.http.connection import CLOSED, END, NEED_DATA, PAUSED
-from appd.http.errors import Refused
+from appd.http.core.connection import CLOSED, END, NEED_DATA, PAUSED
+from appd.http.core.errors import Refused
+from appd.http.core.proxyprotocol import read_proxy_header
+from appd.http.core.request import Request
 from appd.http.handover import Handed
-from appd.http.leaving import Phase
+from appd.http.lane.client import DRAIN_LINGER
+from appd.http.lane.leaving import Phase
 from appd.http.loop.leaver import LoopLeaver
 from appd.http.loop.visit import Visit
-from appd.http.proxyprotocol import read_proxy_header
-from appd.http.request import Request
 
 if TYPE_CHECKING:
-    from appd.http.limits import Limits
+    from appd.http.core.limits import Limits
+    from appd.http.lane.mounted import Mounted
     from appd.http.loop.arrival import Arrival
     from appd.http.loop.driver import Driver
-    from appd.http.mounted import Mounted
 
 __all__ = ["LoopClient"]
 
@@ -141,6 +141,10 @@ class LoopClient(LoopLeaver):
         if self.phase == Phase.LINGERING or self.phase == Phase.CLOSED or self.phase == Phase.PREFACE:
             self.close()
             return False
+        if self.tls is not None:
+            # There is no half of a connection in the TLS of loops: what is written from here on is dropped, and each
+            # time a warning is logged.
+            self.broken = True
         self.connection.receive(b"")
         exchange = self.exchange
         if exchange is not None and not self._body_comes:

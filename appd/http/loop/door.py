@@ -10,12 +10,12 @@ import socket
 import sys
 from typing import TYPE_CHECKING, Any
 
-from appd.http.door import Door, plain_host
+from appd.http.lane.door import Door, plain_host
 from appd.http.loop.client import LoopClient
 
 if TYPE_CHECKING:
+    from appd.http.lane.server import Server
     from appd.http.loop.driver import Driver
-    from appd.http.server import Server
 
 __all__ = ["LoopDoor"]
 

@@ -7,8 +7,8 @@ import socket
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
-from appd.http.entrylog import EntryLog, tell_failure
 from appd.http.handover import Handed
+from appd.http.log.entrylog import EntryLog, tell_failure
 from appd.http.loop.alarm import Alarm
 from appd.http.loop.blocking import Watch
 from appd.http.loop.client import LoopClient
@@ -21,7 +21,7 @@ from appd.http.site import Mount
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from appd.http.server import Server
+    from appd.http.lane.server import Server
 
 __all__ = ["Driver"]
 

@@ -11,13 +11,13 @@ import asyncio
 import os
 from typing import TYPE_CHECKING, Any
 
-from appd.http.errors import AlreadyTold, Misuse
+from appd.http.core.errors import AlreadyTold, Misuse
 from appd.http.loop.heads import make_head
 from appd.http.loop.pump import Disconnected, pump
 
 if TYPE_CHECKING:
-    from appd.http.request import Request
-    from appd.http.response import Prepared
+    from appd.http.core.request import Request
+    from appd.http.core.response import Prepared
 
 __all__ = ["Exchange", "is_ours"]
 

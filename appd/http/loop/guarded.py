@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from appd.http.basic import Guard, Refusal
-from appd.http.response import status_line
+from appd.http.core.response import status_line
 
 __all__ = ["GuardedApplication"]
 

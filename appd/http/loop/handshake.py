@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from appd.http.core.response import prepare
 from appd.http.loop.exchange import is_ours
 from appd.http.loop.heads import make_head
 from appd.http.loop.pump import Disconnected
 from appd.http.loop.upgrade import Offer
 from appd.http.loop.websocket import INTERNAL, NORMAL, WebSocket
-from appd.http.response import prepare
 
 if TYPE_CHECKING:
+    from appd.http.core.request import Request
     from appd.http.loop.leaver import LoopLeaver
-    from appd.http.request import Request
 
 __all__ = ["Handshake"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from appd.http.fields import OF_THE_CONNECTION, is_secret
-from appd.http.response import Prepared, prepare, status_line
+from appd.http.core.fields import OF_THE_CONNECTION, is_secret
+from appd.http.core.response import Prepared, prepare, status_line
 
 __all__ = ["make_head"]
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from appd.http.errors import Refused
+from appd.http.core.errors import Refused
+from appd.http.core.response import prepare
 from appd.http.h2.codes import Code
 from appd.http.h2.encoding import encode_head
 from appd.http.h2.events import Event, Kind
@@ -21,13 +22,12 @@ from appd.http.loop.abuse import Bucket, Budget
 from appd.http.loop.http2leaver import HELD, Http2Leaver
 from appd.http.loop.stream import Stream
 from appd.http.loop.visit import Visit
-from appd.http.response import prepare
 
 if TYPE_CHECKING:
+    from appd.http.core.request import Request
     from appd.http.h2.blocks import Head
+    from appd.http.lane.mounted import Mounted
     from appd.http.loop.leaver import LoopLeaver
-    from appd.http.mounted import Mounted
-    from appd.http.request import Request
 
 
 __all__ = ["Http2"]
@@ -81,17 +81,22 @@ class Http2(Http2Leaver):
 
     def eof_received(self) -> bool:
         """The client has ended its side, and with it the connection: RFC 9113 has no half of one."""
+        self._abandon()
         return False
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """The connection has ended."""
+        self._abandon()
+        self.client.driver.alarm.deadlines.drop(self)
+        self.client.server.lost(self)
+
+    def _abandon(self) -> None:
+        """Nothing is sent any more, and nobody listens."""
         self._closing = True
         self.client.broken = True
-        self.client.driver.alarm.deadlines.drop(self)
         streams, self._streams = list(self._streams.values()), {}
         for one in streams:
             one.lost()
-        self.client.server.lost(self)
 
     def pause_writing(self) -> None:
         """The client takes less than is sent."""

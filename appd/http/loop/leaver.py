@@ -7,17 +7,17 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from appd.http.client import DRAIN_LINGER
-from appd.http.errors import Incomplete, Misuse, Refused
-from appd.http.leaving import Phase
+from appd.http.core.errors import Incomplete, Misuse, Refused
+from appd.http.core.response import prepare, status_line
+from appd.http.lane.client import DRAIN_LINGER
+from appd.http.lane.leaving import Phase
+from appd.http.log.peer import peer_text
 from appd.http.loop.parting import part, reset
 from appd.http.loop.sender import LoopSender
-from appd.http.peer import peer_text
-from appd.http.response import prepare, status_line
 from appd.journal import DEBUG, ERROR
 
 if TYPE_CHECKING:
-    from appd.http.request import Request
+    from appd.http.core.request import Request
 
 __all__ = ["LoopLeaver", "frames_of"]
 

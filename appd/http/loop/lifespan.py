@@ -11,7 +11,7 @@ import asyncio
 import traceback
 from typing import TYPE_CHECKING, Any
 
-from appd.http.entrylog import EntryLog, tell_failure
+from appd.http.log.entrylog import EntryLog, tell_failure
 from appd.journal import ERROR, WARNING
 
 if TYPE_CHECKING:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from appd.http.errors import Refused
+from appd.http.core.errors import Refused
+from appd.http.lane.mounted import Mounted
 from appd.http.loop.exchange import Exchange
 from appd.http.loop.scope import make_scope
 from appd.http.loop.upgrade import asks_for_websocket, read_offer
-from appd.http.mounted import Mounted
 
 if TYPE_CHECKING:
+    from appd.http.core.request import Request
     from appd.http.loop.driver import Driver
     from appd.http.loop.lifespan import Lifespan
-    from appd.http.request import Request
     from appd.http.site import Asgi, Mount
 
 __all__ = ["AsgiMounted"]

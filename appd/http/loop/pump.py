@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from appd.http.errors import Incomplete
+from appd.http.core.errors import Incomplete
 
 __all__ = ["Disconnected", "pump"]
 

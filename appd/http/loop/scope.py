@@ -11,7 +11,7 @@ from urllib.parse import unquote
 if TYPE_CHECKING:
     import ssl
 
-    from appd.http.request import Request
+    from appd.http.core.request import Request
 
 __all__ = ["make_scope", "raw_of", "tls_extension"]
 

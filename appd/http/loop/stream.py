@@ -10,18 +10,18 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from appd.http.errors import Refused
+from appd.http.core.errors import Refused
+from appd.http.core.response import Prepared, prepare, status_line
 from appd.http.h2.codes import Code
 from appd.http.h2.encoding import encode_fields
+from appd.http.log.peer import answer_of, peer_text
 from appd.http.loop.streamsender import StreamSender
-from appd.http.peer import answer_of, peer_text
-from appd.http.response import Prepared, prepare, status_line
 from appd.journal import DEBUG, ERROR
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from appd.http.request import Request
+    from appd.http.core.request import Request
 
 __all__ = ["Stream"]
 

@@ -6,15 +6,15 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
-from appd.http.errors import Incomplete
+from appd.http.core.errors import Incomplete
+from appd.http.core.response import BARE, Fields, Prepared, prepare
 from appd.http.h2.encoding import encode_fields, encode_head
 from appd.http.loop.caller import Caller
-from appd.http.response import BARE, Fields, Prepared, prepare
 
 if TYPE_CHECKING:
+    from appd.http.core.request import Request
+    from appd.http.lane.mounted import Mounted
     from appd.http.loop.http2 import Http2
-    from appd.http.mounted import Mounted
-    from appd.http.request import Request
 
 __all__ = ["StreamSender"]
 

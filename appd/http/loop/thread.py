@@ -10,7 +10,7 @@ from contextlib import suppress
 from threading import Event, Thread, get_ident
 from typing import Any
 
-from appd.http.entrylog import EntryLog, tell_failure
+from appd.http.log.entrylog import EntryLog, tell_failure
 from appd.journal import ERROR
 
 __all__ = ["LoopThread"]
@@ -46,7 +46,7 @@ class LoopThread:
         """Has the thread of the reactor run the loop, and no other; calling again does nothing.
 
         Args:
-            reactor: The reactor, before it runs: `appd.ride`.
+            reactor: The reactor, before it runs: `appd.listening.ride`.
         """
         if not self._rides:
             reactor.ride(self.loop, self._end)

@@ -12,10 +12,10 @@ import hashlib
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from appd.http.errors import Refused
+from appd.http.core.errors import Refused
 
 if TYPE_CHECKING:
-    from appd.http.request import Request
+    from appd.http.core.request import Request
 
 __all__ = ["Offer", "asks_for_websocket", "read_offer"]
 

@@ -10,9 +10,9 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from appd.http.entrylog import tell_failure
-from appd.http.errors import Incomplete, Misuse, Refused
-from appd.http.guest import Guest
+from appd.http.core.errors import Incomplete, Misuse, Refused
+from appd.http.lane.guest import Guest
+from appd.http.log.entrylog import tell_failure
 from appd.http.loop.pump import pump
 from appd.http.spool import Stretch
 from appd.http.upload import Upload
@@ -20,8 +20,8 @@ from appd.http.upload import Upload
 if TYPE_CHECKING:
     from typing import IO
 
-    from appd.http.mounted import Mounted
-    from appd.http.request import Request
+    from appd.http.core.request import Request
+    from appd.http.lane.mounted import Mounted
 
 __all__ = ["Visit"]
 

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Mutable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from appd.http.errors import AlreadyTold, Misuse
+from appd.http.core.errors import AlreadyTold, Misuse
 from appd.http.proxy.balance import Balance, Member
 from appd.http.proxy.fields import hops_of, request_fields, response_fields, target_of
 from appd.http.proxy.options import Options
@@ -22,7 +22,7 @@ from appd.journal import WARNING
 if TYPE_CHECKING:
     import aiohttp
 
-    from appd.http.entrylog import EntryLog
+    from appd.http.log.entrylog import EntryLog
     from appd.http.proxy.pool import Pool
     from appd.http.proxy.upstream import Upstream
 

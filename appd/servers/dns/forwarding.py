@@ -22,8 +22,8 @@ from twisted.internet.protocol import DatagramProtocol, Factory
 from twisted.logger import Logger
 from twisted.protocols.basic import Int16StringReceiver
 
-from appd.connections import Connections
-from appd.ports import adopt_datagram
+from appd.listening.connections import Connections
+from appd.listening.ports import adopt_datagram
 
 __all__ = ["Cache", "Resolver"]
 

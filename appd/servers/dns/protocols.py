@@ -15,7 +15,7 @@ from twisted.protocols.basic import Int16StringReceiver
 from zope.interface import implementer
 
 from appd.interfaces import IDrainable
-from appd.lull import Lull
+from appd.listening.lull import Lull
 from appd.servers.dns.answering import Answering, Forward, cut, to_wire
 from appd.servers.dns.clients import Networks, Rates
 from appd.servers.dns.forwarding import Resolver

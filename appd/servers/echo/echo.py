@@ -9,7 +9,7 @@ from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
 from zope.interface import implementer
 
 from appd.interfaces import IDrainable
-from appd.lull import Lull
+from appd.listening.lull import Lull
 from appd.servers import ServerType
 
 __all__ = ["server_type"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import stat
 import time
 
-from appd.rooted import Entry
+from appd.servers.rooted import Entry
 
 __all__ = ["as_ls", "facts"]
 

@@ -18,9 +18,9 @@ from twisted.protocols import ftp
 
 from appd.auth.portal import host_of
 from appd.limits import logged_in
-from appd.rooted import Entry
 from appd.servers.ftp.listing import as_ls, facts
 from appd.servers.ftp.transfers import Transfers
+from appd.servers.rooted import Entry
 
 __all__ = ["Session"]
 

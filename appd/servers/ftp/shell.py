@@ -14,7 +14,7 @@ from twisted.protocols import ftp
 from zope.interface import implementer
 
 from appd.auth.passwords import user_name
-from appd.rooted import Root
+from appd.servers.rooted import Root
 
 __all__ = ["Folders", "Shell"]
 

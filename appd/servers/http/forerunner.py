@@ -1,15 +1,15 @@
 """The engine of an HTTP server, without the service around it: it may serve before Twisted is imported.
 
-At a cold start (`appd.early`) it is made and begins first, and the service takes it over with its doors and what has
-come through them. In every other case the service is given one that has not begun.
+At a cold start (`appd.worker.early`) it is made and begins first, and the service takes it over with its doors and what
+has come through them. In every other case the service is given one that has not begun.
 """
 
 from __future__ import annotations
 
 import os
 
-from appd.http.lane import Lane
-from appd.http.server import Server
+from appd.http.lane.lane import Lane
+from appd.http.lane.server import Server
 from appd.http.site import Redirect, Site, Static, Wsgi
 
 TYPE_CHECKING = False
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
-    from appd.http.door import Door
-    from appd.http.entrylog import EntryLog
-    from appd.http.tlsclient import Security
+    from appd.http.lane.door import Door
+    from appd.http.lane.tlsclient import Security
+    from appd.http.log.entrylog import EntryLog
     from appd.lending import Host, Section
 
 __all__ = ["TERMINAL", "Forerunner", "log_of", "may_begin"]
 
-_LANE = "appd.http.lane"
+_LANE = "appd.http.lane.lane"
 TERMINAL = "terminal"
 """Among what a process lends its servers: whether a person sits before it, and it serves alone."""
 # What is served without Twisted and without a loop.
@@ -139,7 +139,7 @@ def log_of(host: Host) -> EntryLog:
     """
     if host.log is not None:
         return host.log
-    from appd.servers.http.web_log import EventLog
+    from appd.servers.http.events import EventLog
 
     return EventLog()
 
@@ -147,11 +147,11 @@ def log_of(host: Host) -> EntryLog:
 def _reports(site: Site, host: Host) -> Any:
     if not site.debug:
         return None
-    from appd.http.report import Reports
+    from appd.http.log.report import Reports
 
     reports = Reports(os.environ.get("STATE_DIRECTORY", "").partition(":")[0])
     if not host.shared.get(TERMINAL):
         return reports
-    from appd.http.debugger import Debugger
+    from appd.http.log.debugger import Debugger
 
     return Debugger(reports)

@@ -158,7 +158,7 @@ def _over(name: str, application: Any) -> Any:
     """The factory for a server that no file describes: it borrows the reactor's threads."""
     from twisted.internet import reactor
 
-    from appd.servers.http.web import SiteFactory
+    from appd.servers.http.web.factory import SiteFactory
 
     threads: Any = reactor.getThreadPool()  # type: ignore[attr-defined]  # the module stands for the reactor
     return SiteFactory(name, of_application(application, "application"), Host(reactor, threads, settings=None))  # type: ignore[arg-type]  # nobody reads them

@@ -8,15 +8,15 @@ from typing import Any
 from twisted.internet import defer
 
 from appd.errors import ConfigurationError
-from appd.http.entrylog import EntryLog
 from appd.http.handover import Handed
+from appd.http.log.entrylog import EntryLog
 from appd.http.loop.client import LoopClient
 from appd.http.loop.driver import Driver
 from appd.http.loop.lifespan import LifespanFailed
 from appd.http.loop.mounted import AsgiMounted
-from appd.http.site import Mount
+from appd.http.site import Asgi, Mount
 from appd.interfaces import Host, Section
-from appd.reactor import adopt
+from appd.listening.reactor import adopt
 
 __all__ = ["Loop"]
 
@@ -47,7 +47,7 @@ class Loop:
 
     def mount(self, mount: Mount) -> AsgiMounted:
         """Makes what answers for a mount; see `Driver.mount`."""
-        if mount.serves.kind == "resource":
+        if isinstance(mount.serves, Asgi) and mount.serves.kind == "resource":
             if not adopt(self._reactor):
                 name = type(self._reactor).__name__
                 raise ConfigurationError(

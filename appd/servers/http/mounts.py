@@ -6,7 +6,7 @@ from appd import hosting
 from appd.access import folder_refusal
 from appd.config.settings import Settings
 from appd.errors import ConfigurationError, Problem
-from appd.http.limits import Limits
+from appd.http.core.limits import Limits
 from appd.http.routing import Route, Router, segments_of
 from appd.http.site import Asgi, Mount, Redirect, Site, Static, Wsgi
 

@@ -12,7 +12,7 @@ from appd.http.basic import Guard, Refusal
 from appd.servers.http.resource_channel import Channel
 
 if TYPE_CHECKING:
-    from appd.http.request import Request
+    from appd.http.core.request import Request
 
 __all__ = ["ResourceApplication", "is_resource"]
 

@@ -5,7 +5,7 @@
 
 twisted.web's Request wants a channel: here it is one that has no transport but a line, HTTP/1.1's connection or a
 stream of HTTP/2; twisted.web's own HTTP/2 has such channels too. All of it runs in the one thread of the loop and the
-reactor, see `appd.ride`.
+reactor, see `appd.listening.ride`.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from twisted.python import log
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from appd.http.errors import Incomplete, Misuse, Refused
+from appd.http.core.errors import Incomplete, Misuse, Refused
 from appd.http.loop.heads import make_head
 from appd.http.loop.scope import raw_of
-from appd.ride import outside
+from appd.listening.ride import outside
 
 __all__ = ["Channel"]
 
@@ -319,7 +319,7 @@ class Channel:
 
     def isSecure(self) -> bool:
         """Whether it came by TLS."""
-        return self._secure
+        return bool(self._secure)
 
     def getPeerCertificate(self) -> Any:
         """The certificate of the client, as pyOpenSSL has it; None without one."""

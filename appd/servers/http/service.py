@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
 
-from appd.connections import Connections
-from appd.http.door import Door
-from appd.http.server import Server
+from appd.http.lane.door import Door
+from appd.http.lane.server import Server
 from appd.http.site import Asgi, Site
+from appd.listening.connections import Connections
 from appd.servers.http.forerunner import Forerunner, log_of
 from appd.service import ServerService
 
 if TYPE_CHECKING:
+    from appd.http.lane.tlsclient import Security
     from appd.http.loop.driver import Driver
-    from appd.http.tlsclient import Security
     from appd.lending import Host, Section
-    from appd.listeners import Listener
+    from appd.listening.listeners import Listener
     from appd.pending import Pending
     from appd.servers.http.loop import Loop
 
@@ -171,7 +171,7 @@ def _security(listener: Listener) -> Security | None:
     """What makes a listener speak TLS; None when it is plain."""
     if listener.tls is None:
         return None
-    from appd.http.tlssocket import TlsSocket
+    from appd.http.lane.tlssocket import TlsSocket
 
     return listener.tls.on_sockets(TlsSocket)
 
@@ -232,6 +232,6 @@ class _DoorPort:
 
 
 def _web_factory(name: str, site: Site, host: Host) -> Any:
-    from appd.servers.http.web import SiteFactory
+    from appd.servers.http.web.factory import SiteFactory
 
     return SiteFactory(name, site, host)

@@ -20,12 +20,12 @@ from twisted.python.failure import Failure
 
 from appd.errors import ConfigurationError, Problem
 from appd.lending import Section
-from appd.listeners import InheritedListener, Listener
+from appd.listening.listeners import InheritedListener, Listener
 from appd.servers.process.child import Child, describe_end
 from appd.servers.process.command import environment, find_program, launched, prefixed_line, socket_name
 from appd.servers.sectioned import SectionedServerType
+from appd.servers.turn import Turn
 from appd.service import ServerService
-from appd.turn import Turn
 
 __all__ = ["ProcessService", "server_type"]
 

@@ -13,7 +13,6 @@ from zope.interface import implementer
 from appd import hosting
 from appd.config.loader import section_of
 from appd.config.settings import Settings
-from appd.confinement import is_outgoing
 from appd.errors import ConfigurationError
 from appd.interfaces import IServerType, Section
 from appd.limits import StreamLimits, unused_limits
@@ -21,6 +20,7 @@ from appd.registry import Registry
 from appd.servers.http.mounts import LIMITS
 from appd.servers.sectioned import read_limits
 from appd.service import ServerService
+from appd.systemd.confinement import is_outgoing
 from appd.tls.policy import nothing_uses_tls
 
 __all__ = ["server_type"]
@@ -105,7 +105,7 @@ def _check_limits(name: str, settings: Settings, used: frozenset[str]) -> None:
 
 
 def _check_tls(name: str, section: Section, server_type: Any) -> None:
-    """As `appd.plan` asks of a section of a type's own: a `<tls>` has a use."""
+    """As `appd.worker.plan` asks of a section of a type's own: a `<tls>` has a use."""
     over_tls = any(one.tls is not None for one in section.listeners)
     if section.tls is not None and not over_tls and not getattr(server_type, "starts_tls", False):
         raise ConfigurationError(section.settings.tls.problem(nothing_uses_tls(name)))

@@ -15,7 +15,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from appd.auth.passwords import user_name
-from appd.rooted import Root
+from appd.servers.rooted import Root
 from appd.servers.ssh.sftp import Calls, Files, SftpServer
 
 __all__ = ["Session", "User", "Users"]

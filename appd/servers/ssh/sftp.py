@@ -21,7 +21,7 @@ from twisted.internet import defer, threads
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from appd.rooted import Root
+from appd.servers.rooted import Root
 from appd.servers.ssh.transport import QuietLogger, SshTransport
 
 __all__ = ["Calls", "Files", "SftpServer"]

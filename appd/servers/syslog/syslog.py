@@ -20,7 +20,7 @@ from zope.interface import implementer
 from appd.interfaces import IDrainable, IServerType, Section
 from appd.journal.entry import Entry, Value
 from appd.limits import StreamLimits
-from appd.lull import Lull
+from appd.listening.lull import Lull
 from appd.servers import ServerType
 from appd.servers.syslog.framing import Frames, FramingError
 from appd.servers.syslog.message import Message, parse

@@ -1,8 +1,8 @@
 """`<timer>`: a callable every so often.
 
 It runs in one process of all (`processes one`). At a reload the copy of the generation before pauses, and the new one
-goes on with its grid: what falls due is called once, whichever of them does it. `appd.turn` keeps a call of the one
-from running beside a call of the other. What it costs is that a call whose process dies is not made again: at most
+goes on with its grid: what falls due is called once, whichever of them does it. `appd.servers.turn` keeps a call of the
+one from running beside a call of the other. What it costs is that a call whose process dies is not made again: at most
 once.
 """
 
@@ -23,8 +23,8 @@ from appd.errors import ConfigurationError
 from appd.lending import Section
 from appd.servers.sectioned import SectionedServerType
 from appd.servers.timer.schedule import Schedule
+from appd.servers.turn import Turn
 from appd.service import ServerService
-from appd.turn import Turn
 
 __all__ = ["TimerService", "server_type"]
 

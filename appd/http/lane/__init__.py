@@ -1,0 +1,1 @@
+"""The driver of HTTP on threads that share one epoll."""

@@ -1,0 +1,292 @@
+"""Threads that share one epoll: a leader polls and works, followers sleep until the lead is free.
+
+The leader takes a batch of events, and does each as it comes: reads, calls, sends. As long as that is quick no other
+thread wakes up, which is what makes it fast under one interpreter lock. What may take longer gives the lead away first
+(`Worker.give`); and what turns out to take longer has it taken away by the watch, which looks every two milliseconds
+while anything is going on, and else sleeps until the next deadline. Whoever has the lead next goes on with the rest of
+the batch, so that nobody waits behind a slow call for longer than that.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from collections import deque
+from contextlib import suppress
+from threading import Lock, Thread
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any, Protocol
+else:
+    Protocol = object
+
+__all__ = ["Crew", "Handler", "Worker"]
+
+# All that epoll says of most descriptors.
+_COMES = select.EPOLLIN
+# Events for one epoll_wait(2).
+_BATCH = 64
+# How long a leader may be at one thing before the watch has the next one lead, in seconds.
+_TICK = 0.002
+# The watch sleeps when for so many ticks nothing has happened.
+_STILL = 5
+# So long the same answer is given to the question whether anybody polls, in seconds.
+_ASKED = 0.3
+
+
+class Worker:
+    """One thread, as what it works on sees it.
+
+    Attributes:
+        calls: Calls that were begun for it by a call that ended; it makes them next.
+        call: The call that it makes.
+        began: Since when, on the monotonic clock.
+        deadline: See `Deadlines`.
+    """
+
+    __slots__ = ("_crew", "began", "call", "calls", "deadline", "term", "tick")
+
+    def __init__(self, crew: Crew) -> None:
+        self.calls: deque[Any] = deque()
+        self.call: Any = None
+        self.began = 0.0
+        self.deadline = 0.0
+        self.tick = 0
+        # Who takes the token out decides about the lead: the worker, or the watch in its place.
+        self.term: list[None] = []
+        self._crew = crew
+
+    def give(self) -> None:
+        """Gives the lead away, if it is there: what comes next may take long."""
+        try:
+            self.term.pop()
+        except IndexError:
+            return
+        self._crew.hand_on()
+
+    def expired(self) -> None:
+        """A deadline of its call has passed."""
+        self._crew.handler.overdue(self)
+
+
+class Handler(Protocol):
+    """What a crew works for. Nothing that it raises ends a thread."""
+
+    def take(self, item: Any, worker: Worker) -> None:
+        """Does what has come: a descriptor that is ready, or what was posted."""
+
+    def read_more(self, fd: int) -> None:
+        """What is told of a descriptor is more than that something has come: its end, perhaps behind what it sent."""
+
+    def slow(self, worker: Worker) -> None:
+        """The lead was taken from a worker, since it took long."""
+
+    def overdue(self, worker: Worker) -> None:
+        """The deadline of a worker has passed."""
+
+    def look(self, now: float) -> float | None:
+        """Does what is due, and says how long nothing will be, in seconds; None for ever."""
+
+    def failed(self, error: BaseException) -> None:
+        """`take` or `look` has raised."""
+
+
+class Crew:
+    """The threads.
+
+    Args:
+        size: How many, without the watch.
+        handler: What they work for.
+
+    Attributes:
+        epoll: What they poll, from the start on; anybody may register descriptors.
+        turns: How many things were done.
+
+    Resource handling: owns daemon threads and two descriptors from `start` until `stop`.
+    """
+
+    epoll: select.epoll
+    _bell: int
+
+    def __init__(self, size: int, handler: Handler) -> None:
+        self.handler = handler
+        self.turns = 0
+        self._size = size
+        self._ready: deque[Any] = deque()
+        self._lead = Lock()
+        self._leader: Worker | None = None
+        self._alarm = Lock()
+        self._asleep = False
+        self._stopping = False
+        self._rung = self._heard = 0
+        self._asked, self._answered = 0.0, True
+        self._threads: list[Thread] = []
+
+    def start(self) -> None:
+        """Begins to work.
+
+        Raises:
+            RuntimeError: The system allows no further thread.
+        """
+        self.epoll = select.epoll()
+        self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.epoll.register(self._bell, select.EPOLLIN | select.EPOLLET)
+        self._alarm.acquire()
+        tasks: list[Callable[[], None]] = [self._work] * self._size + [self._watch]
+        for number, task in enumerate(tasks, 1):
+            thread = Thread(target=task, name=f"lane-{number}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def stop(self, timeout: float) -> bool:
+        """Ends the threads that are not in a call.
+
+        Args:
+            timeout: How long to wait for them, in seconds.
+
+        Returns:
+            Whether all have ended.
+        """
+        self._stopping = True
+        self.ring()
+        self._wake()
+        ends = time.monotonic() + timeout
+        for one in self._threads:
+            one.join(max(0.0, ends - time.monotonic()))
+        ended = not any(one.is_alive() for one in self._threads)
+        if ended:
+            self.epoll.close()
+            os.close(self._bell)
+        return ended
+
+    def left(self) -> Iterator[Any]:
+        """Takes out what nobody has done, after `stop`."""
+        while self._ready:
+            with suppress(IndexError):  # a thread that came from a call has it
+                yield self._ready.popleft()
+
+    def post(self, item: Any) -> None:
+        """Has somebody do a thing."""
+        self._ready.append(item)
+        self.ring()
+
+    def ring(self) -> None:
+        """Wakes the leader, if it polls."""
+        self._rung += 1
+        os.eventfd_write(self._bell, 1)
+
+    def answers(self) -> bool:
+        """Whether the leader has turned since the last time that it was asked; asks it again."""
+        answered = self._heard >= self._rung
+        if answered and not self._stopping:
+            self.ring()
+        return answered
+
+    def alive(self) -> bool:
+        """As `answers`, for several who may ask in the same moment."""
+        now = time.monotonic()
+        if now - self._asked >= _ASKED:
+            self._asked, self._answered = now, self.answers()
+        return self._answered
+
+    def hand_on(self) -> None:
+        """Frees the lead; whoever has taken its token calls this."""
+        self._lead.release()
+
+    def sooner(self) -> None:
+        """The watch has to look earlier than it thinks."""
+        self._wake()
+
+    def _wake(self) -> None:
+        self._asleep = False
+        with suppress(RuntimeError):  # it has been woken already
+            self._alarm.release()
+
+    # The threads.
+
+    def _work(self) -> None:
+        me = Worker(self)
+        while True:
+            self._lead.acquire()
+            if not self._stopping:
+                self._leader = me
+                self._turn(me)
+            else:
+                me.term.append(None)
+            if self._stopping:
+                me.give()
+                return
+
+    def _turn(self, me: Worker) -> None:
+        """Leads, until the lead is lost."""
+        ready, poll, term, take, bell = self._ready, self.epoll.poll, me.term, self.handler.take, self._bell
+        read_more = self.handler.read_more
+        while True:
+            while not ready:
+                for fd, mask in poll(-1, _BATCH):
+                    if fd == bell:
+                        self._heard = self._rung
+                        if self._stopping:
+                            term.append(None)
+                            return
+                        continue
+                    if mask != _COMES:
+                        read_more(fd)
+                    ready.append(fd)
+            item = ready.popleft()
+            term.append(None)
+            self.turns += 1
+            if self._asleep:
+                self._wake()
+            try:
+                take(item, me)
+            except BaseException as error:
+                self.handler.failed(error)
+            while me.calls:
+                me.give()
+                try:
+                    take(me.calls.popleft(), me)
+                except BaseException as error:
+                    self.handler.failed(error)
+            try:
+                term.pop()
+            except IndexError:
+                return
+
+    def _watch(self) -> None:
+        seen, still = -1, 0
+        while not self._stopping:
+            try:
+                wait = self.handler.look(time.monotonic())
+            except BaseException as error:
+                self.handler.failed(error)
+                wait = 1.0
+            leader, turns = self._leader, self.turns
+            busy = leader is not None and leader.term
+            still = 0 if busy or turns != seen else still + 1
+            if still > _STILL:
+                # To be woken costs more than to look now and then, so that it is not done at every lull.
+                self._asleep = True
+                leader = self._leader
+                busy = leader is not None and leader.term
+            if busy or still <= _STILL:
+                self._asleep = False
+                if busy and turns == seen:
+                    self._take_over(leader)
+                seen = turns
+                wait = _TICK if wait is None else min(_TICK, wait)
+            self._alarm.acquire(timeout=-1 if wait is None else max(wait, 0.0005))
+            self._asleep = False
+
+    def _take_over(self, leader: Worker | None) -> None:
+        if leader is None:
+            return
+        try:
+            leader.term.pop()
+        except IndexError:
+            return
+        self.handler.slow(leader)
+        self.hand_on()

@@ -1,0 +1,350 @@
+"""One server: its listening sockets, its connections, and which mount answers a request."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from threading import Lock
+
+from appd.http.core.date import Origin
+from appd.http.core.errors import Incomplete, Refused
+from appd.http.core.forwarded import Trusted, read_claims
+from appd.http.core.target import host_name
+from appd.http.lane.client import DRAIN_LINGER, Client
+from appd.http.lane.crowd import Crowd
+from appd.http.lane.door import Door
+from appd.http.lane.leaving import Leaver
+from appd.http.lane.mounted import Found, serve
+from appd.http.lane.sending import Gone
+from appd.http.log.accesslog import AccessLog
+from appd.http.log.entrylog import EntryLog, tell_failure
+from appd.http.routing import Router, segments_of
+from appd.http.site import Asgi
+from appd.journal import WARNING
+from appd.pending import Pending
+from appd.startup.bare import socket
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import IO, Any
+
+    from appd.http.core.connection import Connection
+    from appd.http.core.request import Request
+    from appd.http.lane.crew import Worker
+    from appd.http.lane.lane import Lane
+    from appd.http.lane.tlsclient import Security
+    from appd.http.site import Site
+
+__all__ = ["Server"]
+
+# The same trouble is told again after so many seconds.
+_TELL_AGAIN = 60.0
+# Paths whose mount is remembered, and how long they may be.
+_MOST_FOUND, _LONGEST_FOUND = 1024, 256
+
+
+class Server:
+    """A server.
+
+    Args:
+        name: What it is called.
+        site: What it serves.
+        lane: What polls, reads and answers.
+        log: The log.
+        changed: Called, in some thread, when a connection has begun or ended.
+        report: What keeps a report of an error and says where; None to keep none.
+        driver: What serves the mounts that are not the lane's; None where there are none.
+
+    Attributes:
+        clients: The open connections.
+        total: How many there have been.
+        requests: How many requests.
+        spare: Protocols on which nothing has been said, for clients that are asked for something next.
+        draining: Whether connections are to end.
+        ended: Whether a call that has waited is cancelled, as nothing is waited for any more.
+        reloading: Whether that is because of a reload, so that what streams may go on for longer.
+        driver: What serves those mounts, and connections of HTTP/2.
+        full: Whether so many connections are open that no more is to be accepted.
+        http2: Whether HTTP/2 is spoken.
+        elsewhere: Whether there are mounts that the lane does not serve.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        site: Site,
+        lane: Lane,
+        log: EntryLog,
+        changed: Callable[[], None] = lambda: None,
+        report: Callable[[str, BaseException, Any], str] | None = None,
+        driver: Any = None,
+    ) -> None:
+        self.name = name
+        self.lane = lane
+        self.log = log
+        self.limits = site.limits
+        self.origin = Origin()
+        self.access = AccessLog(name, log, site.sample)
+        self.access_log = site.access_log
+        self.report = report
+        self.trusted = Trusted(site.trusted)
+        self.proxy_protocol = site.proxy_protocol
+        self.driver = driver
+        self.http2 = site.http2
+        self.clients = Crowd()
+        self.total = self.requests = 0
+        self.draining = self.reloading = self.ended = False
+        self.doors: list[Door] = []
+        self._changed = changed
+        self._mounted = [driver.mount(one) if isinstance(one.serves, Asgi) else serve(one, lane) for one in site.mounts]
+        shares = zip(site.mounts, [getattr(one, "share", None) for one in self._mounted], strict=True)
+        self._shares = [(one.where, share) for one, share in shares if share is not None]
+        self.elsewhere = any(one.driver is not None for one in self._mounted)
+        self._router = Router([one.route for one in site.mounts])
+        self._found: dict[tuple[str, str], Found | None] = {}
+        self._peers: dict[str, int] = {}
+        self._told: dict[str, float] = {}
+        self.spare: list[Connection] = []
+        self.full = False
+        self._telling = Lock()
+        self._counting = Lock()
+
+    def pending(self) -> list[Pending]:
+        """The calls of each mount that has any."""
+        return [
+            Pending(self.name, where, one.running, len(one.waiting), one.most, one.refused, one.cancelled)
+            for where, one in self._shares
+        ]
+
+    # Sockets.
+
+    def listen(self, sock: socket.socket, *, many_processes: bool = False, security: Security | None = None) -> Door:
+        """Begins to accept connections on a socket.
+
+        Args:
+            sock: The socket, listening and non-blocking; it belongs to the server from now on.
+            many_processes: Whether other processes serve the same.
+            security: What makes it speak TLS; None when it is plain.
+        """
+        door = Door(self, sock, many_processes=many_processes, security=security)
+        self.doors.append(door)
+        door.resume()
+        return door
+
+    def adopt(self, sock: socket.socket, *, many_processes: bool = False, security: Security | None = None) -> None:
+        """Serves one connection that somebody else has accepted.
+
+        Args:
+            sock: The socket, connected and non-blocking; it belongs to the server from now on.
+            many_processes: Whether other processes serve the same.
+            security: What makes it speak TLS; None when it is plain.
+        """
+        door = Door(self, sock, many_processes=many_processes, security=security)
+        try:
+            peer = sock.getpeername()
+        except OSError:  # gone already; reading will tell
+            peer = ""
+        local = sock.family == socket.AF_UNIX or not peer
+        self.welcome(door.make(door, sock, "" if local else peer[0], 0 if local else peer[1]))
+
+    def cannot_accept(self, door: Door, error: OSError) -> None:
+        """The system gives no connection. Nothing is accepted for a moment, lest we spin."""
+        door.rest()
+        limit = " (LimitNOFILE= of the unit)" if error.errno == errno.EMFILE else ""
+        self._tell("accept", f"cannot accept connections: {os.strerror(error.errno or 0)}{limit}; they wait")
+
+    # Connections.
+
+    def welcome(self, client: Any) -> None:
+        """A connection has begun: a `Client`, or one of another driver."""
+        limits = self.limits
+        self.clients.add(client)
+        self.total += 1
+        if not self.proxy_protocol and not self.count(client):
+            client.turn_away()
+            return
+        if self.proxy_protocol and not self.trusted.holds(client.host):
+            self._tell("untrusted", f"{client.host or 'a UNIX peer'} is not trusted to say who it speaks for")
+            client.close()
+            return
+        wait = client.patience
+        client.settle(min(wait, DRAIN_LINGER) if self.draining else wait)
+        if limits.connections and len(self.clients) >= limits.connections:
+            self._tell("full", f"{limits.connections} connections are open (connections); more wait")
+            for door in self.doors:
+                door.shut()
+            self.full = True
+            self._reopen()
+        self._changed()
+
+    def count(self, client: Leaver) -> bool:
+        """Counts a connection for its peer, which is known by now.
+
+        Returns:
+            Whether it is not one too many.
+        """
+        most = self.limits.connections_per_peer
+        if not most or not client.host:
+            return True
+        client.counted = client.host
+        with self._counting:
+            count = self._peers[client.host] = self._peers.get(client.host, 0) + 1
+        if count > most:
+            self._tell("peer", f"more than {most} connections (connections-per-peer) from {client.host}")
+        return count <= most
+
+    def replace(self, client: Leaver, successor: Any) -> None:
+        """A connection has another driver now."""
+        self.clients.discard(client)
+        if self.draining:
+            successor.drain(time.monotonic() + DRAIN_LINGER)
+
+    def lost(self, client: Leaver) -> None:
+        """A connection has ended."""
+        self.clients.discard(client)
+        if client.counted:
+            with self._counting:
+                self._peers[client.counted] -= 1
+                if not self._peers[client.counted]:
+                    del self._peers[client.counted]
+        if self.full:
+            self._reopen()
+        self._changed()
+
+    def _reopen(self) -> None:
+        if len(self.clients) < self.limits.connections:
+            self.full = False
+            for door in self.doors:
+                door.poll()
+
+    def drain(self) -> None:
+        """Ends each connection when what it has begun is answered; an idle one in a moment."""
+        self.draining = True
+        ends = time.monotonic() + DRAIN_LINGER
+        for client in list(self.clients):
+            client.drain(ends)
+
+    def abort(self) -> int:
+        """Cancels the calls that still wait, and cuts every connection.
+
+        Returns:
+            How many connections there were.
+        """
+        self.ended = True
+        cancelled = self.lane.end(self)
+        if cancelled:
+            calls = f"{cancelled} call{'s' * (cancelled != 1)}"
+            what = f"server {self.name!r}: {calls} still waited for a thread when the drain ended: cancelled, with 503"
+            self.log.write(what, WARNING, LOGGER="appd.http", APPD_SERVER=self.name)
+        those = list(self.clients)
+        for client in those:
+            client.abort()
+        return len(those)
+
+    # Requests.
+
+    def answer(self, client: Client, request: Request, body: IO[bytes] | None, worker: Worker) -> bool:
+        """Answers a request that is complete, or begins to.
+
+        Args:
+            client: Who asks.
+            request: What for.
+            body: The body, from its beginning; None without one.
+            worker: The thread that is here.
+
+        Returns:
+            Whether the response is complete, and the connection goes on or ends; else somebody else has the client.
+
+        Raises:
+            Gone: The client gets nothing more.
+        """
+        self.requests += 1
+        try:
+            found = self.find_for(client, request)
+            if found is not None:
+                client.mounted = found.mounted
+                return found.mounted.answer(client, request, found, body, worker)
+            if body is not None:
+                body.close()
+            client.claim()
+            if request.path == "*":
+                client.send_whole(200, (), b"")
+                return client.complete()
+            return client.plain(404)
+        except Gone:
+            raise
+        except Refused as refused:
+            client.refuse(refused)
+            return False
+        except Incomplete:
+            client.cut()
+        except Exception as error:
+            fields = client.log_fields(request)
+            what = f"cannot answer {fields['HTTP_METHOD']!s} {fields['HTTP_PATH']!s}"
+            tell_failure(self.log, what, error, LOGGER="appd.http", **fields)
+            if client.connection.request is not None and not client.connection.sending:
+                return client.plain(500)
+            client.cut()
+        return client.complete()
+
+    def wants_body(self, client: Client, request: Request) -> bool:
+        """Whether what answers a request looks at its body."""
+        try:
+            found = self.find_for(client, request)
+        except Refused:
+            return False
+        return found is not None and found.mounted.takes_body(request)
+
+    def find_for(self, client: Any, request: Request) -> Found | None:
+        """Finds what answers a request, and notes what trusted proxies say of its client.
+
+        Args:
+            client: Who asks: a `Client`, or a connection of another driver.
+            request: What for.
+
+        Returns:
+            None when nothing does.
+
+        Raises:
+            Refused: What the proxies say cannot be understood.
+        """
+        key = (request.host, request.path)
+        if self.trusted and not client.is_beyond:
+            claims = client.claims = read_claims(request.named, client.host, self.trusted)
+            if claims is not None and claims.authority:
+                key = (host_name(claims.authority), request.path)
+        return self._found.get(key) or self._find(key)
+
+    def _find(self, key: tuple[str, str]) -> Found | None:
+        host, path = key
+        if path == "*":
+            return None
+        segments = segments_of(path)
+        place = self._router.find(host, segments) if segments is not None else None
+        if place is None or segments is None:
+            return None
+        mounted = self._mounted[place]
+        rest = segments[mounted.depth :]
+        found = Found(mounted, rest, "".join("/" + one.decode("latin-1") for one in rest))
+        if len(path) <= _LONGEST_FOUND:
+            if len(self._found) >= _MOST_FOUND:
+                self._found.clear()
+            self._found[key] = found
+        return found
+
+    def tell_full(self) -> None:
+        """A request was refused, since too many wait."""
+        threads = self.lane.threads
+        self._tell("queue", f"{threads} calls run and {self.limits.queue} wait (queue): more are answered with 503")
+
+    def _tell(self, about: str, what: str) -> None:
+        """Says once in a while what happens often."""
+        now = time.monotonic()
+        with self._telling:
+            tells = now >= self._told.get(about, 0.0)
+            if tells:
+                self._told[about] = now + _TELL_AGAIN
+        if tells:
+            self.log.write(f"server {self.name!r}: {what}", WARNING, LOGGER="appd.http", APPD_SERVER=self.name)

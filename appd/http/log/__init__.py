@@ -1,0 +1,1 @@
+"""What is said of clients, requests and errors, and to whom."""

@@ -1,0 +1,1 @@
+"""Static files: a request to the response that a file gives."""

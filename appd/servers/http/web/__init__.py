@@ -1,0 +1,1 @@
+"""The engine on twisted.web, for addresses that only Twisted can bind."""

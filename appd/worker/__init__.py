@@ -1,0 +1,1 @@
+"""A worker: one process that serves, from its file to its end."""
