@@ -90,7 +90,7 @@ class RidingReactor(EPollReactor):
         reactor: Any = self
         # Until the end of this nobody need wake the loop.
         self._due = -math.inf
-        # In this order: what threads and signals ask for while the descriptor that tells of it is read is called behind.
+        # In this order: what threads and signals ask for while the descriptor that wakes is read is called behind it.
         for step, arguments in ((reactor.doIteration, (0,)), (reactor.runUntilCurrent, ())):
             try:
                 outside(step, *arguments)
