@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from appd.config.settings import Settings
+from appd.startup.bare import partial
 from appd.startup.records import NamedTuple
 
 TYPE_CHECKING = False

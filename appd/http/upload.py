@@ -5,8 +5,9 @@ An application is called when its request is complete, so that a slow upload hol
 
 from __future__ import annotations
 
-from contextlib import suppress
 from io import BytesIO
+
+from appd.startup.bare import suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
