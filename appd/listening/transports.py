@@ -34,7 +34,7 @@ _READ = 64 * 1024
 _LARGE_READ = 256 * 1024
 # What one send gives the kernel at most, in bytes; Twisted's limit is half of it.
 _MOST_SENT = 256 * 1024
-# Room for what may come with a read: unix(7) sends 253 descriptors at once, and says who sent them where it is asked to.
+# Room for what may come with a read: unix(7) sends 253 descriptors at once, and who sent them where it is asked to.
 _ANCILLARY_ROOM = 2048
 # What may wait to be sent before a paced connection is not read any more, in bytes.
 _MOST_UNSENT = 128 * 1024
