@@ -4,9 +4,10 @@ Health is passive: an upstream that cannot be reached, or does not answer in tim
 max_fails=1 and fail_timeout=10s). When all are down the one whose time ends first is tried all the same: an answer that
 may come is worth more than a refusal that is certain.
 
-An answer that is none (a status or a head that nobody can read) is counted apart. nginx passes an upstream over after the
-first (invalid_header), HAProxy does not look at them unless told to. But such an answer may be due to one request, and
-whoever can send that would have all upstreams passed over in turn: it takes some in a row, with no good one in between.
+An answer that is none (a status or a head that nobody can read) is counted apart. nginx passes an upstream over after
+the first (invalid_header), HAProxy does not look at them unless told to. But such an answer may be due to one request,
+and whoever can send that would have all upstreams passed over in turn: it takes some in a row, with no good one in
+between.
 """
 
 from __future__ import annotations

@@ -125,7 +125,7 @@ def is_unreached(error: BaseException) -> bool:
 
 
 def is_garbled(error: BaseException) -> bool:
-    """Whether an upstream has answered, and what it said is no response, by what `Pool` raised or is wrong with that."""
+    """Whether an upstream has answered, and what it said is no response, by what `Pool` raised or is wrong with it."""
     return isinstance(error, aiohttp.ClientResponseError | ValueError)
 
 
