@@ -122,7 +122,8 @@ def parse(text: str) -> Address:
     try:
         return _parse(text)
     except _Wrong as reason:
-        raise AddressError(f"{text!r} is not an address: {reason} (allowed: {ALLOWED_FORMS})") from None
+        allowed = "" if isinstance(reason, _WrongPort) else f" (allowed: {ALLOWED_FORMS})"
+        raise AddressError(f"{text!r} is not an address: {reason}{allowed}") from None
 
 
 def parse_bind(text: str) -> tuple[str, Address]:
@@ -149,6 +150,10 @@ def parse_bind(text: str) -> tuple[str, Address]:
 
 class _Wrong(Exception):
     """Why a text is no address."""
+
+
+class _WrongPort(_Wrong):
+    """One that says what is allowed: the list of forms would say no more."""
 
 
 def _parse(text: str) -> Address:
@@ -289,7 +294,7 @@ def _port(text: str) -> int:
     if not _COUNT.match(text):
         raise _Wrong(f"{text!r} is not a port number")
     if int(text) > 65535:
-        raise _Wrong(f"port {text} is out of the range 0 to 65535")
+        raise _WrongPort(f"port {text} is out of the range 0 to 65535")
     return int(text)
 
 

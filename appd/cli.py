@@ -1,7 +1,8 @@
 """argv → command.
 
 Only this module and `__main__` read sys.argv or exit. The exit codes are those of sysexits(3): 0 done, 64 usage, 69 the
-host refuses, 70 our fault, 78 a person must edit something.
+host refuses, 70 our fault, 74 standard output cannot be written, 75 a later reload came first, 78 a person must edit
+something.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import sys
 
 from appd import __version__
 from appd.address import Address, parse_bind
-from appd.errors import EX_IOERR, EX_OK, EX_SOFTWARE, AppdError
+from appd.errors import EX_IOERR, EX_OK, EX_SOFTWARE, EX_USAGE, AppdError
 from appd.signals import RESUME, Stopped, StopSignals
 from appd.startup.bare import signal
 from appd.startup.records import NamedTuple
@@ -91,7 +92,11 @@ def _act(arguments: Sequence[str], signals: StopSignals) -> int:
     run = plain_run(arguments)
     if run is not None:
         return _run(run, signals)
-    options = parser().parse_args(arguments)
+    words = parser()
+    options = words.parse_args(arguments)
+    if options.command is None:
+        words.print_help(sys.stderr)
+        return EX_USAGE
     if options.command == "run":
         return _run(RunOptions(options.file, options.bind, options.single, options.control), signals)
     return _ACTS[options.command](options)

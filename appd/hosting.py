@@ -194,9 +194,19 @@ def guard(what: str, hosted: Callable[[], Any], place: Place | None = None) -> A
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             raise  # a person's, not theirs
-        reason = (f"{type(error).__name__}: {error}".splitlines() or [""])[0]
+        reason = (f"{type(error).__name__}: {error}".splitlines() or [""])[0] + _where_it_is_looked_for(error, what)
         raised = error
     raise ConfigurationError(Problem(f"{what}: {reason}", place, _their_traceback(raised))) from None
+
+
+def _where_it_is_looked_for(error: BaseException, what: str) -> str:
+    """Which key says where modules lie, when the very module that the file names is not found."""
+    if not isinstance(error, ModuleNotFoundError) or not error.name:
+        return ""
+    named = what.partition(":")[0]
+    return (
+        " (a `python-path` line names the folder that it lies in)" if f"{named}.".startswith(f"{error.name}.") else ""
+    )
 
 
 # Whose frames are no part of a hosted traceback: appd's, and those of the import system.

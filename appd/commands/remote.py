@@ -80,7 +80,8 @@ def call(path: str, method: str, parameters: Mapping[str, Any]) -> Mapping[str, 
         except PermissionError as error:
             raise HostError(f"{path}: {_DENIED}", number=error.errno) from None
         except OSError as error:
-            message = f"{path}: nobody is at the control socket: {error.strerror} (does the service run?)"
+            others = "--instance NAME and --socket PATH name others, `appd run --control PATH` makes one"
+            message = f"{path}: nobody is at the control socket: {error.strerror} (does the service run? {others})"
             raise HostError(message, number=error.errno) from None
     try:
         error_name, answer = decode_reply(messages[0])
@@ -111,12 +112,14 @@ def format_status(report: Mapping[str, Any]) -> str:
     if reload:
         at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(reload["at"]))
         lines.append(f"last reload {at}: {'done' if not reload['exit'] else 'failed'}, {reload['reason']}")
-    lines += [f"servers: {', '.join(report['servers'])}", f"sockets: {', '.join(report['sockets']) or 'none'}", ""]
+    for title in ("servers", "sockets"):
+        lines.append(f"{title}: {', '.join(report[title]) or 'none'}")
+    lines.append("")
     for one in report.get("certificates", ()):
         day = time.strftime("%Y-%m-%d", time.gmtime(one["expires"]))
         lines.insert(-1, f"certificate of {one['name']} ({one['server']}, {one['path']}) expires {day}")
-    lines += _table(("SERVER", "TYPE", "ADDRESS"), "<<<", _addresses(report["listening"]))
-    lines.append("")
+    if report["listening"]:
+        lines += [*_table(("SERVER", "TYPE", "ADDRESS"), "<<<", _addresses(report["listening"])), ""]
     calls = ("SERVER", "MOUNT", "RUNNING", "QUEUED", "THREADS", "REFUSED", "CANCELLED")
     if report.get("calls"):
         lines += _table(calls, "<<>>>>>", [[one[title.lower()] for title in calls] for one in report["calls"]])

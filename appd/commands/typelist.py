@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from appd.config.datatypes import LEVELS, one_of
 from appd.config.loader import schema_with
 from appd.errors import AppdError, UsageError
 from appd.registry import Registration, Registry
@@ -14,6 +15,26 @@ from appd.systemd.confinement import is_outgoing
 __all__ = ["Entry", "describe", "entries"]
 
 _WIDTH = 100
+
+# What the converters that many keys have take, in the words of people.
+_VALUES = {
+    "<lambda>": "text",
+    "IdentifierConversion": "name",
+    "idle_exit": "never | time from 5s",
+    "level": " | ".join(LEVELS),
+    "memory": "bytes from 1MB",
+    "mode": "octal like 0660",
+    "natural": "number from 0",
+    "positive": "number from 1",
+    "positive_size": "bytes like 64KB",
+    "positive_span": "time like 30s",
+    "size": "bytes like 64KB",
+    "span": "time like 30s",
+    "str": "text",
+    "switch": "on | off",
+    "version": "1.2 | 1.3",
+    "workers": "auto | number from 1",
+}
 
 
 class Entry(NamedTuple):
@@ -65,7 +86,11 @@ def _list(registry: Registry) -> str:
     rows = [_summary(schema, one) for one in registrations]
     width = max(len(row[0]) for row in rows)
     who = max(len(row[1]) for row in rows)
-    lines = [f"{name.ljust(width)}  {owner.ljust(who)}  {text}" for name, owner, text in rows]
+    lines = []
+    for name, owner, text in rows:
+        [first, *others] = textwrap.wrap(text, _WIDTH - width - who - 4, break_on_hyphens=False) or [""]
+        lines.append(f"{name.ljust(width)}  {owner.ljust(who)}  {first}".rstrip())
+        lines += [" " * (width + who + 4) + one for one in others]
     lines.append("")
     lines.append("`appd types NAME` shows the keys of one. The file itself has these:")
     lines += _section(schema, schema, 1)
@@ -73,7 +98,7 @@ def _list(registry: Registry) -> str:
 
 
 def _summary(schema: Any, one: Registration) -> tuple[str, str, str]:
-    text = _text(schema.gettype(one.name).description).partition(". ")[0]
+    text = _text(schema.gettype(one.name).description).partition(". ")[0].rstrip(".")
     return one.name, one.distribution, f"{text}{_outgoing(one)}"
 
 
@@ -130,10 +155,11 @@ def _section(schema: Any, section_type: Any, depth: int) -> list[str]:
 
 
 def _value(info: Any) -> str:
-    """What kind of value a key takes: the name of its converter."""
+    """What a key takes: the words that are allowed, or a value with its unit, else the name of its converter."""
+    if isinstance(info.datatype, one_of):
+        return " | ".join(info.datatype.words)
     name: str = getattr(info.datatype, "__name__", type(info.datatype).__name__)
-    names = {"str": "text", "convert": "word", "IdentifierConversion": "name", "<lambda>": "text"}
-    return names.get(name, name.replace("_", " "))
+    return _VALUES.get(name, name.replace("_", " "))
 
 
 def _text(description: str | None) -> str:
@@ -141,4 +167,4 @@ def _text(description: str | None) -> str:
 
 
 def _wrapped(text: str, indent: str) -> list[str]:
-    return textwrap.wrap(text, _WIDTH, initial_indent=indent, subsequent_indent=indent)
+    return textwrap.wrap(text, _WIDTH, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)

@@ -24,7 +24,7 @@ _SHORTEST_IDLE = 5.0
 _LONGEST_SPAN = 3650 * 86400.0
 _LARGEST_SIZE = 1024**6
 _SWITCHES = {"on": True, "yes": True, "true": True, "1": True, "off": False, "no": False, "false": False, "0": False}
-_LEVELS = ("debug", "info", "warning", "error", "critical")
+LEVELS = ("debug", "info", "warning", "error", "critical")
 _DOTTED = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*\Z")
 
 
@@ -121,18 +121,25 @@ def mode(text: str) -> int:
 def level(text: str) -> str:
     """The name of a log level; `warn` is `warning`."""
     name = {"warn": "warning"}.get(text.lower(), text.lower())
-    return one_of(*_LEVELS)(name)
+    return one_of(*LEVELS)(name)
 
 
-def one_of(*words: str) -> Callable[[str], str]:
-    """Makes a converter for one word of several, in any case."""
+class one_of:  # called as the functions beside it are
+    """Makes a converter for one word of several, in any case.
 
-    def convert(text: str) -> str:
-        if text.lower() not in words:
-            raise ValueError(f"{text!r} is not one of {', '.join(words)}")
+    Attributes:
+        words: Those that are allowed, as `appd types` lists them.
+    """
+
+    __slots__ = ("words",)
+
+    def __init__(self, *words: str) -> None:
+        self.words = words
+
+    def __call__(self, text: str) -> str:
+        if text.lower() not in self.words:
+            raise ValueError(f"{text!r} is not one of {', '.join(self.words)}")
         return text.lower()
-
-    return convert
 
 
 def workers(text: str) -> int:
@@ -160,8 +167,15 @@ def namespace(text: str) -> str:
 def dotted(text: str) -> str:
     """A name of hosted code, `package.module:attribute`; it is looked up later, in the worker."""
     if not _DOTTED.match(text):
-        raise ValueError(f"{text!r} is not of the form package.module:name")
+        raise ValueError(f"{text!r} is not of the form package.module:name{colon_hint(text)}")
     return text
+
+
+def colon_hint(text: str) -> str:
+    """What was meant by `package.module.name`."""
+    module, dot, name = text.rpartition(".")
+    meant = f"{module}:{name}"
+    return f": did you mean {meant}?" if dot and _DOTTED.match(meant) else ""
 
 
 @placed

@@ -46,7 +46,7 @@ _KEPT = (
     *("pid", "number", "started", "state", "status", "errno"),
     *("connections", "requests", "dropped", "alive", "watchdog", "killed"),
     *("running", "queued", "threads", "pending"),
-    *("recycle", "recycle_failures", "recycle_at", "retired"),
+    *("recycle", "recycle_failures", "recycle_at", "retired", "unsaid"),
 )
 
 # Pauses before a worker that died again is replaced, in seconds.
@@ -55,6 +55,8 @@ _PATIENCE = (0.0, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 _SETTLED = 60.0
 # Hosted code may say anything; so much of it goes into the journal.
 _MOST_REASON = 200
+# Of the words for a worker that reads none, so many wait; beyond that log levels are not worth it.
+_MOST_UNSAID = 1000
 
 
 def send_signal(workers: Iterable[Worker], number: int) -> None:
@@ -91,6 +93,7 @@ class Worker:
         retired: Whether it has left its place to another, or is not to have it.
         alive: When it last said WATCHDOG=1.
         watchdog: How long it may be silent, in seconds; None before it said.
+        unsaid: The words that its channel has no room for, as it does not read now.
     """
 
     def __init__(self, number: int, spawned: Spawned) -> None:
@@ -112,6 +115,7 @@ class Worker:
         self.watchdog: float | None = None
         self.killed = False
         self.gone = False
+        self.unsaid: list[str] = []
 
     def keep(self) -> dict[str, Any]:
         """What a later version of the supervisor needs to know of it, as JSON has it; the channel is a descriptor."""
@@ -176,6 +180,8 @@ class Worker:
         Args:
             status: What wait(2) says of it.
         """
+        if self.killed:
+            return f"worker has not answered for {self.watchdog or 0:.0f} s"
         if self.status and os.waitstatus_to_exitcode(status) > 0:
             return self.status.removeprefix("cannot start: ")
         return f"worker {describe_exit(status)}"
@@ -189,11 +195,23 @@ class Worker:
             os.close(self._stacks)
 
     def tell(self, word: str) -> None:
-        """Sends a line down the channel; one that has gone hears nothing."""
-        try:
-            self.channel.send(f"{word}\n".encode())
-        except OSError:
-            return
+        """Sends a line down the channel; one that has gone hears nothing. For one that does not read it waits."""
+        if len(self.unsaid) < _MOST_UNSAID or not word.startswith("log-level"):
+            self.unsaid.append(word)
+        self.flush()
+
+    def flush(self) -> None:
+        """Sends what waits, as far as there is room; to be called once in a while."""
+        while self.unsaid:
+            try:
+                # A line is whole or not at all: unix(7) cuts only what is longer than half of the buffer.
+                self.channel.send(f"{self.unsaid[0]}\n".encode())
+            except BlockingIOError:
+                return
+            except OSError:
+                self.unsaid.clear()
+                return
+            del self.unsaid[0]
 
 
 class Generation:

@@ -21,6 +21,9 @@ _CREDENTIALS = 12
 _MOST_FDS = 64
 # The longest datagram that can be sent at all: net.core.wmem_default is less than this.
 _MOST_BYTES = 1 << 18
+# So many are taken at a time, or one who writes as fast as this process reads would keep it from all else. No more than
+# that can wait: net.unix.max_dgram_qlen, which is 512 at most as systemd sets it.
+_MOST_LETTERS = 1024
 
 
 class Letter(NamedTuple):
@@ -88,7 +91,7 @@ class Mailbox:
         self.socket.bind(self.path)
 
     def read(self) -> Iterator[Letter]:
-        """Everything that has come.
+        """What has come, up to a number that covers all that can wait at a time.
 
         A message that does not say `notify.MARK` is hosted code's own, and one that was cut is nobody's: both come
         without words.
@@ -96,7 +99,7 @@ class Mailbox:
         from array import array
 
         space = socket.CMSG_SPACE(_CREDENTIALS) + socket.CMSG_SPACE(_MOST_FDS * 4)
-        while True:
+        for _ in range(_MOST_LETTERS):
             try:
                 data, ancillary, flags, _address = self.socket.recvmsg(_MOST_BYTES, space, socket.MSG_CMSG_CLOEXEC)
             except OSError:  # nothing more, or no memory now
@@ -107,7 +110,8 @@ class Mailbox:
                     pid = int.from_bytes(value[:4], sys.byteorder, signed=True)
                 elif level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                     fds.frombytes(value[: len(value) - len(value) % fds.itemsize])
-            words = {} if flags & socket.MSG_TRUNC else parse(data)
+            # Not taken apart first: it may be long, and is none of ours.
+            words = parse(data) if MARK.encode() in data and not flags & socket.MSG_TRUNC else {}
             key, _sign, marked = MARK.partition("=")
             yield Letter(pid, words if words.get(key) == marked else {}, list(fds))
 

@@ -124,7 +124,7 @@ def certificates(text: str) -> list[dict[str, Any]]:
             }
             for row in rows[:100]
         ]
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return []
 
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import heapq
+import os
 import select
 import signal
-import socket
 import time
+
+from appd.errors import EX_CONFIG, EX_OK, EX_SOFTWARE, EX_UNAVAILABLE, EX_USAGE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Poller", "describe_exit"]
+__all__ = ["Poller", "describe_exit", "exit_code"]
+
+_CODES = frozenset([EX_OK, EX_USAGE, EX_UNAVAILABLE, EX_SOFTWARE, EX_CONFIG])
 
 
 class Poller:
@@ -32,10 +36,10 @@ class Poller:
         self._deadlines: list[tuple[float, int, list[Callable[[], None] | None]]] = []
         self._count = 0
         self._signals: dict[int, Callable[[], None]] = {}
-        self._wake, self._woken = socket.socketpair()
-        for one in (self._wake, self._woken):
-            one.setblocking(False)
-        self.register(self._woken.fileno(), self._signalled)
+        # A pipe holds 65536 signals that nobody has looked at, a socket some 280: a SIGTERM among the ends of very many
+        # workers is not to be lost.
+        self._woken, self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self.register(self._woken, self._signalled)
 
     def register(self, fd: int, ready: Callable[[], None], events: int = select.POLLIN) -> None:
         """Calls `ready` whenever a descriptor is ready (or broken)."""
@@ -53,7 +57,7 @@ class Poller:
         self._signals[number] = call
         signal.signal(number, lambda *_: None)
         signal.siginterrupt(number, False)
-        signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
+        signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
 
     def call_later(self, delay: float, call: Callable[[], None]) -> Callable[[], None]:
         """Calls back once after some seconds. Returns what takes that back."""
@@ -94,7 +98,7 @@ class Poller:
 
     def _signalled(self) -> None:
         try:
-            numbers = self._woken.recv(4096)
+            numbers = os.read(self._woken, 65536)
         except BlockingIOError:
             return
         # One SIGCHLD stands for any number of children, but two SIGTERM are two.
@@ -103,22 +107,28 @@ class Poller:
             if call is not None:
                 call()
 
-    def detach(self) -> None:
-        """In a forked child: forgets its descriptors without closing them."""
-        self._wake.detach()
-        self._woken.detach()
-
     def close(self) -> None:
         """Closes what it made."""
         signal.set_wakeup_fd(-1)
-        self._wake.close()
-        self._woken.close()
+        os.close(self._wake)
+        os.close(self._woken)
+
+
+def exit_code(status: int) -> int:
+    """What a process of appd's ended with, of sysexits(3), or what that comes to when hosted code or Python ended it.
+
+    Args:
+        status: What wait(2) says of it.
+
+    Returns:
+        0, one of appd's own codes, or 70.
+    """
+    code = os.waitstatus_to_exitcode(status)
+    return code if code in _CODES else EX_SOFTWARE
 
 
 def describe_exit(status: int) -> str:
     """What wait(2) says of a child, for people."""
-    import os
-
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         try:

@@ -19,11 +19,11 @@ from functools import partial
 
 from appd.errors import EX_CONFIG, EX_OK, EX_SOFTWARE, EX_SUPERSEDED, EX_UNAVAILABLE
 from appd.messages import WORKER_REPLACED
-from appd.supervisor.generation import PREPARED, SERVING, Generation, Worker, send_signal
+from appd.supervisor.generation import DRAINING, PREPARED, SERVING, Generation, Worker, send_signal
 from appd.supervisor.mailbox import number_of
 from appd.supervisor.outcome import Outcome, Verdict
 from appd.supervisor.overview import changes, summary
-from appd.supervisor.poller import describe_exit
+from appd.supervisor.poller import describe_exit, exit_code
 from appd.supervisor.recycling import Recycling
 
 TYPE_CHECKING = False
@@ -135,7 +135,8 @@ class Rollout:
 
     def start(self, first: Spawned | None = None) -> None:
         """Starts the first generation, whose first worker is forked, or there already."""
-        self.coming = self._new_generation()
+        self._last_number += 1
+        self.coming = Generation(self._last_number)
         if first is None:
             self._start_worker(self.coming, 1, forked=True)
         else:
@@ -198,10 +199,6 @@ class Rollout:
 
         self._poller.call_later(pause, again)
 
-    def _new_generation(self) -> Generation:
-        self._last_number += 1
-        return Generation(self._last_number)
-
     def _advance(self, generation: Generation) -> None:
         """Does what is next for a generation on its way in, or for a replacement."""
         if generation.wanted is None or generation.draining or self.stopping:
@@ -228,9 +225,8 @@ class Rollout:
 
     def _take_over(self, generation: Generation) -> None:
         before, self.serving, self.coming = self.serving, generation, None
-        for name in self._store.drop_but(generation.keeps):
-            self._notifier.tell(also={"FDSTOREREMOVE": "1", "FDNAME": name})
-        self._tell_ready()
+        self._store.keep_only(generation.keeps, self._notifier)
+        self._tell_status(ready=True)
         if before is not None:
             self._log.write(changes(before.servers, generation.servers), 6, APPD_GENERATION=str(generation.number))
             self._drain(before)
@@ -276,7 +272,8 @@ class Rollout:
         self._outcome.expect(verdict)
         self._notifier.tell(reloading=True, status="reloading")
         self._recycling.call_off(self.serving)
-        self.coming = self._new_generation()
+        self._last_number += 1
+        self.coming = Generation(self._last_number)
         self._start_worker(self.coming, 1)
 
     def recycle(self) -> None:
@@ -315,20 +312,21 @@ class Rollout:
             self._notifier.tell(status=summary(self), extend_timeout=extended)
         if "X_APPD_RECYCLE" in words:
             self.recycle()
+        self._let_go()
         if any(moved):
             self._advance(generation)
         elif generation is self.serving and not self.stopping:
             self._tell_status()
 
-    def _tell_ready(self) -> None:
-        self._status = summary(self)
-        self._notifier.tell(ready=True, status=self._status)
+    def _let_go(self) -> None:
+        if all(one.state == DRAINING for generation in self.draining for one in generation.everyone):
+            self._store.let_go()
 
-    def _tell_status(self) -> None:
+    def _tell_status(self, ready: bool = False) -> None:
         status = summary(self)
-        if status != self._status:
+        if ready or status != self._status:
             self._status = status
-            self._notifier.tell(status=status)
+            self._notifier.tell(ready=ready, status=status)
 
     def gone(self, generation: Generation, worker: Worker, status: int) -> None:
         """A worker has ended.
@@ -347,6 +345,7 @@ class Rollout:
             self._log.write(f"worker {worker.number} {describe_exit(status)}, its stacks:\n{stacks}", 3)
         if not generation.everyone and generation in self.draining:
             self.draining.remove(generation)
+        self._let_go()
         if generation.draining or self.stopping or worker.retired:
             return
         if fresh:
@@ -354,9 +353,8 @@ class Rollout:
             if self.coming is not None:
                 self._advance(self.coming)
             return
-        code = os.waitstatus_to_exitcode(status)
         if generation is self.coming:
-            self._failed(generation, code if code > 0 else EX_SOFTWARE, worker.reason(status), worker.errno)
+            self._failed(generation, exit_code(status) or EX_SOFTWARE, worker.reason(status), worker.errno)
             return
         self._replace(generation, worker, status)
 
@@ -366,8 +364,11 @@ class Rollout:
         if self.serving is None:
             self._give_up(code, reason, errno)
             return
+        # What it has bound for itself would be a queue that nobody serves.
+        self._store.keep_only(self.serving.keeps, self._notifier)
+        self._let_go()
         # READY=1 ends the reload for systemd; who asked hears of it after that.
-        self._tell_ready()
+        self._tell_status(ready=True)
         self._outcome.tell(code, reason)
         self._tell_status()
 
@@ -378,7 +379,7 @@ class Rollout:
         send_signal(self.workers(), signal.SIGKILL)
 
     def _replace(self, generation: Generation, worker: Worker, status: int) -> None:
-        how, code = describe_exit(status), os.waitstatus_to_exitcode(status)
+        how = describe_exit(status)
         inherited = self._recycling.inherit(generation, worker)
         age = self._poller.clock() - worker.started
         pause = 0.0 if inherited else generation.patience(worker.number, age)
@@ -389,8 +390,8 @@ class Rollout:
         self._log.write(text, 3, APPD_WORKER=str(worker.number), MESSAGE_ID=WORKER_REPLACED)
         if inherited:
             return
-        if worker.state != SERVING and code > 0 and not generation.workers and self.coming is None:
-            self._give_up(code, worker.reason(status), worker.errno)
+        if worker.state != SERVING and os.WEXITSTATUS(status) and not generation.workers and self.coming is None:
+            self._give_up(exit_code(status), worker.reason(status), worker.errno)
             return
         self._start_later(generation, worker.number, pause)
 

@@ -175,8 +175,23 @@ def _child(
             os.set_inheritable(fd, False)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         go_on()
+    except Exception as error:
+        _complain(command[0], error, environ)
     finally:
         os._exit(_EX_SOFTWARE)
+
+
+def _complain(program: str, error: Exception, environ: Mapping[str, str]) -> None:
+    """In a child that cannot be executed: says why, for people and for the supervisor."""
+    from appd.supervisor.directlog import DirectLog
+    from appd.systemd.notify import MARK, Notifier
+
+    what = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+    text = f"{program} cannot be executed: {what}"
+    DirectLog(os.environ).write(text, 3)
+    notifier = Notifier(environ)
+    notifier.mark = MARK
+    notifier.tell(status=f"cannot start: {text}")
 
 
 def _arrange(wanted: Sequence[int]) -> None:

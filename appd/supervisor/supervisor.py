@@ -116,14 +116,15 @@ class Supervisor:
         """In a forked child: forgets every descriptor without closing it."""
         for one in (self.mailbox.socket, *(worker.channel for worker in self.rollout.workers())):
             one.detach()
-        self.poller.detach()
         for forget in self.forked:
             forget()
 
     def _read_letters(self) -> None:
         for letter in self.mailbox.read():
             found = [(g, w) for g in self.rollout.generations() for w in g.everyone if w.pid == letter.pid]
-            name = self.store.take(letter.words, letter.fds) if found else None
+            # What one that was ended has bound, nobody will ask for.
+            taken = found and not found[0][0].ended
+            name = self.store.take(letter.words, letter.fds) if taken else None
             if name is not None:  # and on to systemd's store
                 self._notifier.tell(fds=[self.store[name]], also={"FDSTORE": "1", "FDNAME": name})
             for fd in letter.fds:
@@ -159,6 +160,7 @@ class Supervisor:
                 worker.alive = now
         self._last_tick = now
         for worker in self.rollout.workers():
+            worker.flush()
             if worker.watchdog and now - worker.alive > worker.watchdog and not worker.killed:
                 worker.killed = True
                 text = f"worker {worker.number} has not answered for {worker.watchdog:.0f} s: it is killed"

@@ -305,9 +305,10 @@ class Inheritance:
     def _by_name(self, address: Address) -> tuple[InheritedSocket, ...]:
         found = self.by_name.get(address.name, ())
         if not found:
+            elsewhere = f"; without systemd: --bind {address.name}=ADDRESS, or a <socket {address.name}> in the file"
             raise ClaimError(
                 f"{address}: no descriptor of that name, {self._summary()} (FileDescriptorName= of the .socket unit "
-                "names it; stop the service, start the socket, start the service)"
+                f"names it; stop the service, start the socket, start the service{'' if self.sockets else elsewhere})"
             )
         if address.position is None:
             return found

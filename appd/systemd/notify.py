@@ -94,7 +94,7 @@ class Notifier:
 
     Attributes:
         watchdog_interval: How often to say WATCHDOG=1, in seconds; None when nobody waits for it.
-        when_blocked: Called when something waits: to call `flush` in a moment.
+        when_blocked: Called when something waits, once until `flush` is called: to call that in a moment.
         mark: A line for the end of each message: `MARK` when a supervisor reads them.
     """
 
@@ -103,6 +103,7 @@ class Notifier:
         self._send: Callable[[str, Sequence[int]], object] = send or partial(_send, path)
         self._wanted = bool(path)
         self._waiting: list[tuple[str, Sequence[int]]] = []
+        self._blocked = False
         self.watchdog_interval = _watchdog_interval(environ)
         self.when_blocked: Callable[[], object] = lambda: None
         self.mark = ""
@@ -124,7 +125,7 @@ class Notifier:
             # What is only of the moment takes the place of what was.
             self._waiting = [one for one in self._waiting if not _is_news(one[0])]
         self._waiting.append((message, fds))
-        self.flush()
+        self._send_waiting()
 
     def keep(self) -> list[tuple[str, list[int]]]:
         """What has not been sent yet: each message and its descriptors."""
@@ -137,12 +138,19 @@ class Notifier:
 
     def flush(self) -> None:
         """Sends what waits, as far as the manager takes it."""
+        self._blocked = False
+        self._send_waiting()
+
+    def _send_waiting(self) -> None:
         while self._waiting:
             try:
                 self._send(*self._waiting[0])
             except OSError as error:
                 if error.errno in _PASSING:
-                    self.when_blocked()
+                    # One flush is due at a time, or each message of an hour's wait would bring its own.
+                    if not self._blocked:
+                        self._blocked = True
+                        self.when_blocked()
                     return
                 # The manager restarts, or has gone with its namespace; its time-outs tell it what it missed.
             del self._waiting[0]
@@ -154,8 +162,9 @@ class Notifier:
         self.tell(status=f"cannot start: {first}{more}", errno=error.errno)
 
 
-# Another time it will do: the manager is busy, or there is no descriptor or memory just now.
-_PASSING = (errno_.EAGAIN, errno_.EMFILE, errno_.ENFILE, errno_.ENOBUFS, errno_.ENOMEM)
+# Another time it will do: the manager is busy, too many descriptors are on their way (unix(7)), or there is no
+# descriptor or memory just now.
+_PASSING = (errno_.EAGAIN, errno_.ETOOMANYREFS, errno_.EMFILE, errno_.ENFILE, errno_.ENOBUFS, errno_.ENOMEM)
 
 # The words that a later message of the same kind makes worthless.
 _NEWS = frozenset(

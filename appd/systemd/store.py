@@ -15,7 +15,9 @@ from appd.startup.patterns import pattern
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
+
+    from appd.systemd.notify import Notifier
 
 __all__ = ["PREFIX", "Store", "store_name"]
 
@@ -44,11 +46,12 @@ def store_name(address: Address, server: str) -> str:
 class Store:
     """Name → descriptor.
 
-    Resource handling: owns its descriptors; `drop` and `close` close them and remove the path of a UNIX socket.
+    Resource handling: owns its descriptors; `let_go` and `close` close them. The path of a UNIX socket goes with them.
     """
 
     def __init__(self, kept: Iterable[tuple[str, int]] = ()) -> None:
         self._kept = dict(kept)
+        self._leaving: list[int] = []
 
     def items(self) -> Iterable[tuple[str, int]]:
         """Name and descriptor of each, in the order they came."""
@@ -83,12 +86,33 @@ class Store:
             os.close(earlier)
         self._kept[name] = fd
 
-    def drop_but(self, wanted: Iterable[str]) -> list[str]:
-        """Closes everything but some names. Returns what was closed."""
-        gone = [name for name in self._kept if name not in set(wanted)]
+    def keep_only(self, wanted: Collection[str], notifier: Notifier) -> list[str]:
+        """Forgets everything but some names, and has systemd do the same. `let_go` is to follow.
+
+        Args:
+            wanted: Those that are used.
+            notifier: What tells systemd.
+
+        Returns:
+            What was forgotten.
+        """
+        gone = [name for name in self._kept if name not in wanted]
         for name in gone:
-            _close(self._kept.pop(name))
+            fd = self._kept.pop(name)
+            _remove_path(fd)
+            self._leaving.append(fd)
+            notifier.tell(also={"FDSTOREREMOVE": "1", "FDNAME": name})
         return gone
+
+    def let_go(self) -> None:
+        """Ends what was forgotten, when no worker waits for connections on it any more.
+
+        A worker that drains, and what hosted code has started, may have the socket open for another hour. Who connects
+        would wait for as long in a queue that nobody serves, and the address could not be bound again.
+        """
+        for fd in self._leaving:
+            _end(fd)
+        self._leaving.clear()
 
     def close(self, environ: Mapping[str, str]) -> None:
         """Closes everything. Where systemd keeps the sockets over a restart, the paths stay, which clients know.
@@ -97,8 +121,11 @@ class Store:
             environ: FDSTORE= says how many systemd keeps; it does so from 254 on, the shipped unit for earlier ones.
         """
         keeps = environ.get("FDSTORE", "0") not in ("", "0")
+        self.let_go()
         for fd in self._kept.values():
-            _close(fd, unlink=not keeps)
+            if not keeps:
+                _remove_path(fd)
+            os.close(fd)
         self._kept.clear()
 
 
@@ -106,18 +133,30 @@ def _is_socket(fd: int) -> bool:
     return stat.S_ISSOCK(os.fstat(fd).st_mode)
 
 
-def _close(fd: int, unlink: bool = True) -> None:
+def _remove_path(fd: int) -> None:
+    """Removes the path of a UNIX socket, if it is one and has one."""
+    if not _is_socket(fd):
+        return
+    sock = socket.socket(fileno=fd)
+    try:
+        path = sock.getsockname() if sock.family == socket.AF_UNIX else ""
+        if isinstance(path, str) and path.startswith("/") and stat.S_ISSOCK(os.lstat(path).st_mode):
+            os.unlink(path)
+    except OSError:
+        return
+    finally:
+        sock.detach()
+
+
+def _end(fd: int) -> None:
+    """Undoes listen(2), for every process that has the socket, and closes it."""
     if not _is_socket(fd):
         os.close(fd)
         return
     sock = socket.socket(fileno=fd)
     try:
-        path = sock.getsockname() if sock.family == socket.AF_UNIX else ""
-        if unlink and isinstance(path, str) and path.startswith("/"):
-            try:
-                if stat.S_ISSOCK(os.lstat(path).st_mode):
-                    os.unlink(path)
-            except OSError:
-                return
+        sock.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        return  # one of datagrams, or none
     finally:
         sock.close()

@@ -274,8 +274,7 @@ def test_application_object_that_fails(start, tmp_path):
 
 
 USAGE = [
-    ([], "required: COMMAND"),
-    (["serve"], "invalid choice"),
+    (["serve"], "COMMAND 'serve' is unknown"),
     (["run"], "required: FILE"),
     (["run", "x", "--bind", "web"], "write NAME=ADDRESS"),
     (["run", "x", "--bind", "web=nonsense"], "is not an address"),

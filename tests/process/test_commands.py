@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -10,6 +11,8 @@ from pathlib import Path
 
 from support import activate
 from support.running import APPD, datagram, listening
+
+from appd import cli
 
 ROOT = Path(__file__).parents[2]
 
@@ -175,9 +178,59 @@ def test_types():
     """The list, and the keys of one."""
     listed = run("types").stdout
     assert all(f"\n{name} " in f"\n{listed}" for name in ("echo", "http", "server"))
-    assert "drain-timeout  (span, default 30s)" in listed
+    assert "drain-timeout  (time like 30s, default 30s)" in listed
+    assert max(map(len, listed.splitlines())) <= 100
     described = run("types", "HTTP").stdout
     assert "<wsgi>  (repeatable)" in described and "address  (address, repeatable)" in described
+    assert "access-log  (off | journal | combined, default off)" in described
+    assert "body-size  (bytes like 64KB, default 1GB)" in described
+
+
+def test_no_command_is_told_the_commands():
+    """What a newcomer types first."""
+    done = run()
+    assert done.returncode == 64 and not done.stdout
+    assert "serve what a configuration file says" in done.stderr and "Exit status: 0 done" in done.stderr
+    asked = run("--help")
+    assert asked.returncode == 0 and asked.stdout == done.stderr
+
+
+def test_the_version_by_both_its_names():
+    """As most programs have it, and as a command."""
+    assert run("--version").stdout == run("version").stdout != ""
+
+
+def test_a_slip_in_a_command_or_a_word():
+    """What was meant, or what there is; a command that is no person's is in neither."""
+    assert run("chek", "x").stderr == "appd: COMMAND 'chek' is unknown: did you mean check? (see appd --help)\n"
+    said = run("resum").stderr
+    assert "resumable" not in said
+    level = run("log-level", "loud")
+    assert level.returncode == 64
+    assert "LEVEL 'loud' is unknown: there are debug, info, warning, error, critical" in level.stderr
+
+
+def test_a_name_that_nobody_passed_without_systemd(tmp_path):
+    """Says what takes the place of a .socket unit there."""
+    file = tmp_path / "appd.conf"
+    file.write_text("<echo e>\n address systemd:name=web\n</echo>\n")
+    said = run("run", str(file)).stderr
+    assert "; without systemd: --bind web=ADDRESS, or a <socket web> in the file)" in said
+
+
+def test_nobody_at_the_control_socket_and_how_to_name_another(tmp_path):
+    """The options that do."""
+    done = run("status", "--socket", str(tmp_path / "none"))
+    assert done.returncode == 69 and "--instance NAME and --socket PATH name others" in done.stderr
+
+
+def test_every_command_has_help_for_every_argument():
+    """Nothing is left to be guessed."""
+    [commands] = [one for one in cli.parser()._actions if isinstance(one, argparse._SubParsersAction)]
+    for shown in commands._choices_actions:
+        command = commands.choices[shown.dest]
+        assert shown.help and command.description, shown.dest
+        assert all(one.help for one in command._actions), shown.dest
 
 
 def test_explain_with_descriptors(tmp_path):

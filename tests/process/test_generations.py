@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import socket
 import subprocess
 import tempfile
 import threading
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -225,6 +227,67 @@ def test_bound_sockets_are_bound_once_and_kept(start, tmp_path):
     )
     assert running.stop() == 0
     assert not other.exists()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_address_that_a_reload_removes_is_closed_at_once(start, tmp_path, workers):
+    """Also while a long-lived connection keeps its generation: who connects is refused, and it can be bound again."""
+    control, path, passed = str(tmp_path / "control"), str(tmp_path / "e.sock"), listening()
+    with closing(listening()) as free:
+        port = free.getsockname()[1]
+    (tmp_path / "stays.py").write_text(
+        "from twisted.internet.protocol import Factory, Protocol\n"
+        "class Stays(Protocol):\n    def dataReceived(self, data):\n        self.transport.write(data)\n"
+        "def factory():\n    return Factory.forProtocol(Stays)\n"
+    )
+    before = f"workers {workers}\npython-path {tmp_path}\n<server e>\n type stays:factory\n processes all\n"
+    one = f"{before} address systemd:name=e\n</server>\n"
+    both = one.replace("</server>", f" address 127.0.0.1:{port}\n address {path}\n</server>")
+    running = start(both, ("e", passed), arguments=("--control", control)).wait_ready()
+    file = Path(running.manager.path).with_name("appd.conf")
+    reload = [APPD, "reload", "--socket", control]
+
+    def refused():
+        with socket.socket() as client:
+            return client.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
+
+    with socket.create_connection(passed.getsockname(), 10) as stays:
+        for again in range(2):
+            stays.sendall(b"a")
+            assert stays.recv(9) == b"a"
+            file.write_text(one)
+            subprocess.run(reload, check=True, timeout=30, capture_output=True)
+            wait_until(refused)
+            assert not os.path.exists(path)
+            stays.sendall(b"b")
+            assert stays.recv(9) == b"b"
+            if not again:
+                file.write_text(both)
+                subprocess.run(reload, check=True, timeout=30, capture_output=True)
+                for address in (("127.0.0.1", port), path):
+                    with socket.socket(socket.AF_UNIX if address == path else socket.AF_INET) as client:
+                        client.settimeout(10)
+                        client.connect(address)
+                        client.sendall(b"c")
+                        assert client.recv(9) == b"c"
+            assert "Traceback" not in running.errors and "cannot accept" not in running.errors
+
+
+def test_what_a_failed_reload_has_bound_is_closed(service, tmp_path):
+    """A new address beside a server that does not start: nobody may wait in its queue."""
+    made = service()
+    with closing(listening()) as free:
+        port = free.getsockname()[1]
+    (tmp_path / "late.py").write_text(
+        "from twisted.internet.protocol import Factory\n"
+        "class Late(Factory):\n    def doStart(self):\n        raise RuntimeError('late')\n"
+    )
+    made.file.write_text(f"{made.text}<server late>\n type late:Late\n address 127.0.0.1:{port}\n</server>\n")
+    done = made.reload()
+    assert done.returncode == 78 and "late" in done.stderr
+    with socket.socket() as client:
+        assert client.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
+    assert made.status()["sockets"] == ["h"]
 
 
 def test_a_killed_supervisor_takes_its_workers_along(service):

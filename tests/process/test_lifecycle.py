@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from support.running import ask, listening, wait_until
+from support.running import ask, listening, read_exactly, wait_until
 
 ECHO = "<echo e>\n  address systemd:name=e\n</echo>\n"
 
@@ -94,19 +94,19 @@ def test_a_stop_waits_for_open_connections(slow):
     running.wait_ready()
     with socket.create_connection(passed.getsockname(), timeout=30) as client:
         client.sendall(b"one")
-        assert client.recv(10) == b"one"
+        assert read_exactly(client, 3) == b"one"
         running.process.send_signal(signal.SIGTERM)
         wait_until(lambda: running.manager.read(0.1) and "draining" in running.manager.messages[-1].get("STATUS", ""))
         late = socket.create_connection(passed.getsockname(), timeout=30)
         late.sendall(b"late")
         client.sendall(b"two")
-        assert client.recv(10) == b"two"
+        assert read_exactly(client, 3) == b"two"
     assert running.wait_exit() == 0
     draining = [one for one in running.manager.told() if "EXTEND_TIMEOUT_USEC" in one]
     assert draining and "1 connection" in draining[0]["STATUS"]
     # The next process takes it from the queue.
     accepted, _peer = passed.accept()
-    assert accepted.recv(10) == b"late"
+    assert read_exactly(accepted, 4) == b"late"
     accepted.close()
     late.close()
 
@@ -147,11 +147,11 @@ def test_ctrl_c_of_a_terminal_drains(slow):
     running.wait_ready()
     with socket.create_connection(passed.getsockname(), timeout=30) as client:
         client.sendall(b"one")
-        assert client.recv(10) == b"one"
+        assert read_exactly(client, 3) == b"one"
         os.killpg(running.process.pid, signal.SIGINT)
         running.wait_said("stopping")
         client.sendall(b"two")
-        assert client.recv(10) == b"two"
+        assert read_exactly(client, 3) == b"two"
     assert running.wait_exit() == 0
 
 
@@ -357,11 +357,11 @@ def test_a_factory_that_fails_to_drain(start, tmp_path):
     running = start(text, ("b", listening()), ("g", passed)).wait_ready()
     with socket.create_connection(passed.getsockname(), timeout=30) as client:
         client.sendall(b"one")
-        assert client.recv(10) == b"one"
+        assert read_exactly(client, 3) == b"one"
         running.process.send_signal(signal.SIGTERM)
         running.wait_said("cannot drain")
         client.sendall(b"two")
-        assert client.recv(10) == b"two"
+        assert read_exactly(client, 3) == b"two"
     assert running.wait_exit() == 0
 
 

@@ -250,7 +250,7 @@ def asked(family, address, data=b"x"):
         client.settimeout(30)
         client.connect(address)
         client.sendall(data)
-        return client.recv(100)
+        return b"".join(iter(lambda: client.recv(100), b""))
 
 
 def over_udp(port):

@@ -8,11 +8,12 @@ import pytest
 
 from appd.address import ALLOWED_FORMS
 from appd.config import load
-from appd.config.datatypes import size, span
+from appd.config.datatypes import dotted, size, span
 from appd.config.loader import Loader, section_of
 from appd.config.wording import cleaned, quoted, shown
 from appd.errors import ConfigurationError, Place
 from appd.registry import Registration, Registry
+from appd.servers.http.datatypes import application
 
 
 def settings(tmp_path, text: str):
@@ -167,3 +168,12 @@ def test_unknown_sections_search_the_packages_once(tmp_path):
         Loader(Registry(entry_points=search)).load(str(file))
     assert len(caught.value.problems) == 100
     assert len(searches) == 1
+
+
+@pytest.mark.parametrize("convert", [dotted, lambda text: application(text, "x.conf")], ids=["dotted", "application"])
+def test_a_dot_where_a_colon_belongs(convert):
+    """Says what was meant; not of what it cannot be."""
+    with pytest.raises(ValueError, match=r"did you mean shop\.wsgi:application\?"):
+        convert("shop.wsgi.application")
+    with pytest.raises(ValueError, match=r"name$"):
+        convert("shop")

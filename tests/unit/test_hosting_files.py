@@ -91,6 +91,16 @@ def test_one_that_fails(tmp_path: Path, text: str, reason: str) -> None:
         assert load(file) == 5
 
 
+def test_where_a_module_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Said of the module that the file names, or a package of it; not of what that imports."""
+    (tmp_path / "half_of_it.py").write_text("import not_installed_here")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for dotted, is_told in (("nowhere_at_all.sub:x", True), ("half_of_it:x", False)):
+        with pytest.raises(ConfigurationError) as raised:
+            hosting.load(dotted, SETTINGS, "key")
+        assert ("`python-path` line" in str(raised.value.problems[0])) is is_told, dotted
+
+
 def test_one_that_is_not_there(tmp_path: Path) -> None:
     """Says so."""
     with pytest.raises(ConfigurationError, match="No such file or directory"):

@@ -85,6 +85,10 @@ def test_a_manager_that_is_busy_is_not_waited_for(tmp_path):
         for number in range(1000):
             notifier.tell(status=f"later {number}")
         notifier.tell(stopping=True)
+        # However much is said meanwhile, one flush is due at a time.
+        assert blocked == [1]
+        notifier.flush()
+        assert blocked == [1, 1]
         received: list[bytes] = []
         while b"STOPPING=1" not in received:
             received.append(manager.recv(4096))

@@ -6,13 +6,18 @@ import errno
 import faulthandler
 import os
 import signal
+import socket
+import sys
+from contextlib import closing
 
 import pytest
 
 from appd.supervisor import spawn as module
 from appd.supervisor.directlog import DirectLog
-from appd.supervisor.mailbox import Mailbox
-from appd.supervisor.poller import Poller
+from appd.supervisor.generation import Worker
+from appd.supervisor.mailbox import Letter, Mailbox
+from appd.supervisor.overview import certificates
+from appd.supervisor.poller import Poller, exit_code
 from appd.supervisor.supervisor import Supervisor
 from appd.systemd.notify import Notifier
 
@@ -268,3 +273,162 @@ def test_a_foreign_child(host):
     with pytest.raises(ChildProcessError):
         os.waitpid(pid, 0)
     assert len(host.rollout.workers()) == 1
+
+
+def test_words_for_a_worker_that_reads_none(host):
+    """They wait for room in its channel, in their order; the one that matters is not lost among log levels."""
+    host.rollout.start()
+    host.serve()
+    (worker,) = host.rollout.workers()
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    theirs.settimeout(10)
+    worker.channel.close()
+    worker.channel = ours
+    with theirs:
+        count = 0
+        while not worker.unsaid:
+            worker.tell(f"log-level info namespace-{count}")
+            count += 1
+        worker.tell("drain")
+        assert Worker.kept(worker.keep(), ours).unsaid == worker.unsaid
+        heard = b""
+        while not heard.endswith(b"drain\n"):
+            heard += theirs.recv(65536)
+            host.supervisor._tick()
+        expected = [b"log-level info namespace-%d" % number for number in range(count)]
+        assert heard.splitlines() == [*expected, b"drain"]
+        for number in range(5000):
+            worker.tell(f"log-level info namespace-{number}")
+        worker.tell("stop")
+        assert len(worker.unsaid) < 2000 and worker.unsaid[-1] == "stop"
+
+
+def test_what_a_failed_generation_has_bound(host, tmp_path):
+    """It is closed and taken out of systemd's store, also what is told of after that; what serves keeps its own."""
+    host.rollout.start()
+    host.serve()
+    serving = host.rollout.serving
+    with closing(socket.socket(socket.AF_UNIX)) as ours:
+        host.supervisor.store.keep("appd-ours", os.dup(ours.fileno()))
+    serving.learn({"X_APPD_KEEPS": "appd-ours"})
+    host.rollout.reload(None)
+    coming = host.rollout.coming
+    with closing(socket.socket(socket.AF_UNIX)) as theirs:
+        path = str(tmp_path / "theirs")
+        theirs.bind(path)
+        host.supervisor.store.keep("appd-theirs", os.dup(theirs.fileno()))
+        host.kill(coming.workers[1])
+        host.supervisor.reap()
+        assert list(dict(host.supervisor.store.items())) == ["appd-ours"] and not os.path.exists(path)
+        assert "FDSTOREREMOVE=1\nFDNAME=appd-theirs" in host.told
+        host.rollout.reload(None)
+        ended = host.rollout.coming
+        host.rollout.reload(None)
+        letter = Letter(ended.workers[1].pid, {"FDSTORE": "1", "FDNAME": "appd-late"}, [os.dup(theirs.fileno())])
+    host.supervisor.mailbox.read = lambda: iter([letter])
+    host.supervisor._read_letters()
+    assert list(dict(host.supervisor.store.items())) == ["appd-ours"]
+    with pytest.raises(OSError, match="Bad file"):
+        os.fstat(letter.fds[0])
+
+
+@pytest.mark.parametrize(("ended", "code"), [(3, 70), (1, 70), (64, 64), (69, 69), (78, 78), (0, 70)])
+def test_verdicts_are_exit_codes_of_appd(host, ended, code):
+    """Hosted code may end a worker with anything; what `appd reload` ends with has a meaning."""
+    host.rollout.start()
+    host.serve()
+    verdicts = []
+    host.rollout.reload(lambda code, reason: verdicts.append(code))
+    (worker,) = host.rollout.coming.workers.values()
+    host.rollout.gone(host.rollout.coming, worker, ended << 8)
+    host.pids.append(worker.pid)
+    assert verdicts == [code]
+
+
+def test_a_hang_is_the_reason(host):
+    """Who asked for a reload is told that the new worker did not answer, not by which signal it was ended."""
+    host.rollout.start()
+    host.serve()
+    verdicts = []
+    host.rollout.reload(lambda code, reason: verdicts.append(reason))
+    coming = host.rollout.coming
+    host.says(prepared())
+    for _ in range(62):
+        host.now += 1
+        for worker in host.rollout.serving.workers.values():
+            worker.alive = host.now
+        host.supervisor._tick()
+    host.kill(coming.workers[1])
+    host.supervisor.reap()
+    assert verdicts == ["worker has not answered for 60 s"]
+
+
+def test_a_flood_of_letters(host):
+    """Hosted code that writes to NOTIFY_SOCKET without end does not keep the supervisor from everything else."""
+    host.rollout.start()
+    pid = os.fork()
+    if pid == 0:
+        faulthandler.disable()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.connect(host.supervisor.mailbox.path)
+            while True:
+                try:
+                    sender.send(b"READY=1")
+                except OSError:
+                    os._exit(0)
+    host.pids.append(pid)
+    taken = []
+    read = host.supervisor.mailbox.read
+    host.supervisor.mailbox.read = lambda: (taken.append(one) or one for one in read())
+    while len(taken) < 5000:
+        before = len(taken)
+        host.supervisor._read_letters()
+        assert len(taken) - before <= 1024
+    assert not any(one.words for one in taken)
+
+
+def test_a_storm_of_signals(host):
+    """SIGTERM is heard among the ends of very many workers, as often as it came."""
+    heard = []
+    for number in (signal.SIGCHLD, signal.SIGTERM):
+        host.poller.on_signal(number, lambda number=number: heard.append(number))
+    try:
+        for number in (*[signal.SIGCHLD] * 3000, signal.SIGTERM, signal.SIGTERM):
+            os.kill(os.getpid(), number)
+        host.poller.turn(0)
+    finally:
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGCHLD, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
+    assert heard.count(signal.SIGTERM) == 2
+
+
+def test_certificates_that_are_none():
+    """Hosted code may say anything in their place."""
+    for text in (
+        "[" * 100_000,
+        '[{"server": "", "name": "", "path": "", "newer": "", "expires": Infinity}]',
+        "{}",
+        "7",
+    ):
+        assert certificates(text) == []
+
+
+def test_a_program_that_is_not_there(tmp_path, monkeypatch):
+    """A worker whose interpreter has gone in an upgrade: the reason is told."""
+    mailbox = Mailbox(str(tmp_path))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "no-python"))
+    made = module.spawn_worker([], module.worker_environ(mailbox.path, 1, 1), None, lambda: None)
+    try:
+        _pid, status = os.waitpid(made.pid, 0)
+        (letter,) = mailbox.read()
+        assert (
+            letter.words["STATUS"]
+            == f"cannot start: {tmp_path}/no-python cannot be executed: No such file or directory"
+        )
+        assert exit_code(status) == 70
+    finally:
+        made.channel.close()
+        os.close(made.stacks)
+        mailbox.close()

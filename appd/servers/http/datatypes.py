@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from appd.config.datatypes import dotted, one_of, path, placed
+from appd.config.datatypes import colon_hint, dotted, one_of, path, placed
 from appd.http.core.fields import OF_THE_CONNECTION, is_token, is_value
 from appd.http.core.target import host_name
 from appd.http.proxy.upstream import read_upstream
@@ -94,7 +94,8 @@ def application(text: str, file: str) -> str:
         try:
             return dotted(text)
         except ValueError:
-            raise ValueError(f"{text!r} is not of the form package.module:name or /path/file.py:name") from None
+            forms = "package.module:name or /path/file.py:name"
+            raise ValueError(f"{text!r} is not of the form {forms}{colon_hint(text)}") from None
     if not colon or not all(one.isidentifier() for one in name.split(".")):
         raise ValueError(f"{text!r} is not of the form /path/file.py:name")
     return f"{path(place, file)}:{name}"
