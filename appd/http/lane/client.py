@@ -253,7 +253,8 @@ class Client(Leaver):
     def _wait(self) -> None:
         """Polls for what the client sends next, as long as that may take."""
         connection, limits, phase = self.connection, self.server.limits, self._phase
-        if phase == Phase.LINGERING:
+        if phase >= Phase.LINGERING:
+            # Or before the header of a proxy: what was told of the descriptor was of the connection that had it before.
             self.server.lane.arm(self)
             return
         if phase == Phase.BODY:

@@ -33,6 +33,8 @@ _BATCH = 64
 _TICK = 0.002
 # The watch sleeps when for so many ticks nothing has happened.
 _STILL = 5
+# So long the same answer is given to the question whether anybody polls, in seconds.
+_ASKED = 0.3
 
 
 class Worker:
@@ -120,6 +122,7 @@ class Crew:
         self._asleep = False
         self._stopping = False
         self._rung = self._heard = 0
+        self._asked, self._answered = 0.0, True
         self._threads: list[Thread] = []
 
     def start(self) -> None:
@@ -181,6 +184,13 @@ class Crew:
         if answered and not self._stopping:
             self.ring()
         return answered
+
+    def alive(self) -> bool:
+        """As `answers`, for several who may ask in the same moment."""
+        now = time.monotonic()
+        if now - self._asked >= _ASKED:
+            self._asked, self._answered = now, self.answers()
+        return self._answered
 
     def hand_on(self) -> None:
         """Frees the lead; whoever has taken its token calls this."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 import select
 import time
 from contextlib import suppress
+from threading import Lock
 
 from appd.http.lane.admission import Admission
 from appd.http.lane.aside import Aside
@@ -41,10 +42,9 @@ __all__ = ["Lane"]
 
 _READ = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
 _SEND = select.EPOLLOUT | select.EPOLLET
+_BOTH = _READ | _SEND
 # How long nothing is accepted when the process or the system has no descriptors, in seconds.
 _PAUSE = 0.5
-# So long the same answer is given to the question whether anybody polls, in seconds.
-_ASKED = 0.3
 
 
 class Lane:
@@ -73,11 +73,12 @@ class Lane:
         self._armed: dict[int, Any] = {}
         # Descriptors of which epoll may not tell again what is there.
         self._unsure: set[int] = set()
+        # Held by who asks for other events, and by who lets a descriptor go, which may be another's at once.
+        self._polling = Lock()
         self._doors: dict[int, Door] = {}
         self._aside = Aside()
         self._replace = replace
         self._started = self._ended = False
-        self._asked, self._answered = 0.0, True
 
     def start(self) -> None:
         """Begins to work; calling again does nothing."""
@@ -103,11 +104,7 @@ class Lane:
 
     def alive(self) -> bool:
         """Whether somebody has polled since the last time that this was asked."""
-        now = time.monotonic()
-        # Several servers may ask in the same moment.
-        if self._started and now - self._asked >= _ASKED:
-            self._asked, self._answered = now, self._crew.answers()
-        return self._answered
+        return not self._started or self._crew.alive()
 
     # Connections.
 
@@ -139,12 +136,14 @@ class Lane:
         self._poll(client, _SEND)
 
     def _poll(self, client: Sender, events: int) -> None:
-        try:
-            self._modify(client.fd, events)
-        except OSError:
-            # Since it is armed somebody else may have been told of it already, and have closed it.
-            if self._armed.get(client.fd) is client:
-                raise
+        with self._polling:
+            # Somebody else may have been told of it already, and have closed it: its descriptor is another's.
+            try:
+                if client.sock.fileno() == client.fd:
+                    self._modify(client.fd, events)
+            except OSError:
+                if self._armed.get(client.fd) is client:
+                    raise
 
     def read_more(self, fd: int) -> None:
         """Has a client looked at anew when it is armed: not all that was there was read, or its end has come."""
@@ -160,13 +159,15 @@ class Lane:
         Returns:
             Whether it had it.
         """
+        if self._armed.get(client.fd) is not client:
+            return False
         found = self._armed.pop(client.fd, None)
-        if found is client:
-            return True
-        if found is not None:
-            # Another connection has the descriptor now; what was reported of it meanwhile is reported again.
-            self.rearm(found)
-        return False
+        if found is not None and found is not client:
+            # Another has the descriptor now. What was reported meanwhile is reported again, whatever it waits for.
+            self._armed[client.fd] = found
+            self._unsure.add(client.fd)
+            self._poll(found, _BOTH)
+        return found is client
 
     def forget(self, client: Sender) -> None:
         """Stops polling for a client that ends."""
@@ -174,7 +175,7 @@ class Lane:
         self._unsure.discard(client.fd)
         if self._armed.get(client.fd) is client:
             del self._armed[client.fd]
-        with suppress(OSError, ValueError):
+        with self._polling, suppress(OSError, ValueError):
             self._crew.epoll.unregister(client.fd)
 
     # Listening sockets.

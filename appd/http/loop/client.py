@@ -141,6 +141,10 @@ class LoopClient(LoopLeaver):
         if self.phase == Phase.LINGERING or self.phase == Phase.CLOSED or self.phase == Phase.PREFACE:
             self.close()
             return False
+        if self.tls is not None:
+            # There is no half of a connection in the TLS of loops: what is written from here on is dropped, and each
+            # time a warning is logged.
+            self.broken = True
         self.connection.receive(b"")
         exchange = self.exchange
         if exchange is not None and not self._body_comes:

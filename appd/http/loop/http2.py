@@ -81,17 +81,22 @@ class Http2(Http2Leaver):
 
     def eof_received(self) -> bool:
         """The client has ended its side, and with it the connection: RFC 9113 has no half of one."""
+        self._abandon()
         return False
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """The connection has ended."""
+        self._abandon()
+        self.client.driver.alarm.deadlines.drop(self)
+        self.client.server.lost(self)
+
+    def _abandon(self) -> None:
+        """Nothing is sent any more, and nobody listens."""
         self._closing = True
         self.client.broken = True
-        self.client.driver.alarm.deadlines.drop(self)
         streams, self._streams = list(self._streams.values()), {}
         for one in streams:
             one.lost()
-        self.client.server.lost(self)
 
     def pause_writing(self) -> None:
         """The client takes less than is sent."""

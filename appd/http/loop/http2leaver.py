@@ -13,7 +13,7 @@ from appd.http.h2.codes import Code
 from appd.http.h2.connection import Connection
 from appd.http.lane.client import DRAIN_LINGER
 from appd.http.log.peer import peer_text
-from appd.http.loop.parting import part, reset
+from appd.http.loop.parting import is_gone, part, reset
 from appd.journal import DEBUG
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Http2Leaver(asyncio.Protocol):
             return
         core = self.core
         if core.out:
-            self.transport.write(core.take_out())
+            self._give()
         if self.bodies:
             bodies, self.bodies = self.bodies, []
             for one in bodies:
@@ -107,10 +107,20 @@ class Http2Leaver(asyncio.Protocol):
             # Our side has ended; what streams still say is for nobody.
             self.core.take_out()
         elif self.core.size >= HELD:
-            if not self.client.broken:
-                self.transport.write(self.core.take_out())
+            self._give()
         elif not self._in_turn:
             self._begin_turn()
+
+    def _give(self) -> None:
+        """Gives the transport what there is."""
+        client, data = self.client, self.core.take_out()
+        if client.broken:
+            return
+        if is_gone(self.transport, secure=client.tls is not None):
+            client.broken = True
+            self.transport.abort()
+        else:
+            self.transport.write(data)
 
     # The end.
 
@@ -131,8 +141,8 @@ class Http2Leaver(asyncio.Protocol):
     def _close(self) -> None:
         if not self._closing:
             self._closing = True
-            if self.core.out and not self.client.broken:
-                self.transport.write(self.core.take_out())
+            if self.core.out:
+                self._give()
             if self.transport.can_write_eof():
                 # What comes still is read: to close a socket with something unread would be a reset, which may destroy
                 # what we have said.
@@ -213,6 +223,6 @@ class Http2Leaver(asyncio.Protocol):
             self.transport.abort()
             return
         # All was answered, and may be on its way.
-        if self.core.out and not self.client.broken:
-            self.transport.write(self.core.take_out())
+        if self.core.out:
+            self._give()
         self._part()

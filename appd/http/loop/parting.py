@@ -7,6 +7,7 @@ look. A server that has said its own need not wait (RFC 8446, 6.1).
 from __future__ import annotations
 
 import fcntl
+import select
 import socket
 import struct
 import time
@@ -16,12 +17,34 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from appd.http.loop.alarm import Alarm
 
-__all__ = ["part", "reset"]
+__all__ = ["is_gone", "part", "reset"]
 
 # How often one that is closing is looked at, in seconds; the lane gives a client as long for its end.
 _STEP = 1.0
 _SIOCOUTQ = 0x5411  # tcp(7), unix(7): what the peer has not taken
 _RESET = struct.pack("ii", 1, 0)
+
+
+def is_gone(transport: Any, *, secure: bool) -> bool:
+    """Whether what is written is dropped: by transports of TLS with a warning in the log for each time.
+
+    A transport knows that it is lost a turn of the loop before its protocol is told, and much may be said in a turn.
+    One of TLS whose client has ended without close_notify tells nobody before all that waits is sent, and until then
+    says of whatever is written that there is room: who sends without an end would never wait, and hold up the loop.
+
+    Args:
+        transport: The transport.
+        secure: Whether it is one of TLS.
+    """
+    closing: bool = transport.is_closing()
+    if closing or not secure:
+        return closing
+    sock = transport.get_extra_info("socket")
+    if sock is None:
+        return True
+    asked = select.poll()
+    asked.register(sock.fileno(), select.POLLRDHUP)
+    return bool(asked.poll(0))
 
 
 def part(alarm: Alarm, transport: Any, wait: float) -> None:

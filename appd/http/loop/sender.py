@@ -11,6 +11,7 @@ from appd.http.core.errors import Incomplete
 from appd.http.core.response import Fields, Prepared
 from appd.http.lane.leaving import Phase
 from appd.http.loop.caller import Caller
+from appd.http.loop.parting import is_gone
 
 if TYPE_CHECKING:
     from appd.http.core.request import Request
@@ -139,7 +140,7 @@ class LoopSender(Caller):
     def begin(self, status: int, prepared: Prepared, length: int | None) -> None:
         """Begins a response."""
         self._claim()
-        self.transport.write(self.connection.head(status, prepared, length))
+        self._write(self.connection.head(status, prepared, length))
         self.status = status
 
     def data(self, data: bytes) -> None:
@@ -147,17 +148,23 @@ class LoopSender(Caller):
         self.sent += len(data)
         out = self.connection.body(data)
         if out:
-            if self.tls is not None and len(out) > _PIECE:
-                self._write_pieces(out)
-            else:
-                self.transport.write(out)
+            self._write(out)
 
-    def _write_pieces(self, out: bytes) -> None:
-        """Writes what is long to a transport of TLS.
+    def _write(self, out: bytes) -> None:
+        """Gives bytes to the transport.
 
-        Of one long write such a transport says that all is sent: it lies with the one below, and nobody is told that
-        the client takes nothing.
+        Of one long write a transport of TLS says that all is sent: it lies with the one below, and nobody is told that
+        the client takes nothing. So that is done in pieces.
         """
+        secure = self.tls is not None
+        if is_gone(self.transport, secure=secure):
+            if not self.broken:
+                self.broken = True
+                self.transport.abort()
+            return
+        if not secure or len(out) <= _PIECE:
+            self.transport.write(out)
+            return
         view = memoryview(out)
         for at in range(0, len(out), _PIECE):
             self.transport.write(view[at : at + _PIECE])
@@ -170,7 +177,7 @@ class LoopSender(Caller):
             self.cut()
             raise
         if out:
-            self.transport.write(out)
+            self._write(out)
 
     def whole(self, status: int, prepared: Prepared, body: bytes) -> None:
         """A response in one go."""
@@ -178,16 +185,12 @@ class LoopSender(Caller):
             self._claim()
         self.status, self.sent = status, len(body)
         if prepared.length is not None and prepared.length > len(body):
-            self.transport.write(self.connection.head(status, prepared))
+            self._write(self.connection.head(status, prepared))
             self.sent = 0
             self.data(body)
             self.end()
             return
-        out = self.connection.whole(status, prepared, body)
-        if self.tls is not None and len(out) > _PIECE:
-            self._write_pieces(out)
-        else:
-            self.transport.write(out)
+        self._write(self.connection.whole(status, prepared, body))
 
     def hint(self, fields: Fields) -> None:
         """103, before a response: RFC 8297."""

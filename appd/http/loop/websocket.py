@@ -19,7 +19,7 @@ from wsproto.events import BytesMessage, CloseConnection, Ping, TextMessage
 from wsproto.utilities import LocalProtocolError
 
 from appd.http.loop.frames import Cutter, simple_frame
-from appd.http.loop.parting import part
+from appd.http.loop.parting import is_gone, part
 from appd.http.loop.pump import Disconnected
 
 if TYPE_CHECKING:
@@ -197,6 +197,7 @@ class WebSocket(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """The client has ended its side: nothing can be agreed upon any more."""
+        self._end(ABNORMAL, "")
         return False
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -278,8 +279,7 @@ class WebSocket(asyncio.Protocol):
             raise RuntimeError("websocket.send has neither text nor bytes")
         if not self._sliced:
             frame = simple_frame(2, bytes(data)) if text is None else simple_frame(1, text.encode())
-            self._sent += len(frame)
-            self.transport.write(frame)
+            self._write_out(frame)
         elif text is not None:
             self._write(TextMessage(data=text))
         else:
@@ -318,9 +318,17 @@ class WebSocket(asyncio.Protocol):
         if self._client.broken:
             return
         with suppress(LocalProtocolError):  # it is closing already
-            data = self._connection.send(event)
-            self._sent += len(data)
-            self.transport.write(data)
+            self._write_out(self._connection.send(event))
+
+    def _write_out(self, data: bytes) -> None:
+        client = self._client
+        if is_gone(self.transport, secure=client.tls is not None):
+            client.broken = True
+            self._end(ABNORMAL, "")
+            self.transport.abort()
+            return
+        self._sent += len(data)
+        self.transport.write(data)
 
     # Time.
 
