@@ -18,15 +18,16 @@ from twisted.internet.epollreactor import EPollReactor
 from twisted.python import context, log
 
 from appd.listening.datagrams import AdoptedUDPPort, AdoptedUNIXDatagramPort
+from appd.listening.ride import RidingReactor
 from appd.listening.transports import CountedTCPServer, CountedUNIXServer
 
-__all__ = ["PromptReactor", "install"]
+__all__ = ["PromptReactor", "adopt", "install"]
 
 _OURS = frozenset((CountedTCPServer, CountedUNIXServer, AdoptedUDPPort, AdoptedUNIXDatagramPort))
 _CAN_BE_READ = select.EPOLLIN
 
 
-class PromptReactor(EPollReactor):
+class PromptReactor(RidingReactor):
     """The reactor."""
 
     def doPoll(self, timeout: float | None) -> None:
@@ -64,12 +65,28 @@ class PromptReactor(EPollReactor):
             finally:
                 contexts.pop()
 
-    doIteration = doPoll
+    doIteration = doPoll  # type: ignore[assignment]  # its argument has another name there
 
 
 def install() -> None:
-    """Makes it the reactor of the process, if there is none: hosted code may have imported one by now."""
-    if "twisted.internet.reactor" not in sys.modules:
+    """Makes it the reactor of the process. Where hosted code has imported Twisted's epoll reactor that becomes one."""
+    if "twisted.internet.reactor" in sys.modules:
+        adopt(sys.modules["twisted.internet.reactor"])
+    else:
         from twisted.internet.main import installReactor
 
         installReactor(PromptReactor())
+
+
+def adopt(reactor: Any) -> bool:
+    """Has a reactor that was made already be one of these, if it is Twisted's epoll reactor and does not run yet.
+
+    Args:
+        reactor: The reactor.
+
+    Returns:
+        Whether it is one.
+    """
+    if type(reactor) is EPollReactor and not reactor._started:
+        reactor.__class__ = PromptReactor
+    return isinstance(reactor, PromptReactor)

@@ -12,10 +12,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from contextlib import suppress
-from functools import partial
 
 from appd.signals import RESUME
+from appd.startup.bare import partial, suppress
 from appd.supervisor.generation import Generation
 from appd.supervisor.poller import describe_exit
 from appd.supervisor.spawn import spawn
@@ -250,7 +249,9 @@ def kept_descriptors(state: Mapping[str, Any]) -> list[int]:
     workers = [
         worker for one in (rollout["serving"], *rollout["draining"]) for worker in (*one["workers"], *one["beside"])
     ]
+    readings = [one.get("reading") for one in (rollout["serving"], *rollout["draining"])]
     return [
+        *(one for one in readings if one is not None),
         *(fd for _name, fd in state["inherited"]),
         *(state["mailbox"], control["listener"]),
         *(one["fd"] for one in control["connections"]),

@@ -10,7 +10,6 @@ Only what is safe in a process without threads is done between fork(2) and execv
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sys
 import time
@@ -23,10 +22,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import NoReturn
 
-__all__ = ["CHANNEL", "STACKS", "Spawned", "end_with_parent", "spawn", "spawn_worker", "worker_environ"]
+__all__ = ["CHANNEL", "READING", "STACKS", "Spawned", "end_with_parent", "spawn", "spawn_worker", "worker_environ"]
 
 # The variable that tells a process that it is a worker, and which descriptor its supervisor is behind.
 CHANNEL = "APPD_CHANNEL"
+
+# The variable that tells a worker which descriptor has what the file said that its generation was made of.
+READING = "APPD_READING"
 
 # The variable that tells a worker where its stacks go when it is killed for not answering.
 STACKS = "APPD_STACKS"
@@ -70,6 +72,7 @@ def spawn_worker(
     environ: Mapping[str, str],
     go_on: Callable[[], object] | None,
     detach: Callable[[], None],
+    others: Sequence[tuple[str, int]] = (),
 ) -> Spawned:
     """Starts a worker with a channel to it.
 
@@ -78,6 +81,7 @@ def spawn_worker(
         environ: See there.
         go_on: See there.
         detach: See there.
+        others: See there; beside its channel and where its stacks go.
 
     Raises:
         OSError: There can be no further process, or no descriptor.
@@ -96,7 +100,7 @@ def spawn_worker(
         detach()
 
     try:
-        pid = spawn(passed, ((CHANNEL, theirs.fileno()), (STACKS, stacks)), environ, go_on, forget)
+        pid = spawn(passed, ((CHANNEL, theirs.fileno()), (STACKS, stacks), *others), environ, go_on, forget)
     except OSError:
         os.close(stacks)
         ours.close()
@@ -197,7 +201,7 @@ def _complain(program: str, error: Exception, environ: Mapping[str, str]) -> Non
 def _arrange(wanted: Sequence[int]) -> None:
     """Puts descriptors on 3 and up, and closes everything else."""
     end = _LISTEN_FDS_START + len(wanted)
-    high = [fcntl.fcntl(fd, fcntl.F_DUPFD, end) for fd in wanted]
+    high = [_above(fd, end) for fd in wanted]
     for place, fd in enumerate(high, _LISTEN_FDS_START):
         os.dup2(fd, place)
     for name in os.listdir("/proc/self/fd"):
@@ -206,6 +210,13 @@ def _arrange(wanted: Sequence[int]) -> None:
                 os.close(int(name))
             except OSError:
                 continue  # the listing's own
+
+
+def _above(fd: int, end: int) -> int:
+    """A duplicate with a number from `end` on. What it takes below lies where a descriptor is put next."""
+    while (found := os.dup(fd)) < end:
+        pass
+    return found
 
 
 def end_with_parent() -> None:
