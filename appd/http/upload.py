@@ -69,5 +69,7 @@ class Upload:
     def close(self) -> None:
         """Gives it up."""
         # What there was no room for is tried once more.
-        with suppress(OSError):
+        try:
             self._file.close()
+        except OSError:
+            return
