@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from appd.config.settings import Settings
-from appd.startup.bare import partial
 from appd.startup.records import NamedTuple
 
 TYPE_CHECKING = False

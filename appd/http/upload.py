@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from io import BytesIO
 
-from appd.startup.bare import suppress
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import IO
