@@ -25,6 +25,10 @@ __all__ = ["PromptReactor", "adopt", "install"]
 
 _OURS = frozenset((CountedTCPServer, CountedUNIXServer, AdoptedUDPPort, AdoptedUNIXDatagramPort))
 _CAN_BE_READ = select.EPOLLIN
+# A datagram that nobody took comes back as an error of the socket, which recvfrom(2) tells. For Twisted an error with
+# nothing to be read is the end: connectionRefused would never be called.
+_DATAGRAMS = frozenset((AdoptedUDPPort, AdoptedUNIXDatagramPort))
+_CAN_BE_READ_OR_FAILS = select.EPOLLIN | select.EPOLLERR
 
 
 class PromptReactor(RidingReactor):
@@ -44,7 +48,10 @@ class PromptReactor(RidingReactor):
         contexts = context.theContextTracker.currentContext().contexts
         for fd, event in events:
             one = selectables.get(fd)
-            if event != _CAN_BE_READ or type(one) not in _OURS:
+            kind = type(one)
+            if (event != _CAN_BE_READ or kind not in _OURS) and (
+                event & ~_CAN_BE_READ_OR_FAILS or kind not in _DATAGRAMS
+            ):
                 if one is not None:
                     log.callWithLogger(one, reactor._doReadOrWrite, one, fd, event)
                 continue
