@@ -2,7 +2,7 @@
 
 For each event Twisted asks the descriptor what its log lines begin with, copies dicts for that, calls through four
 functions, and asks whether the descriptor is one still: a sixth of all that an echo of a few bytes takes. Here an
-event that says no more than that a transport or a datagram port of ours can be read has that done with it. What hosted
+event that asks no more than that a transport or a port of ours is read has that done with it. What hosted
 code sees is the same: the prefix of its log lines, what becomes of an exception, when a connection is lost. All other
 events, and all other descriptors, go Twisted's own way.
 """
@@ -18,12 +18,24 @@ from twisted.internet.epollreactor import EPollReactor
 from twisted.python import context, log
 
 from appd.listening.datagrams import AdoptedUDPPort, AdoptedUNIXDatagramPort
+from appd.listening.ports import AdoptedTCPPort, AdoptedUNIXPort
 from appd.listening.transports import CountedTCPServer, CountedUNIXServer
 
 __all__ = ["PromptReactor", "install"]
 
-_OURS = frozenset((CountedTCPServer, CountedUNIXServer, AdoptedUDPPort, AdoptedUNIXDatagramPort))
+_OURS = frozenset(
+    (
+        AdoptedTCPPort,
+        AdoptedUDPPort,
+        AdoptedUNIXDatagramPort,
+        AdoptedUNIXPort,
+        CountedTCPServer,
+        CountedUNIXServer,
+    )
+)
 _CAN_BE_READ = select.EPOLLIN
+# Of an end that comes with it (EPOLLHUP, EPOLLERR) reading tells.
+_READ_OR_WRITE = select.EPOLLIN | select.EPOLLOUT
 
 
 class PromptReactor(EPollReactor):
@@ -43,7 +55,7 @@ class PromptReactor(EPollReactor):
         contexts = context.theContextTracker.currentContext().contexts
         for fd, event in events:
             one = selectables.get(fd)
-            if event != _CAN_BE_READ or type(one) not in _OURS:
+            if event & _READ_OR_WRITE != _CAN_BE_READ or type(one) not in _OURS:
                 if one is not None:
                     log.callWithLogger(one, reactor._doReadOrWrite, one, fd, event)
                 continue
