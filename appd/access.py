@@ -7,7 +7,10 @@ Under a unit a service runs as a user of its own, and its sandbox shows it other
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = ["folder_refusal", "unreadable"]
 

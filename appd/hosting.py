@@ -6,7 +6,6 @@ problem with the line of the file that names it, and its own traceback below tha
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 
@@ -210,7 +209,11 @@ def _where_it_is_looked_for(error: BaseException, what: str) -> str:
 
 
 # Whose frames are no part of a hosted traceback: appd's, and those of the import system.
-_OURS = (os.path.dirname(__file__) + os.sep, os.path.dirname(importlib.__file__) + os.sep, "<frozen importlib")
+_OURS = (
+    os.path.dirname(__file__) + os.sep,
+    os.path.join(os.path.dirname(os.__file__), "importlib") + os.sep,
+    "<frozen importlib",
+)
 
 
 def _their_traceback(error: BaseException) -> str:

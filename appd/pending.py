@@ -6,9 +6,11 @@ STATUS= while it lasts, and in `appd status`. zope.server has it as `getPendingT
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from appd.startup.records import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = ["Pending", "pack", "sentence", "totals", "unpack"]
 

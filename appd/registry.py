@@ -7,6 +7,8 @@ a name that is not in the table.
 
 from __future__ import annotations
 
+import sys
+
 from appd.errors import ConfigurationError
 from appd.startup.records import NamedTuple
 
@@ -70,11 +72,11 @@ class Registration(NamedTuple):
         Raises:
             ConfigurationError: It does not import, or is no IServerType.
         """
-        from importlib import import_module
-
         module, _, attribute = self.target.partition(":")
         try:
-            found: Any = import_module(module)
+            # What import_module does, without importing that.
+            __import__(module)
+            found: Any = sys.modules[module]
             for part in attribute.split("."):
                 found = getattr(found, part)
         except Exception as error:

@@ -5,6 +5,7 @@ An application is called when its request is complete, so that a slow upload hol
 
 from __future__ import annotations
 
+from contextlib import suppress
 from io import BytesIO
 
 TYPE_CHECKING = False
@@ -66,4 +67,6 @@ class Upload:
 
     def close(self) -> None:
         """Gives it up."""
-        self._file.close()
+        # What there was no room for is tried once more.
+        with suppress(OSError):
+            self._file.close()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import select
 import time
-from collections.abc import Callable
+
+from appd.startup.bare import Callable
 
 __all__ = ["Patience", "Stopped", "Stream", "wait_writable"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import sys
 import time
-from threading import get_ident
+from _thread import get_ident
 
 from appd.journal.entry import INFO, WARNING, Entry
 

@@ -1,10 +1,16 @@
 """The bounded queue between those who log and the one who writes."""
 
-from _queue import Empty, SimpleQueue  # what `queue` has of them, without heapq
-from threading import Event, RLock
+from __future__ import annotations
+
+import time
 
 from appd.journal.entry import Entry, memory
+from appd.startup.bare import Lock, RLock, deque
 from appd.startup.records import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from threading import Event
 
 __all__ = ["MAX_BYTES", "MAX_ENTRIES", "BoundedQueue", "Mark"]
 
@@ -31,8 +37,8 @@ class BoundedQueue:
     """Entries that wait to be written, at most so many and so large.
 
     `put` may be called by any thread, and again by the same thread in the middle of itself, as a signal handler or a
-    finalizer that logs does: `SimpleQueue.put` is reentrant by its documentation, and the lock around the counters is
-    an `RLock`. Nobody does anything that waits while holding that lock.
+    finalizer that logs does: a deque is appended to in one step, and the lock around the counters is an `RLock`. Nobody
+    does anything that waits while holding that lock.
     """
 
     def __init__(self, max_entries: int = MAX_ENTRIES, max_bytes: int = MAX_BYTES) -> None:
@@ -45,7 +51,10 @@ class BoundedQueue:
         self._max_entries = max_entries
         self._max_bytes = max_bytes
         self._lock = RLock()
-        self._items: SimpleQueue[tuple[Entry | Mark, int]] = SimpleQueue()
+        self._items: deque[tuple[Entry | Mark, int]] = deque()
+        # Taken while the reader knows of nothing: it waits for it, and whoever adds something gives it back.
+        self._idle = Lock()
+        self._idle.acquire()
         self._entries = 0
         self._bytes = 0
         self.dropped = 0
@@ -69,7 +78,7 @@ class BoundedQueue:
                 return
             self._entries += 1
             self._bytes += size
-        self._items.put((entry, size))
+        self._add(entry, size)
 
     def mark(self, last: bool = False) -> Mark:
         """Add a place that the writer reports; there is always room for it.
@@ -80,9 +89,18 @@ class BoundedQueue:
         Returns:
             The place.
         """
+        from threading import Event
+
         mark = Mark(Event(), last, Event())
-        self._items.put((mark, 0))
+        self._add(mark, 0)
         return mark
+
+    def _add(self, item: Entry | Mark, size: int) -> None:
+        self._items.append((item, size))
+        try:
+            self._idle.release()
+        except RuntimeError:
+            return  # somebody has given it back already
 
     def get(self, timeout: float | None) -> Entry | Mark | None:
         """Take the next item. Only the writer calls this.
@@ -93,10 +111,12 @@ class BoundedQueue:
         Returns:
             The item, or None if none came in time.
         """
-        try:
-            item, size = self._items.get(timeout=timeout)
-        except Empty:
-            return None
+        ends = 0.0 if timeout is None else time.monotonic() + timeout
+        while not self._items:
+            # Given back earlier for what has been taken since, it is only had once more.
+            if not self._idle.acquire(timeout=-1 if timeout is None else max(0.0, ends - time.monotonic())):
+                return None
+        item, size = self._items.popleft()
         if isinstance(item, Entry):
             with self._lock:
                 self._entries -= 1

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Mapping
 
 from appd.journal.entry import Entry, Value
 from appd.journal.lines import json_line, prefixed, readable
 from appd.journal.native import JournalSocket, serialize
 from appd.journal.outlet import Patience, Stream
+from appd.startup.bare import Callable, Mapping
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from threading import Thread
 
 from appd.journal.entry import Entry
 from appd.journal.outlet import Stopped
 from appd.journal.queue import BoundedQueue, Mark
 from appd.journal.sink import Sink
 from appd.startup.bare import signal
+from appd.startup.barethread import BareThread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _NOTICE_INTERVAL = 1.0
 class Writer:
     """Takes entries from the queue and gives them to the sink, in a thread of its own.
 
-    Resource handling: `start` makes a daemon thread, `close` ends it. It may be started again; what was not
+    Resource handling: `start` makes a thread, `close` ends it. It may be started again; what was not
     written then is written first.
     """
 
@@ -49,7 +49,7 @@ class Writer:
         self._queue = queue
         self._notice = notice
         self._clock = clock
-        self._thread: Thread | None = None
+        self._thread: BareThread | None = None
         self._stopping = False
         self._in_hand: Entry | None = None
         self._told = 0
@@ -75,7 +75,7 @@ class Writer:
         if self.running:
             return
         self._stopping = False
-        thread = Thread(target=self._run, name="appd-journal", daemon=True)
+        thread = BareThread(self._run, "appd-journal")
         thread.start()
         self._thread = thread
 
@@ -106,7 +106,7 @@ class Writer:
             return self.idle
         done = self._await(timeout, last=True)
         self._stopping = True
-        # It looks at that flag ten times a second. Should it be stuck all the same: it is a daemon thread.
+        # It looks at that flag ten times a second. Should it be stuck all the same, it ends with the process.
         self._thread.join(1.0)
         self._thread = None
         return done and not self._untold()

@@ -15,16 +15,30 @@ if TYPE_CHECKING:
     from typing import NamedTuple
 else:
     from _collections import _tuplegetter
-    from types import FunctionType
 
-    # Number of fields → a constructor for so many.
-    _constructors = {}
+    _new = tuple.__new__
+    # Number of fields → a constructor for so many. To compile one takes ten times as long as to make a class with it.
+    _constructors = dict(enumerate((
+        lambda _cls, a: _new(_cls, (a,)),
+        lambda _cls, a, b: _new(_cls, (a, b)),
+        lambda _cls, a, b, c: _new(_cls, (a, b, c)),
+        lambda _cls, a, b, c, d: _new(_cls, (a, b, c, d)),
+        lambda _cls, a, b, c, d, e: _new(_cls, (a, b, c, d, e)),
+        lambda _cls, a, b, c, d, e, f: _new(_cls, (a, b, c, d, e, f)),
+        lambda _cls, a, b, c, d, e, f, g: _new(_cls, (a, b, c, d, e, f, g)),
+        lambda _cls, a, b, c, d, e, f, g, h: _new(_cls, (a, b, c, d, e, f, g, h)),
+        lambda _cls, a, b, c, d, e, f, g, h, i: _new(_cls, (a, b, c, d, e, f, g, h, i)),
+        lambda _cls, a, b, c, d, e, f, g, h, i, j: _new(_cls, (a, b, c, d, e, f, g, h, i, j)),
+        lambda _cls, a, b, c, d, e, f, g, h, i, j, k: _new(_cls, (a, b, c, d, e, f, g, h, i, j, k)),
+    ), 1))  # fmt: skip
 
     def _constructor(count):
         if count not in _constructors:
             names = ", ".join(f"_{number}" for number in range(count))
-            _constructors[count] = eval(f"lambda _cls, {names}: _new(_cls, ({names},))", {"_new": tuple.__new__})
+            _constructors[count] = eval(f"lambda _cls, {names}: _new(_cls, ({names},))", globals())
         return _constructors[count]
+
+    _FunctionType = type(_constructor)
 
     class _Record(tuple):
         __slots__ = ()
@@ -60,7 +74,7 @@ else:
             defaults = {one: members[one] for one in fields if one in members}
             model = _constructor(len(fields))
             code = model.__code__.replace(co_name="__new__", co_varnames=("_cls", *fields))
-            new = FunctionType(code, model.__globals__, "__new__", tuple(defaults.values()))
+            new = _FunctionType(code, model.__globals__, "__new__", tuple(defaults.values()))
             new.__qualname__ = f"{members['__qualname__']}.__new__"
             new.__annotations__ = members.get("__annotations__", {})
             getters = {one: _tuplegetter(number, None) for number, one in enumerate(fields)}

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import os
 import select
-from functools import partial
 
 from appd.control import control_path
 from appd.ending import leave
 from appd.errors import AppdError
 from appd.signals import Stopped, StopSignals
+from appd.startup.bare import partial
 from appd.startup.codecache import forget
 from appd.startup.records import NamedTuple
 from appd.supervisor.mailbox import Mailbox

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import signal
-from contextlib import suppress
 
+from appd.startup.bare import suppress
 from appd.supervisor.mailbox import number_of, unpack
 from appd.supervisor.poller import describe_exit
 from appd.supervisor.spawn import Spawned

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
 
-from appd.startup.bare import socket
+from appd.startup.bare import socket, suppress
 from appd.startup.records import NamedTuple
 from appd.systemd.notify import MARK, parse
 

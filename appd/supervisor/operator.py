@@ -10,7 +10,6 @@ import os
 import select
 import socket
 import struct
-from collections import deque
 
 from appd import __version__
 from appd.control import (
@@ -23,6 +22,7 @@ from appd.control import (
     encode_error,
     encode_reply,
 )
+from appd.startup.bare import deque
 from appd.supervisor.overview import report
 
 TYPE_CHECKING = False

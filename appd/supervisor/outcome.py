@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 from appd.errors import EX_OK
 from appd.messages import RELOAD_FAILED
+from appd.startup.bare import Callable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 
 from appd.errors import HostError
-from appd.startup.bare import socket
+from appd.startup.bare import socket, suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

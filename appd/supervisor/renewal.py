@@ -12,10 +12,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from contextlib import suppress
-from functools import partial
 
 from appd.signals import RESUME
+from appd.startup.bare import partial, suppress
 from appd.supervisor.generation import Generation
 from appd.supervisor.poller import describe_exit
 from appd.supervisor.spawn import spawn

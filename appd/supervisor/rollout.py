@@ -15,10 +15,10 @@ from __future__ import annotations
 import os
 import signal
 from errno import EINVAL
-from functools import partial
 
 from appd.errors import EX_CONFIG, EX_OK, EX_SOFTWARE, EX_SUPERSEDED, EX_UNAVAILABLE
 from appd.messages import WORKER_REPLACED
+from appd.startup.bare import partial
 from appd.supervisor.generation import DRAINING, PREPARED, SERVING, Generation, Worker, send_signal
 from appd.supervisor.mailbox import number_of
 from appd.supervisor.outcome import Outcome, Verdict

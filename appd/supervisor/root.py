@@ -6,11 +6,11 @@ import gc
 import os
 import signal
 import socket
-from functools import partial
 
 from appd import __version__
 from appd.errors import EX_SOFTWARE
 from appd.messages import SUPERVISOR_RENEWED
+from appd.startup.bare import partial
 from appd.supervisor.beginning import work_and_leave
 from appd.supervisor.directlog import DirectLog
 from appd.supervisor.idle import WAKE

@@ -10,7 +10,6 @@ Only what is safe in a process without threads is done between fork(2) and execv
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sys
 import time
@@ -197,7 +196,7 @@ def _complain(program: str, error: Exception, environ: Mapping[str, str]) -> Non
 def _arrange(wanted: Sequence[int]) -> None:
     """Puts descriptors on 3 and up, and closes everything else."""
     end = _LISTEN_FDS_START + len(wanted)
-    high = [fcntl.fcntl(fd, fcntl.F_DUPFD, end) for fd in wanted]
+    high = [_above(fd, end) for fd in wanted]
     for place, fd in enumerate(high, _LISTEN_FDS_START):
         os.dup2(fd, place)
     for name in os.listdir("/proc/self/fd"):
@@ -206,6 +205,13 @@ def _arrange(wanted: Sequence[int]) -> None:
                 os.close(int(name))
             except OSError:
                 continue  # the listing's own
+
+
+def _above(fd: int, end: int) -> int:
+    """A duplicate with a number from `end` on. What it takes below lies where a descriptor is put next."""
+    while (found := os.dup(fd)) < end:
+        pass
+    return found
 
 
 def end_with_parent() -> None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import os
 import signal
-from functools import partial
 
 from appd.messages import WORKER_HUNG
+from appd.startup.bare import partial
 from appd.supervisor.generation import Generation, Worker, send_signal
 from appd.supervisor.idlewatch import IdleWatch
 from appd.supervisor.mailbox import Mailbox

@@ -8,9 +8,8 @@ from __future__ import annotations
 import errno as errno_
 import os
 import time
-from functools import partial
 
-from appd.startup.bare import socket
+from appd.startup.bare import partial, socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

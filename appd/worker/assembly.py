@@ -7,12 +7,12 @@ far as it wants.
 from __future__ import annotations
 
 import os
-from functools import partial
 
 from appd.address import Address
 from appd.config import Settings
 from appd.errors import ConfigurationError, Problem
 from appd.lending import Section
+from appd.startup.bare import partial
 from appd.startup.records import NamedTuple
 from appd.systemd.activation import Inheritance
 from appd.systemd.notify import Notifier

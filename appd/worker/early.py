@@ -20,15 +20,16 @@ from __future__ import annotations
 
 import sys
 import time
-from contextlib import suppress
-from threading import Event
 
 from appd.errors import AppdError
+from appd.startup.bare import suppress
+from appd.startup.barethread import claim_main_thread
 from appd.worker.assembly import Ground, forerun
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from threading import Event
     from typing import Any
 
     from appd.config import Settings
@@ -87,7 +88,7 @@ class Early:
         made = forerun(ground)
         # All or none: what is half there would surprise whoever gets its answers.
         self._runners: Sequence[Any] = made if all(one is not None for one in made) else ()
-        self._changed = Event()
+        self._changed: Event | None = None
         self._leaves = False
         self._switch = sys.getswitchinterval()
 
@@ -115,6 +116,7 @@ class Early:
                 listener.release()
             raise
         self._give_way()
+        self._complete()
         return True
 
     def _give_way(self) -> None:
@@ -127,6 +129,12 @@ class Early:
                 return
             seen = count
             time.sleep(_TURN)
+
+    def _complete(self) -> None:
+        # The threads that come now import `threading`.
+        claim_main_thread()
+        for one in self._runners:
+            one.complete()
 
     def make_way(self) -> None:
         """The main thread has done what keeps it busy."""
@@ -141,11 +149,16 @@ class Early:
         waiting = [one for one in self._runners if one.waits]
         if not waiting:
             return
+        from threading import Event
+
+        self._changed = changed = Event()
         self._signals.note_when_told(self._leave, insists=not self._supervised)
+        with suppress(RuntimeError):  # no further thread: then one of them does it
+            self._complete()
         for one in waiting:
-            one.changed = self._changed.set
+            one.changed = changed.set
             one.drain()
-        self._wait(waiting, seconds)
+        self._wait(waiting, seconds, changed)
         for one in waiting:
             one.abort()
         for listener in self._listeners:
@@ -153,7 +166,7 @@ class Early:
             with suppress(OSError):
                 listener.release()
 
-    def _wait(self, waiting: Sequence[Any], seconds: float) -> None:
+    def _wait(self, waiting: Sequence[Any], seconds: float, changed: Event) -> None:
         ends = time.monotonic() + seconds
         tells = 0.0
         while (left := ends - time.monotonic()) > 0 and not self._leaves:
@@ -163,8 +176,8 @@ class Early:
             if time.monotonic() >= tells:
                 tells = time.monotonic() + _TELL
                 self._tell(left, count)
-            self._changed.wait(min(left, _TELL, 0.2))
-            self._changed.clear()
+            changed.wait(min(left, _TELL, 0.2))
+            changed.clear()
 
     def _tell(self, left: float, count: int) -> None:
         status = f"draining, {count} connection{'s' * (count != 1)} left, {left:.0f} s to go"
@@ -172,4 +185,5 @@ class Early:
 
     def _leave(self) -> None:
         self._leaves = True
-        self._changed.set()
+        if self._changed is not None:
+            self._changed.set()

@@ -6,8 +6,6 @@ passed, wrong kinds, two servers of one name, an address twice, a circle in `aft
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 from appd.address import Address
 from appd.config.settings import Settings
 from appd.errors import ConfigurationError, Place, Problem
@@ -16,6 +14,7 @@ from appd.listening.binding import BindOptions, NamedSocket, group_id, user_id
 from appd.listening.endpoints import resolve
 from appd.listening.listeners import Listener
 from appd.registry import Registration, Registry
+from appd.startup.bare import suppress
 from appd.startup.patterns import pattern
 from appd.startup.records import NamedTuple
 from appd.systemd.activation import ClaimError, Inheritance, takes

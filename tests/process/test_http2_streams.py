@@ -31,6 +31,10 @@ async def app(scope, receive, send):
         await send({"type": "http.response.start", "status": 403, "headers": []})
         await send({"type": "http.response.body", "body": b"no"})
         return
+    if scope["path"] == "/stays":
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"s" * 100_000, "more_body": True})
+        await asyncio.sleep(3600)
     if scope["path"] in ("/echoes", "/sends"):
         await send({"type": "http.response.start", "status": 200, "headers": []})
         if scope["path"] == "/echoes":
@@ -412,3 +416,52 @@ def test_frames_that_begin_do_not_put_off_the_write_timeout(site: Any) -> None:
         while time.monotonic() < ends:
             time.sleep(0.5)
             client.sock.sendall(ping[5:] + ping[:5])
+
+
+def test_a_call_that_takes_too_long_while_its_client_opens_no_window(site: Any) -> None:
+    """It is cancelled at request-timeout, not at write-timeout, and the journal says so."""
+    running, talk = site("request-timeout 1s\n    write-timeout 60s")
+    client = talk()
+    client.say(Frame.HEADERS, 5, 1, b"\x82\x86\x01\x01a" + literal(":path", "/stays"))
+    _flags, code = client.until(Frame.RST_STREAM, 1)
+    assert int.from_bytes(code, "big") == Code.INTERNAL_ERROR
+    running.wait_said("GET /stays has taken longer than request-timeout (1 s) and is cancelled")
+
+
+def test_a_call_that_takes_too_long_while_its_client_takes_nothing(site: Any) -> None:
+    """The same in HTTP/1.1."""
+    running, talk = site("request-timeout 1s\n    write-timeout 60s")
+    with socket.create_connection(talk().sock.getpeername(), 20) as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.sendall(b"GET /sends HTTP/1.1\r\nHost: x\r\n\r\n")
+        running.wait_said("GET /sends has taken longer than request-timeout (1 s) and is cancelled")
+
+
+def test_a_call_that_takes_too_long_while_its_body_comes(site: Any) -> None:
+    """Its client is told 504 at request-timeout, not 408 when the body is too slow."""
+    _running, talk = site("request-timeout 1s")
+    client = talk()
+    client.say(Frame.HEADERS, 4, 1, POST)
+    client.say(Frame.DATA, 0, 1, b"a")
+    _flags, head = client.until(Frame.HEADERS, 1)
+    assert client.status(head) == "504"
+
+
+def test_a_client_that_only_pings(site: Any) -> None:
+    """Who asks for nothing is idle, whatever else it says: RFC 9113, 6.7 keeps no connection alive."""
+    _running, talk = site("idle-timeout 1s")
+    client = talk()
+    client.sock.settimeout(0.2)
+    ends = time.monotonic() + 30
+    with suppress(ConnectionError):
+        while time.monotonic() < ends:
+            client.say(Frame.PING, 0, 0, b"12345678")
+            try:
+                if not client.read():
+                    break
+            except TimeoutError:
+                pass
+            time.sleep(0.2)
+        else:
+            pytest.fail("it is kept for ever")
+    assert client.frames(Frame.GOAWAY, 0)

@@ -1,4 +1,4 @@
-"""Frameworks side by side in one server, by the snippet of docs/configuration.md: Django, FastAPI, Starlette, Flask, klein."""
+"""Frameworks side by side in one server, by the snippet of docs/http.md: Django, FastAPI, Starlette, Flask, klein."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ APPLICATIONS = ROOT / "tests" / "applications"
 
 def snippet() -> str:
     """The configuration that the manual shows for this."""
-    text = (ROOT / "docs" / "configuration.md").read_text()
+    text = (ROOT / "docs" / "http.md").read_text()
     found = re.search(r"```\n(<http everything>\n.*?</http>\n)```", text, re.S)
     assert found is not None
     return found[1]

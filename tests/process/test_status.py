@@ -166,7 +166,7 @@ def test_dropped_log_entries(service, tmp_path):
 
 
 def test_for_people(service):
-    """A table for the addresses, one for the workers; as docs/configuration.md shows it."""
+    """A table for the addresses, one for the workers; as docs/operating.md shows it."""
     made = service("workers 2\n", HTTP + "<echo two>\n address 127.0.0.1:0\n address udp:127.0.0.1:0\n</echo>\n")
     assert made.reload().returncode == 0
     wait_until(lambda: not made.status()["draining"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import sys
 import threading
 import time
 from typing import Any
@@ -150,3 +151,57 @@ def test_idle_costs_nothing(crew: tuple[Crew, Handler]) -> None:
     before = switches()
     time.sleep(0.5)
     assert switches() - before < 5
+
+
+@pytest.fixture(params=["bare", "usual"])
+def begun(request, monkeypatch):
+    """A crew that has begun with a single thread, which is none of `threading` where that has not been imported."""
+    handler = Handler()
+    crew = Crew(3, handler)
+    with monkeypatch.context() as patch:
+        if request.param == "bare":
+            patch.delitem(sys.modules, "threading")
+        crew.begin()
+        crew.begin()
+    yield crew, handler
+    handler.release.set()
+    assert crew.stop(5)
+
+
+def test_the_first_thread_alone(begun: tuple[Crew, Handler]) -> None:
+    """It does what comes before there are others, and can be ended."""
+    it, handler = begun
+    for one in ("fail", "then", *range(20)):
+        it.post(one)
+    wait_until(lambda: handler.done("then", "next", *range(20)))
+    assert len({thread for _item, thread in handler.did}) == 1
+
+
+def test_the_others_relieve_the_first_thread(begun: tuple[Crew, Handler]) -> None:
+    """When it sleeps, whatever has come since is done; and then there are as many as were wanted."""
+    it, handler = begun
+    it.post("sleep")
+    wait_until(lambda: handler.sleeping == 1)
+    it.post("x")
+    it.start()
+    it.start()
+    wait_until(lambda: handler.done("x"))
+    assert handler.slowed == 1
+    handler.release.set()
+    for one in range(20):
+        it.post(one)
+    wait_until(lambda: handler.done("sleep", *range(20)))
+    wait_until(lambda: it._first is None or not it._first.is_alive())
+    assert sorted(one.name for one in it._threads if one.is_alive()) == [f"lane-{number}" for number in (1, 2, 3, 4)]
+    assert {thread for item, thread in handler.did if item != "sleep"} <= {"lane-1", "lane-2", "lane-3"}
+
+
+def test_an_idle_first_thread_leaves(begun: tuple[Crew, Handler]) -> None:
+    """Nothing needs to come."""
+    it, handler = begun
+    it.post("x")
+    wait_until(lambda: handler.done("x"))
+    it.start()
+    wait_until(lambda: it._first is None or not it._first.is_alive())
+    it.post("y")
+    wait_until(lambda: handler.done("y"))

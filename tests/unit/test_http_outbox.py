@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -106,3 +108,47 @@ def test_an_upload_that_nobody_wants() -> None:
     upload = Upload(5, 0.0, keep=False)
     upload.add(b"x" * 100)
     assert (upload.length, upload.complete().read()) == (100, b"")
+
+
+def in_files() -> int:
+    """How many bytes lie in files without a name."""
+    found = 0
+    for one in os.listdir("/proc/self/fd"):
+        with suppress(OSError):
+            if os.readlink(f"/proc/self/fd/{one}").endswith(" (deleted)"):
+                found += os.fstat(int(one)).st_size
+    return found
+
+
+def test_a_reader_that_never_catches_up(pair) -> None:
+    """What lies in files is about what it has not taken, not all that there has ever been."""
+    outbox, sent, received, before, most = Outbox(pair[0]), bytearray(), bytearray(), in_files(), 0
+    pair[1].setblocking(False)
+    for number in range(400):
+        part = bytes([number % 251]) * 100_000
+        sent += part
+        with outbox.lock:
+            outbox.add(part)
+            most = max(most, in_files() - before)
+            while outbox.size > 1_000_000:
+                outbox.flush()
+                with suppress(BlockingIOError):
+                    received += pair[1].recv(65536)
+    assert outbox.size > 500_000
+    assert most < 10_000_000
+    received += drain(outbox, pair[1])
+    assert received == sent
+    assert in_files() == before
+
+
+def test_no_room_for_an_upload() -> None:
+    """What was not written is not tried again at the end."""
+    upload, limits = Upload(100, 0.0), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        with pytest.raises(OSError):
+            for _ in range(10):
+                upload.add(bytes(4000))
+        upload.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)

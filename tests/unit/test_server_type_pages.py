@@ -23,7 +23,7 @@ def test_every_page_is_what_is_written(tmp_path):
 
 
 def test_every_page_is_linked():
-    """From docs/server-types.md."""
-    text = (ROOT / "docs" / "server-types.md").read_text()
+    """From docs/servers.md."""
+    text = (ROOT / "docs" / "servers.md").read_text()
     for path in PAGES.glob("*.md"):
         assert f"(server-types/{path.name})" in text, path.name

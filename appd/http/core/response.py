@@ -5,11 +5,10 @@ Names come from a small set, and most fields are what they were a response ago: 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from appd.http.core.errors import Misuse
 from appd.http.core.fields import OF_THE_CONNECTION, is_secret, is_token
 from appd.http.core.grammar import VTEXT
+from appd.startup.bare import Sequence
 from appd.startup.patterns import compiled, pattern
 from appd.startup.records import NamedTuple
 

@@ -121,6 +121,8 @@ class Streams:
             self._skipped.append((self.last + 2, stream - 2))
             del self._skipped[:-_MOST_SKIPPED]
         self.last = stream
+        # Also where all have come in one read, and earlier ones would be answered by now: the client counts what it has
+        # been answered, and that is nothing yet (RFC 9113, 5.1.2).
         if len(self.flows) >= self._streams:
             raise StreamFault(Code.REFUSED_STREAM, f"more than {self._streams} streams at one time")
         flow = self.flows[stream] = Flow(self._first_window)

@@ -10,8 +10,7 @@ cancelled. One of them gets it, once. So has it been since zope.server's ITask: 
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
-from threading import Lock
+from appd.startup.bare import Lock, OrderedDict, deque
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,16 +7,15 @@ answered), or the queue's. Who takes it out of `lane.armed` has it; whoever has 
 from __future__ import annotations
 
 import time
-from contextlib import suppress
 
 from appd.http.core.connection import CLOSED, END, NEED_DATA
 from appd.http.core.errors import Refused
-from appd.http.core.proxyprotocol import read_proxy_header
 from appd.http.core.request import Request
 from appd.http.handover import Driver, Handed
 from appd.http.lane.leaving import Leaver, Phase
 from appd.http.log.entrylog import tell_failure
 from appd.http.upload import Upload
+from appd.startup.bare import suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -105,6 +104,8 @@ class Client(Leaver):
 
     def _read_preface(self, data: bytes) -> bool:
         """Takes what the proxy in front says of the connection, before the client's first byte."""
+        from appd.http.core.proxyprotocol import read_proxy_header
+
         self._preface += data
         try:
             proxied = read_proxy_header(self._preface) if data else None

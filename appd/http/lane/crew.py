@@ -11,14 +11,16 @@ from __future__ import annotations
 
 import os
 import select
+import sys
 import time
-from collections import deque
-from contextlib import suppress
-from threading import Lock, Thread
+
+from appd.startup.bare import Lock, deque, partial, suppress
+from appd.startup.barethread import BareThread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from threading import Thread
     from typing import Any, Protocol
 else:
     Protocol = object
@@ -45,9 +47,10 @@ class Worker:
         call: The call that it makes.
         began: Since when, on the monotonic clock.
         deadline: See `Deadlines`.
+        leaves: Whether it ends when there are others.
     """
 
-    __slots__ = ("_crew", "began", "call", "calls", "deadline", "term", "tick")
+    __slots__ = ("_crew", "began", "call", "calls", "deadline", "leaves", "term", "tick")
 
     def __init__(self, crew: Crew) -> None:
         self.calls: deque[Any] = deque()
@@ -55,6 +58,7 @@ class Worker:
         self.began = 0.0
         self.deadline = 0.0
         self.tick = 0
+        self.leaves = False
         # Who takes the token out decides about the lead: the worker, or the watch in its place.
         self.term: list[None] = []
         self._crew = crew
@@ -122,24 +126,60 @@ class Crew:
         self._asleep = False
         self._stopping = False
         self._rung = self._heard = 0
+        self._first: BareThread | None = None
+        self._whole = False
         self._asked, self._answered = 0.0, True
         self._threads: list[Thread] = []
 
-    def start(self) -> None:
-        """Begins to work.
+    def begin(self) -> None:
+        """Begins to work with a single thread, at once.
+
+        `start` is to follow soon: nobody keeps deadlines yet, and whoever takes long is not relieved.
+
+        Where `threading` has not been imported that is none of its threads, and leaves when the others are there. Again
+        does nothing.
 
         Raises:
             RuntimeError: The system allows no further thread.
         """
+        if hasattr(self, "epoll"):
+            return
+        self._open()
+        if "threading" in sys.modules:
+            self._add_thread(self._work)
+        else:
+            self._first = BareThread(partial(self._work, first=True), "lane-first")
+            self._first.start()
+
+    def start(self) -> None:
+        """Begins to work, or goes on with all threads.
+
+        Raises:
+            RuntimeError: The system allows no further thread.
+        """
+        if not hasattr(self, "epoll"):
+            self._open()
+        # A signal may have interrupted this before.
+        while len(self._threads) < self._size:
+            self._add_thread(self._work)
+        if len(self._threads) == self._size:
+            self._add_thread(self._watch)
+        self._whole = True
+        if self._first is not None:
+            self.ring()
+
+    def _open(self) -> None:
         self.epoll = select.epoll()
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.epoll.register(self._bell, select.EPOLLIN | select.EPOLLET)
         self._alarm.acquire()
-        tasks: list[Callable[[], None]] = [self._work] * self._size + [self._watch]
-        for number, task in enumerate(tasks, 1):
-            thread = Thread(target=task, name=f"lane-{number}", daemon=True)
-            self._threads.append(thread)
-            thread.start()
+
+    def _add_thread(self, task: Callable[[], None]) -> None:
+        from threading import Thread
+
+        thread = Thread(target=task, name=f"lane-{len(self._threads) + 1}", daemon=True)
+        thread.start()
+        self._threads.append(thread)
 
     def stop(self, timeout: float) -> bool:
         """Ends the threads that are not in a call.
@@ -154,9 +194,10 @@ class Crew:
         self.ring()
         self._wake()
         ends = time.monotonic() + timeout
-        for one in self._threads:
+        threads: list[Any] = [*self._threads, *([self._first] if self._first is not None else [])]
+        for one in threads:
             one.join(max(0.0, ends - time.monotonic()))
-        ended = not any(one.is_alive() for one in self._threads)
+        ended = not any(one.is_alive() for one in threads)
         if ended:
             self.epoll.close()
             os.close(self._bell)
@@ -207,18 +248,22 @@ class Crew:
 
     # The threads.
 
-    def _work(self) -> None:
+    def _work(self, first: bool = False) -> None:
         me = Worker(self)
-        while True:
+        me.leaves = first
+        while not (first and self._whole):
             self._lead.acquire()
-            if not self._stopping:
+            if not self._is_over_for(me):
                 self._leader = me
                 self._turn(me)
             else:
                 me.term.append(None)
-            if self._stopping:
+            if self._is_over_for(me):
                 me.give()
                 return
+
+    def _is_over_for(self, me: Worker) -> bool:
+        return self._stopping or (self._whole and me.leaves)
 
     def _turn(self, me: Worker) -> None:
         """Leads, until the lead is lost."""
@@ -229,7 +274,7 @@ class Crew:
                 for fd, mask in poll(-1, _BATCH):
                     if fd == bell:
                         self._heard = self._rung
-                        if self._stopping:
+                        if self._is_over_for(me):
                             term.append(None)
                             return
                         continue

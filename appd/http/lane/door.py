@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import sys
-from threading import RLock
 
 from appd.http.lane.client import Client
 from appd.http.lane.environ import base_environ
 from appd.portion import Portion
-from appd.startup.bare import socket
+from appd.startup.bare import RLock, socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

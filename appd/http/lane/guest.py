@@ -11,9 +11,6 @@ file, as in the lane's outbox. Files are the driver's to read.
 
 from __future__ import annotations
 
-from collections import deque
-from threading import Condition
-
 from appd.http.core.errors import Refused
 from appd.http.core.response import Fields, Prepared, prepare, status_line
 from appd.http.core.transcript import Transcript
@@ -21,6 +18,7 @@ from appd.http.lane.sending import Gone
 from appd.http.log.entrylog import tell_failure
 from appd.http.log.peer import describe
 from appd.http.spool import IN_MEMORY, Spool, Stretch
+from appd.startup.bare import deque
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -83,6 +81,9 @@ class Guest:
         self.words: deque[tuple[str, Any]] = deque()
         self._body = body
         self._said = said
+        # Nobody is a guest before the loop is there.
+        from threading import Condition
+
         self._room = Condition()
         self._held = self._kept = 0
         self._spool = Spool()
@@ -305,6 +306,7 @@ class Guest:
             self._held -= size
             if kept:
                 self._kept -= size
+                self._spool.taken(size)
                 if not self._kept:
                     # The next byte that has to wait may wait in memory.
                     self._spool.close()

@@ -15,18 +15,17 @@ from __future__ import annotations
 
 import select
 import time
-from contextlib import suppress
-from threading import Lock
 
 from appd.http.lane.admission import Admission
 from appd.http.lane.aside import Aside
 from appd.http.lane.crew import Crew, Worker
 from appd.http.lane.deadlines import Deadlines
-from appd.http.lane.guest import Guest
+from appd.http.lane.gateway import Call
 from appd.http.lane.sending import Gone
 from appd.http.log.entrylog import EntryLog, tell_failure
 from appd.http.log.stacks import stacks
 from appd.journal import ERROR
+from appd.startup.bare import Lock, suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from appd.http.lane.door import Door
-    from appd.http.lane.gateway import Call
+    from appd.http.lane.guest import Guest
     from appd.http.lane.sending import Sender
     from appd.http.lane.server import Server
 
@@ -78,14 +77,14 @@ class Lane:
         self._doors: dict[int, Door] = {}
         self._aside = Aside()
         self._replace = replace
-        self._started = self._ended = False
+        self._started = self._whole = self._ended = False
 
-    def start(self) -> None:
-        """Begins to work; calling again does nothing."""
-        if not self._started:
-            self._started = True
-            self._crew.start()
+    def start(self, *, early: bool = False) -> None:
+        """Begins to work, `early` with what makes for a quick first answer (see `Crew.begin`); again does nothing."""
+        if not self._whole:
+            self._crew.begin() if early else self._crew.start()
             self._modify = self._crew.epoll.modify
+            self._started, self._whole = True, not early
 
     def stop(self, timeout: float = 2.0) -> bool:
         """Ends the threads that are not in a call, and cancels the calls that wait; see `Crew.stop`."""
@@ -96,10 +95,10 @@ class Lane:
             return True
         ended = self._crew.stop(timeout)
         for item in self._crew.left():
-            if type(item) is Guest:
-                item.close()
-            elif type(item) is not int:
+            if isinstance(item, Call):
                 self._drop(item)
+            elif type(item) is not int:
+                item.close()
         return ended
 
     def alive(self) -> bool:
@@ -221,10 +220,10 @@ class Lane:
                     client.close()
                     raise
             return
-        if type(item) is Guest:
-            item.visit(worker)
-        else:
+        if isinstance(item, Call):
             self._resume(item, worker)
+        else:
+            item.visit(worker)
 
     def post(self, guest: Guest) -> None:
         """Has a thread answer a request that came on a connection of another driver. Any thread may ask."""

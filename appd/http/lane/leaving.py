@@ -5,14 +5,13 @@ from __future__ import annotations
 import select
 import sys
 import time
-from contextlib import suppress
 
 from appd.http.core.errors import Refused
 from appd.http.core.response import status_line
 from appd.http.lane.sending import Gone, Sender
 from appd.http.log.peer import answer_of, describe, fields_of, peer_text
 from appd.journal import DEBUG, WARNING
-from appd.startup.bare import socket
+from appd.startup.bare import socket, suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

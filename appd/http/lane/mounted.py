@@ -8,6 +8,7 @@ from appd.http.core.response import Fields, Parts, Response, status_line
 from appd.http.lane.gateway import Call
 from appd.http.site import Mount, Redirect, Static, Wsgi
 from appd.http.spool import Stretch
+from appd.startup.bare import partial
 from appd.startup.records import NamedTuple
 
 TYPE_CHECKING = False
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from appd.http.lane.client import Client
     from appd.http.lane.crew import Worker
     from appd.http.lane.lane import Lane
+
+    Respond = Callable[[Request, tuple[bytes, ...]], Response]
 
 __all__ = ["Application", "Found", "Mounted", "Whole", "serve"]
 
@@ -64,6 +67,9 @@ class Mounted:
         self._headers = list(mount.headers)
         self._replaced = frozenset(name.lower() for name, _value in mount.headers)
 
+    def complete(self) -> Any:
+        """Imports what it needs, if no request has made it do so: a later version of that may lie there one day."""
+
     def takes_body(self, request: Request) -> bool:
         """Whether the body of a request is kept for it."""
         return self.wants_body
@@ -98,12 +104,18 @@ class Whole(Mounted):
 
     Args:
         mount: What the file says of it.
-        respond: What makes a response of a request and the rest of its path.
+        make: Makes what makes a response of a request and the rest of its path.
     """
 
-    def __init__(self, mount: Mount, respond: Callable[[Request, tuple[bytes, ...]], Response]) -> None:
+    def __init__(self, mount: Mount, make: Callable[[], Respond]) -> None:
         super().__init__(mount)
-        self._respond = respond
+        self._make = make
+        self._respond: Respond | None = None
+
+    def complete(self) -> Respond:
+        if self._respond is None:
+            self._respond = self._make()
+        return self._respond
 
     def answer(self, client: Client, request: Request, found: Found, body: IO[bytes] | None, worker: Worker) -> bool:
         self.deliver(client, request, found, body)
@@ -113,7 +125,7 @@ class Whole(Mounted):
         """As `answer`, without its end."""
         if body is not None:
             body.close()
-        response = self._respond(request, found.rest)
+        response = (self._respond or self.complete())(request, found.rest)
         client.claim()
         fields = self.with_headers(response.fields)
         if isinstance(response.body, Parts):
@@ -192,22 +204,30 @@ class Application(Mounted):
 
 
 def serve(mount: Mount, lane: Lane) -> Mounted:
-    """Makes what answers for a mount. What kinds of mount need is imported where one is met: a start counts it."""
+    """Makes what answers for a mount. What kinds of mount need is imported later: a start counts it; see `complete`."""
     serves = mount.serves
     made: Application | Whole
     if isinstance(serves, Wsgi):
         made = Application(mount, serves, lane)
     elif isinstance(serves, Static):
-        from appd.http.static.static import Folder
-
-        made = Whole(mount, Folder(serves).respond)
+        made = Whole(mount, partial(_folder, serves))
     else:
         assert isinstance(serves, Redirect)
-        from appd.http.redirect import Redirection
-
-        made = Whole(mount, Redirection(serves, len(mount.route.path)).respond)
+        made = Whole(mount, partial(_redirection, serves, len(mount.route.path)))
     if mount.guard is None:
         return made
     from appd.http.lane.guarded import Guarded
 
     return Guarded(mount, made, mount.guard, lane)
+
+
+def _folder(serves: Static) -> Respond:
+    from appd.http.static.static import Folder
+
+    return Folder(serves).respond
+
+
+def _redirection(serves: Redirect, depth: int) -> Respond:
+    from appd.http.redirect import Redirection
+
+    return Redirection(serves, depth).respond

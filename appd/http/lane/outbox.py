@@ -7,11 +7,8 @@ reader has all. Files are sent by the kernel (sendfile(2)) and never lie in it a
 
 from __future__ import annotations
 
-from collections import deque
-from threading import Condition
-
 from appd.http.spool import AT_ONCE, IN_MEMORY, Spool, Stretch
-from appd.startup.bare import socket
+from appd.startup.bare import deque, socket
 
 __all__ = ["Outbox"]
 
@@ -33,6 +30,9 @@ class Outbox:
     """
 
     def __init__(self, to: socket.socket) -> None:
+        # Late: a first answer seldom needs one.
+        from threading import Condition
+
         self.lock = Condition()
         self.size = 0
         self.armed = False
@@ -94,7 +94,10 @@ class Outbox:
 
     def _send(self, piece: memoryview | Stretch) -> None:
         if isinstance(piece, Stretch):
-            self.size -= piece.send(self._to)
+            sent = piece.send(self._to)
+            self.size -= sent
+            if piece.spooled:
+                self._spool.taken(sent)
             if not piece.left:
                 piece.close()
                 self._pieces.popleft()

@@ -5,11 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import time
-from threading import Lock
 
 from appd.http.core.date import Origin
 from appd.http.core.errors import Incomplete, Refused
-from appd.http.core.forwarded import Trusted, read_claims
 from appd.http.core.target import host_name
 from appd.http.lane.client import DRAIN_LINGER, Client
 from appd.http.lane.crowd import Crowd
@@ -23,7 +21,7 @@ from appd.http.routing import Router, segments_of
 from appd.http.site import Asgi
 from appd.journal import WARNING
 from appd.pending import Pending
-from appd.startup.bare import socket
+from appd.startup.bare import Lock, socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,6 +29,7 @@ if TYPE_CHECKING:
     from typing import IO, Any
 
     from appd.http.core.connection import Connection
+    from appd.http.core.forwarded import Trusted
     from appd.http.core.request import Request
     from appd.http.lane.crew import Worker
     from appd.http.lane.lane import Lane
@@ -89,7 +88,14 @@ class Server:
         self.access = AccessLog(name, log, site.sample)
         self.access_log = site.access_log
         self.report = report
-        self.trusted = Trusted(site.trusted)
+        # What few files need is imported for these only: a start counts it.
+        self.trusted: Trusted | None = None
+        if site.trusted:
+            from appd.http.core.forwarded import Trusted, read_claims
+
+            self.trusted, self._read_claims = Trusted(site.trusted), read_claims
+        if site.proxy_protocol:
+            pass
         self.proxy_protocol = site.proxy_protocol
         self.driver = driver
         self.http2 = site.http2
@@ -110,6 +116,11 @@ class Server:
         self.full = False
         self._telling = Lock()
         self._counting = Lock()
+
+    def complete(self) -> None:
+        """Imports what its mounts need; see `Mounted.complete`."""
+        for one in self._mounted:
+            one.complete()
 
     def pending(self) -> list[Pending]:
         """The calls of each mount that has any."""
@@ -165,7 +176,7 @@ class Server:
         if not self.proxy_protocol and not self.count(client):
             client.turn_away()
             return
-        if self.proxy_protocol and not self.trusted.holds(client.host):
+        if self.proxy_protocol and not (self.trusted and self.trusted.holds(client.host)):
             self._tell("untrusted", f"{client.host or 'a UNIX peer'} is not trusted to say who it speaks for")
             client.close()
             return
@@ -312,7 +323,7 @@ class Server:
         """
         key = (request.host, request.path)
         if self.trusted and not client.is_beyond:
-            claims = client.claims = read_claims(request.named, client.host, self.trusted)
+            claims = client.claims = self._read_claims(request.named, client.host, self.trusted)
             if claims is not None and claims.authority:
                 key = (host_name(claims.authority), request.path)
         return self._found.get(key) or self._find(key)

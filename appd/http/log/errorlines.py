@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from threading import Lock
-
 from appd.http.log.entrylog import EntryLog
 from appd.journal import ERROR
 from appd.journal.entry import Value
+from appd.startup.bare import Lock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

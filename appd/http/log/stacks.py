@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 
+from appd.startup.barethread import names
+
 __all__ = ["stacks"]
 
 
@@ -13,9 +15,9 @@ def stacks() -> str:
     import threading
     import traceback
 
-    names = {one.ident: one.name for one in threading.enumerate()}
+    called = {one.ident: one.name for one in threading.enumerate()} | names
     parts = []
     for ident, frame in sys._current_frames().items():
         lines = "".join(traceback.format_stack(frame)).rstrip()
-        parts.append(f"{names.get(ident, ident)}:\n{lines}")
+        parts.append(f"{called.get(ident, ident)}:\n{lines}")
     return "\n".join(parts)

@@ -317,8 +317,13 @@ class LoopClient(LoopLeaver):
     def expired(self) -> None:
         """The deadline has passed."""
         now, phase, limit = time.monotonic(), self.phase, self.call_limit
-        if self.blocked is not None and phase != Phase.CLOSED:
-            if self.is_stuck(now):
+        exchange = self.exchange
+        if limit and exchange is not None and exchange.task is not None and now >= self.began + limit:
+            self.overdue(limit)
+        elif self.blocked is not None and phase != Phase.CLOSED:
+            if now < self._writes_by:
+                self.driver.alarm.deadlines.put(self, self._writes_by)
+            elif self.is_stuck(now):
                 self.reset()
         elif phase == Phase.IDLE:
             if self.connection.idle:
@@ -327,8 +332,6 @@ class LoopClient(LoopLeaver):
             self.close()
         elif phase == Phase.CLOSED:
             return
-        elif limit and self.exchange is not None and self.exchange.task is not None and now >= self.began + limit:
-            self.overdue(limit)
         elif phase == Phase.HEAD or (self._body_comes and not self.paused):
             self._refused(Refused(408, "too slow"))
         elif limit:

@@ -159,6 +159,7 @@ class Http2(Http2Leaver):
         if self._draining:
             self.core.reset(number, Code.REFUSED_STREAM)
             return
+        self._asked = True
         client = self.client
         try:
             request = read_request(head, client.server.limits, ended=ended)

@@ -43,6 +43,7 @@ class Http2Leaver(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_asked",
         "_closing",
         "_draining",
         "_idle_until",
@@ -73,6 +74,8 @@ class Http2Leaver(asyncio.Protocol):
         self.bodies: list[Stream] = []
         self._closing = self._draining = self._leaves = self.is_full = self._in_turn = False
         self._idle_until = self._rest_until = 0.0
+        # Whether anything was asked since the connection was idle last.
+        self._asked = True
         self._rest = self._stuck = 0
         self.core = Connection(_STREAMS, limits.header_size + limits.request_line)
 
@@ -160,8 +163,11 @@ class Http2Leaver(asyncio.Protocol):
         self.client.driver.alarm.deadlines.put(self, deadline)
 
     def _wait_idle(self) -> None:
-        wait = DRAIN_LINGER if self._draining else self.client.server.limits.idle_timeout
-        self._idle_until = time.monotonic() + wait
+        if self._asked:
+            # As gRPC's MAX_CONNECTION_IDLE: from the end of the last stream; what asks for nothing does not put it off.
+            self._asked = False
+            wait = DRAIN_LINGER if self._draining else self.client.server.limits.idle_timeout
+            self._idle_until = time.monotonic() + wait
         if not self._rest_until and not self.is_full:
             self._arm(self._idle_until)
 
@@ -201,7 +207,7 @@ class Http2Leaver(asyncio.Protocol):
             self._arm(self._rest_until or self._idle_until)
 
     def _say_goodbye(self) -> None:
-        self._draining = True
+        self._draining = self._asked = True
         self.core.go_away()
         self._write()
 

@@ -52,6 +52,7 @@ class LoopSender(Caller):
         "_body_comes",
         "_lingers",
         "_stuck",
+        "_writes_by",
         "began",
         "blocked",
         "broken",
@@ -93,6 +94,7 @@ class LoopSender(Caller):
         self._body_comes = False
         self._lingers = 0.0
         self._stuck = 0
+        self._writes_by = 0.0
 
     # How much the client takes.
 
@@ -102,7 +104,15 @@ class LoopSender(Caller):
             self.blocked = self.loop.create_future()
             # Looked at again when the socket has taken what it takes at once.
             self.loop.call_soon(self._note_size)
-            self.driver.alarm.deadlines.put(self, time.monotonic() + self.server.limits.write_timeout)
+            self._watch_writing(time.monotonic())
+
+    def _watch_writing(self, now: float) -> None:
+        """Gives the client time to take something; the call may have less."""
+        deadline = self._writes_by = now + self.server.limits.write_timeout
+        limit = self.call_limit
+        if limit and self.exchange is not None:
+            deadline = min(deadline, self.began + limit)
+        self.driver.alarm.deadlines.put(self, deadline)
 
     def _note_size(self) -> None:
         self._stuck = self.transport.get_write_buffer_size()
@@ -127,7 +137,7 @@ class LoopSender(Caller):
         if size >= self._stuck:
             return True
         self._stuck = size
-        self.driver.alarm.deadlines.put(self, now + self.server.limits.write_timeout)
+        self._watch_writing(now)
         return False
 
     # What goes out; called by the exchange. Its client may have left: then nothing happens.

@@ -7,6 +7,7 @@ stream only.
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -65,9 +66,9 @@ class Stream(StreamSender):
             self._connection.visit(self, request, mounted)
             return
         server.requests += 1
-        if limits.request_timeout:
-            self.driver.alarm.deadlines.put(self, self.began + limits.request_timeout)
         mounted.begin(self, request)
+        if limits.request_timeout and not self.broken:
+            self.watch()
 
     def feed(self, data: bytes, flow: int) -> None:
         """Takes a part of the body.
@@ -85,7 +86,7 @@ class Stream(StreamSender):
         self._unacknowledged += flow
         if self.exchange is None or self.exchange.done or self.exchange.feed(data):
             self.acknowledge()
-        if self.body_comes and not self._unacknowledged:
+        if self._body_is_due and not self.broken:
             if self.tick:
                 self._watch_body()
             else:
@@ -228,8 +229,8 @@ class Stream(StreamSender):
 
     def _watch_body(self) -> None:
         limits = self.server.limits
-        deadline = self._body_until() if limits.body_rate else time.monotonic() + limits.idle_timeout
-        self.driver.alarm.deadlines.put(self, deadline)
+        self._body_by = self._body_until() if limits.body_rate else time.monotonic() + limits.idle_timeout
+        self.watch()
 
     def _body_until(self) -> float:
         """When more of the body has to be here, at the least rate that is allowed."""
@@ -241,38 +242,63 @@ class Stream(StreamSender):
         """Whether the deadline of the body has passed: a part of a frame may have come since it was set."""
         return not self.server.limits.body_rate or time.monotonic() >= self._body_until()
 
+    @property
+    def _body_is_due(self) -> bool:
+        """Whether the body is waited for: not while it is we who do not take it."""
+        return self.body_comes and not self._unacknowledged
+
+    @property
+    def _call_by(self) -> float:
+        """When the call has to be over; infinite for no limit."""
+        limit, exchange = self.call_limit, self.exchange
+        return self.began + limit if limit and exchange is not None and exchange.task is not None else math.inf
+
+    def watch(self) -> None:
+        """Sets the deadline: the earliest of those that there are."""
+        first = self._call_by
+        if self._writes_by:
+            first = min(first, self._writes_by)
+        if self._body_is_due and self._body_by:
+            first = min(first, self._body_by)
+        if first != math.inf:
+            self.driver.alarm.deadlines.put(self, first)
+
     def expired(self) -> None:
-        """The deadline has passed."""
-        limit = self.call_limit
+        """The deadline has passed: one of those that there are."""
+        now = time.monotonic()
         if self.broken:
             return
-        if self._waiting or self._ending:
+        if now >= self._call_by:
+            self._overdue()
+        elif self._writes_by and now >= self._writes_by:
             if self._connection.is_full:
                 # All streams wait, and the connection looks after that.
                 self._watch_writing()
                 return
             # The client opens no window, or a byte at a time for ever.
             self._stuck()
-        elif self.body_comes and not self._unacknowledged:
+        elif self._body_is_due and self._body_by and now >= self._body_by:
             if self._is_slow():
                 self._refuse_body(Refused(408, "too slow"))
             else:
                 self._watch_body()
-        elif limit and self.exchange is not None and self.exchange.task is not None:
-            now = time.monotonic()
-            if now < self.began + limit:
-                self.driver.alarm.deadlines.put(self, self.began + limit)
-                return
-            fields = self.log_fields(self.request)
-            what = f"{fields['HTTP_METHOD']!s} {fields['HTTP_PATH']!s} has taken longer than request-timeout"
-            self.server.log.write(f"{what} ({limit:g} s) and is cancelled", ERROR, LOGGER="appd.http", **fields)
-            exchange, self.exchange = self.exchange, None
-            exchange.done = True
-            exchange.cancel()
-            if self.status:
-                self.cut()
-            else:
-                self.too_late()
+        else:
+            self.watch()
+
+    def _overdue(self) -> None:
+        """The call has taken longer than it may: it is cancelled, and the client told, if nothing has begun."""
+        fields = self.log_fields(self.request)
+        what = f"{fields['HTTP_METHOD']!s} {fields['HTTP_PATH']!s} has taken longer than request-timeout"
+        what += f" ({self.call_limit:g} s) and is cancelled"
+        self.server.log.write(what, ERROR, LOGGER="appd.http", **fields)
+        exchange, self.exchange = self.exchange, None
+        exchange.done = True
+        exchange.lost()
+        exchange.cancel()
+        if self.status:
+            self.cut()
+        else:
+            self.too_late()
 
     def _stuck(self) -> None:
         exchange = self.exchange

@@ -29,6 +29,7 @@ class StreamSender(Caller):
 
     __slots__ = (
         "_began_body",
+        "_body_by",
         "_connection",
         "_ended",
         "_ending",
@@ -39,6 +40,7 @@ class StreamSender(Caller):
         "_trailers",
         "_unacknowledged",
         "_waiting",
+        "_writes_by",
         "began",
         "blocked",
         "body_comes",
@@ -78,6 +80,8 @@ class StreamSender(Caller):
         self._trailers = b""
         self._left: int | None = None
         self._received = self._unacknowledged = 0
+        # When more of the body has to be here, and when the client has to have taken something; 0 for never.
+        self._body_by = self._writes_by = 0.0
 
     # What goes out.
 
@@ -160,7 +164,9 @@ class StreamSender(Caller):
             taken = self._connection.say_data(self._number, self._parts, self._waiting, end=end)
             if taken:
                 self._waiting -= taken
-                if self.tick and self._waiting:
+                if not self._waiting:
+                    self._writes_by = 0.0
+                elif self._writes_by:
                     self._watch_writing()
         elif self._ending and not self._trailers:
             self._connection.say_end(self._number)
@@ -183,7 +189,12 @@ class StreamSender(Caller):
             await asyncio.shield(self.blocked)
 
     def _watch_writing(self) -> None:
-        self.driver.alarm.deadlines.put(self, time.monotonic() + self.server.limits.write_timeout)
+        self._writes_by = time.monotonic() + self.server.limits.write_timeout
+        self.watch()
+
+    def watch(self) -> None:
+        """Sets the deadline: the earliest of those that there are."""
+        raise NotImplementedError  # what a stream waits for is another's to know: `Stream`
 
     def cut(self) -> None:
         """Ends a response where it is."""

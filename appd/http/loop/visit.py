@@ -143,7 +143,12 @@ class Visit:
                     continue
                 self._do(guest, word, what)
         except (Incomplete, Misuse):
-            self.done = True
+            self._leave()
+            line.cut()
+        except OSError as error:
+            fields = line.log_fields(self.request)
+            tell_failure(line.server.log, "cannot send a response", error, LOGGER="appd.http", **fields)
+            self._leave()
             line.cut()
 
     def _do(self, guest: Guest, word: str, what: Any) -> None:
@@ -196,8 +201,11 @@ class Visit:
         self._carry_out()
 
     def _leave(self) -> None:
+        """Takes nothing more of what the guest says, whose thread is not to wait for that."""
         self.done = True
         self._line.exchange = None
+        if self._guest is not None:
+            self._guest.lost()
 
     def _send_file(self, stretch: Stretch) -> None:
         if stretch.left <= _SMALL:
@@ -216,7 +224,7 @@ class Visit:
             await pump(self._line, stretch.fd, stretch.offset, stretch.left)
         except (Incomplete, OSError):
             if not self._line.broken:
-                self.done = True
+                self._leave()
                 self._line.cut()
         finally:
             with suppress(OSError):

@@ -79,14 +79,18 @@ class Forerunner:
         self._doors: dict[int, Door] = {}
 
     def begin(self) -> None:
-        """Listens on every address, and answers.
+        """Listens on every address, and answers; `complete` is to follow soon.
 
         Raises:
             AppdError: An address cannot be listened on.
         """
-        self.lane.start()
+        self.lane.start(early=True)
         for one in self._listeners:
             self._doors[id(one)] = self.door(one)
+
+    def complete(self) -> None:
+        """Answers with all threads, and keeps deadlines."""
+        self.lane.start()
 
     def door(self, listener: Any, security: Security | None = None) -> Door:
         """The door of a listener, which is the caller's from now on; it is opened if it is not open already.

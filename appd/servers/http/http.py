@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from appd.declaring import implements
 from appd.errors import ConfigurationError
 from appd.http.site import Site, of_application
@@ -11,6 +9,7 @@ from appd.lending import Host
 from appd.servers import ServerType, SSLServerType
 from appd.servers.http.forerunner import Forerunner, may_begin
 from appd.servers.http.mounts import LIMITS, not_by_twisted, read_limits, read_site
+from appd.startup.bare import partial
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

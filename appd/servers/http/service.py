@@ -64,6 +64,7 @@ class HttpService(ServerService):
             self._loop = Loop(section, log_of(host))
         self._forerunner = forerunner or Forerunner(name, site, section, self._loop)
         self._lane, self.engine = self._forerunner.lane, self._forerunner.engine
+        self.engine.complete()
         self._all = _AllConnections(self.engine, lambda: self.changed())
         self.connections = self._all
         self._many = self._forerunner.many
