@@ -100,7 +100,7 @@ def test_a_factory_that_makes_no_protocol(met, protocol):
     def build(_address):
         if protocol is not None:
             raise protocol
-        return None
+        return
 
     factory.buildProtocol, before = build, factory.buildProtocol
     errors = []
