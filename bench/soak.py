@@ -1,5 +1,7 @@
 """Mixed clients against one appd for minutes, with reloads: does it leak descriptors, threads or memory?
 
+HTTP/1.1 and 2, plain and over TLS, WebSockets, uploads, slow ones and those that leave, for every kind of mount.
+
     .venv/bin/python bench/soak.py [--seconds 600] [--reload 30]
 
 Before each reload the clients pause, and the worker is looked at when it is quiet: descriptors and threads must be
@@ -10,22 +12,21 @@ worker has to last for the whole time. Requests that are lost count too: a reloa
 from __future__ import annotations
 
 import argparse
-import http.client
 import os
-import random
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections import Counter
 from pathlib import Path
+
+from soak_clients import Clients
+from tls import free_port, make_certificates
 
 APPLICATION = """
 import time
+from twisted.web.resource import Resource
 
 def application(environ, start_response):
     path = environ["PATH_INFO"]
@@ -35,11 +36,38 @@ def application(environ, start_response):
     if path == "/sleep":
         time.sleep(0.02)
     start_response("200 OK", [("Content-Type", "text/plain")])
-    if path == "/large":
+    if path.endswith("/large"):
         return [b"x" * 3_000_000]
     if path == "/stream":
         return (b"y" * 65536 for _ in range(60))
     return [b"%d" % size]
+
+class Shelf(Resource):
+    isLeaf = True
+    def render_GET(self, request):
+        return b"0" if b"large" not in request.path else b"w" * 2_500_000
+    def render_POST(self, request):
+        return b"%d" % len(request.content.read())
+
+shelf = Shelf()
+
+async def live(scope, receive, send):
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (event := await receive())["type"] == "websocket.receive":
+            await send({"type": "websocket.send", "bytes": event["bytes"]})
+        return
+    assert scope["type"] == "http"
+    size, more = 0, True
+    while more:
+        event = await receive()
+        size, more = size + len(event.get("body", b"")), event.get("more_body", False)
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    if scope["path"].endswith("large"):
+        for _ in range(40):
+            await send({"type": "http.response.body", "body": b"v" * 65536, "more_body": True})
+    await send({"type": "http.response.body", "body": b"%d" % size})
 """
 CONFIGURATION = """
 python-path {folder}
@@ -50,6 +78,10 @@ threads 4
 <http soak>
   address 127.0.0.1:{port}
   address {folder}/sock
+  tls-address 127.0.0.1:{tls}
+  <tls>
+    certificate {certificate}
+  </tls>
   <limits>
     response-spool 1MB
     upload-memory 10KB
@@ -62,131 +94,35 @@ threads 4
     root {folder}/files
   </static>
 </http>
+<http live>
+  address 127.0.0.1:{live}
+  tls-address 127.0.0.1:{live_tls}
+  http2 on
+  <tls>
+    certificate {certificate}
+  </tls>
+  <wsgi>
+    application soaked:application
+  </wsgi>
+  <asgi>
+    path /live
+    application soaked:live
+  </asgi>
+  <resource>
+    path /shelf
+    resource soaked:shelf
+  </resource>
+  <proxy>
+    path /static
+    upstream {folder}/sock
+  </proxy>
+  <proxy>
+    path /up
+    upstream 127.0.0.1:{port}
+  </proxy>
+</http>
 """
 ROUND_WITHOUT_RELOAD = 20.0
-
-
-class Clients:
-    """Threads that ask, each in its manner, while they are allowed to."""
-
-    def __init__(self, port: int, path: str) -> None:
-        self.counts: Counter[str] = Counter()
-        self._address = ("127.0.0.1", port)
-        self._path = path
-        self._allowed = threading.Event()
-        self._busy: set[int] = set()
-        self._end = False
-        manners = [self.quick, self.quick, self.unix, self.upload, self.slow_reader, self.slow_writer, self.leaver]
-        self._threads = [threading.Thread(target=self._run, args=(one,), daemon=True) for one in manners * 2]
-        for one in self._threads:
-            one.start()
-
-    def resume(self) -> None:
-        self._allowed.set()
-
-    def pause(self) -> None:
-        """Returns when nobody asks any more."""
-        self._allowed.clear()
-        while self._busy:
-            time.sleep(0.02)
-
-    def close(self) -> None:
-        self.pause()
-        self._end = True
-        self._allowed.set()
-        for one in self._threads:
-            one.join(20)
-
-    def _run(self, manner) -> None:
-        me = threading.get_ident()
-        while True:
-            self._allowed.wait()
-            if self._end:
-                return
-            self._busy.add(me)
-            try:
-                if self._allowed.is_set():
-                    manner()
-                    self.counts[manner.__name__] += 1
-            except (OSError, http.client.HTTPException, AssertionError) as error:
-                self.counts[f"LOST {manner.__name__}: {error!r}"] += 1
-            finally:
-                self._busy.discard(me)
-
-    def _connect(self) -> socket.socket:
-        return socket.create_connection(self._address, 20)
-
-    def quick(self) -> None:
-        """Some requests on a connection that stays."""
-        connection = http.client.HTTPConnection(*self._address, timeout=20)
-        try:
-            for _ in range(10):
-                path = random.choice(["/", "/sleep", "/fail", "/static/small", "/static/large", "/nowhere"])
-                connection.request("GET", path)
-                response = connection.getresponse()
-                response.read()
-                assert response.status == (500 if path == "/fail" else 200), (path, response.status)
-                # What a drain closes is opened again, as every client does.
-        finally:
-            connection.close()
-
-    def unix(self) -> None:
-        """Pipelined requests over the UNIX socket."""
-        with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(20)
-            client.connect(self._path)
-            request = b"GET / HTTP/1.1\r\nHost: x\r\n"
-            client.sendall((request + b"\r\n") * 4 + request + b"Connection: close\r\n\r\n")
-            answer = b"".join(iter(lambda: client.recv(65536), b""))
-            assert answer.count(b"HTTP/1.1 200") == 5, answer[:200]
-
-    def upload(self) -> None:
-        """In chunks, through a file."""
-        connection = http.client.HTTPConnection(*self._address, timeout=20)
-        try:
-            connection.request("POST", "/", body=iter([b"z" * 40_000] * 5), encode_chunked=True)
-            assert connection.getresponse().read() == b"200000"
-        finally:
-            connection.close()
-
-    def slow_reader(self) -> None:
-        with self._connect() as client:
-            path = random.choice([b"/large", b"/stream", b"/static/large"])
-            client.sendall(b"GET %b HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n" % path)
-            count = 0
-            while part := client.recv(262144):
-                count += len(part)
-                time.sleep(0.005)
-            assert count > 2_000_000, count
-
-    def slow_writer(self) -> None:
-        with self._connect() as client:
-            for part in (
-                b"POST / HT",
-                b"TP/1.1\r\nHost: x\r\nConnection: close\r\n",
-                b"Content-Length: 6\r\n\r\nab",
-                b"cd",
-                b"ef",
-            ):
-                client.sendall(part)
-                time.sleep(0.02)
-            assert b"\r\n\r\n6" in b"".join(iter(lambda: client.recv(65536), b""))
-
-    def leaver(self) -> None:
-        """Goes away, in the middle of anything, politely or not."""
-        with self._connect() as client:
-            start = random.choice(
-                [
-                    b"",
-                    b"GET /lar",
-                    b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n",
-                    b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 99999\r\n\r\nabc",
-                ]
-            )
-            client.sendall(start)
-            if random.random() < 0.5:
-                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        time.sleep(0.01)
 
 
 class State:
@@ -219,22 +155,23 @@ def soak(appd: str, folder: Path, seconds: float, reload: float) -> bool:
     (folder / "files" / "large").write_bytes(b"l" * 2_500_000)
     (folder / "files" / "nowhere").write_bytes(b"")
     (folder / "soaked.py").write_text(APPLICATION)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    make_certificates(folder / "certificates", 1)
+    ports = {name: free_port() for name in ("port", "tls", "live", "live_tls")}
+    certificate = folder / "certificates" / "0000.pem"
     file = folder / "appd.conf"
-    file.write_text(CONFIGURATION.format(folder=folder, port=port))
+    file.write_text(CONFIGURATION.format(folder=folder, certificate=certificate, **ports))
     process = subprocess.Popen([appd, "run", str(file), "--control", str(folder / "control")], stderr=sys.stderr)
     clients = None
     try:
         ends = time.monotonic() + 20
         while True:
             try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
+                socket.create_connection(("127.0.0.1", ports["live_tls"]), 1).close()
                 break
             except OSError:
                 assert time.monotonic() < ends and process.poll() is None, "it does not start"
                 time.sleep(0.05)
-        clients = Clients(port, str(folder / "sock"))
+        clients = Clients(ports, str(folder / "sock"))
         return rounds(process, clients, appd, folder, seconds, reload)
     finally:
         if clients is not None:

@@ -20,20 +20,43 @@ _WIDTH = 100
 _VALUES = {
     "<lambda>": "text",
     "IdentifierConversion": "name",
+    "application": "package.module:name or file.py:name",
+    "arguments": "command line",
+    "bindable": "address",
+    "charset": "charset | off",
+    "client_name": "dns:NAME | uri:URI | email:ADDRESS",
+    "command": "command line",
+    "dotted": "package.module:name",
+    "group": "ADDRESS [INTERFACE]",
+    "header": "NAME VALUE",
     "idle_exit": "never | time from 5s",
+    "key_files": "path with %u or %h",
     "level": " | ".join(LEVELS),
+    "location": "URL or path",
+    "maildir": "path with %u and %d",
     "memory": "bytes from 1MB",
+    "message_size": "bytes like 64KB",
     "mode": "octal like 0660",
+    "mount_path": "path like /media",
     "natural": "number from 0",
+    "network": "network, address or unix",
+    "passphrase": "file or credential:NAME",
+    "ports": "FIRST-LAST",
     "positive": "number from 1",
     "positive_size": "bytes like 64KB",
     "positive_span": "time like 30s",
+    "response_size": "bytes like 64KB",
+    "server_name": "host or address",
     "size": "bytes like 64KB",
+    "source": "file or credential:NAME",
     "span": "time like 30s",
     "str": "text",
     "switch": "on | off",
+    "target": "address",
+    "user_folder": "path, %u is the user",
     "version": "1.2 | 1.3",
     "workers": "auto | number from 1",
+    "zone": "ORIGIN PATH",
 }
 
 
@@ -158,8 +181,11 @@ def _value(info: Any) -> str:
     """What a key takes: the words that are allowed, or a value with its unit, else the name of its converter."""
     if isinstance(info.datatype, one_of):
         return " | ".join(info.datatype.words)
-    name: str = getattr(info.datatype, "__name__", type(info.datatype).__name__)
-    return _VALUES.get(name, name.replace("_", " "))
+    convert = info.datatype if hasattr(info.datatype, "__name__") else type(info.datatype)
+    name: str = convert.__name__
+    # A package may call its own converter as one of these is called.
+    known = _VALUES if convert.__module__.partition(".")[0] in ("appd", "builtins", "ZConfig") else {}
+    return known.get(name, name.replace("_", " "))
 
 
 def _text(description: str | None) -> str:

@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from appd.config.settings import Settings
+from appd.startup.records import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from appd.registry import Registry
 
-__all__ = ["Settings", "load", "load_kept"]
+__all__ = ["Loaded", "Settings", "load", "load_kept"]
+
+
+class Loaded(NamedTuple):
+    """What has become of a configuration file.
+
+    Attributes:
+        settings: Its settings.
+        keep: To call when there is time: keeps them for the next start.
+        texts: Says what its files said, by path; None when that is not known.
+        current: Whether they still said that.
+    """
+
+    settings: Settings
+    keep: Callable[[], object]
+    texts: Callable[[], Mapping[str, str] | None]
+    current: bool = True
 
 
 def load(path: str, registry: Registry | None = None) -> Settings:
@@ -33,27 +52,34 @@ def load(path: str, registry: Registry | None = None) -> Settings:
     return Loader(registry or Registry()).load(path)
 
 
-def load_kept(path: str) -> tuple[Settings, Callable[[], object]]:
+def load_kept(path: str, texts: Mapping[str, str] | None = None) -> Loaded:
     """Reads a configuration file, from the cache when nothing has changed.
 
     Args:
         path: The file.
+        texts: What its files said when another worker of the same generation read them: that counts.
 
     Returns:
-        The settings of the file, and what to call when there is time: it keeps them for the next start.
+        The settings of the file.
 
     Raises:
         ConfigurationError: As for `load`.
     """
     from appd.config.cache import SettingsCache
 
+    current = True
+    if texts is not None:
+        from appd.config.texts import are_current
+
+        current = are_current(texts)
     cache = SettingsCache(path)
-    kept = cache.read()
+    kept = cache.read() if current else None
     if kept is not None:
-        return kept, lambda: None
+        return Loaded(kept, lambda: None, cache.texts)
     from appd.config.loader import Loader
     from appd.registry import Registry
 
-    loader = Loader(Registry())
+    loader = Loader(Registry(), texts)
     settings = loader.load(path)
-    return settings, lambda: cache.write(settings, loader.inputs)
+    keep = partial(cache.write, settings, loader.inputs) if current else lambda: None
+    return Loaded(settings, keep, lambda: loader.inputs.texts, current)

@@ -20,6 +20,7 @@ import sys
 from appd import __version__
 from appd.config.inputs import Inputs, identity
 from appd.config.plain import NotPlain, decode, encode
+from appd.config.reading import read_text
 from appd.config.settings import Settings
 
 TYPE_CHECKING = False
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["SettingsCache"]
 
 # Whatever changes what is in the file, or how it is written, changes this.
-_FORMAT = 1
+_FORMAT = 2
 _LARGEST = 32 * 1024**2
 _NAME_MAX = 200
 
@@ -76,6 +77,7 @@ class SettingsCache:
         self._path = path
         self._environ = environ
         self._uid = os.geteuid() if uid is None else uid
+        self._read_files: Mapping[str, tuple[int, ...]] = {}
         folder = environ.get("CACHE_DIRECTORY", "").partition(":")[0]
         name = os.path.abspath(path).replace("%", "%25").replace("/", "%2F")
         if not folder or not self._uid or len(name) > _NAME_MAX:
@@ -96,10 +98,19 @@ class SettingsCache:
             if any(self._environ.get(name) != was for name, was in kept["environ"].items()):
                 return None
             settings = decode(kept["settings"])
+            self._read_files = {path: tuple(kept["files"][os.path.abspath(path)]) for path in kept["read"]}
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             # Whatever is wrong with it, the file itself is read instead.
             return None
         return settings if isinstance(settings, Settings) else None
+
+    def texts(self) -> dict[str, str] | None:
+        """What the files said that the settings of `read` were made of; None when they have changed since."""
+        try:
+            texts = {path: read_text(path) for path in self._read_files}
+            return texts if all(identity(path) == was for path, was in self._read_files.items()) else None
+        except (OSError, ValueError):
+            return None
 
     def _read(self) -> Any:
         # Not through a link, and not waiting for the writer of a FIFO.
@@ -129,6 +140,7 @@ class SettingsCache:
             kept = {
                 "surroundings": self._surroundings(),
                 "files": inputs.files,
+                "read": list(inputs.texts),
                 "environ": inputs.environ,
                 "settings": encode(settings),
             }

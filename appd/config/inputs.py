@@ -38,12 +38,14 @@ class Inputs:
         files: Path → `identity` of each file as it was before it was read.
         environ: Each $(VARIABLE) that was asked for and its value, None without one.
         own: Whether only appd's own server types were asked for.
+        texts: What the configuration files said, by their paths as they were asked for.
     """
 
     def __init__(self, environ: Mapping[str, str | None] = os.environ, clock: Callable[[], float] = time.time) -> None:
         self.files: dict[str, Identity] = {}
         self.environ: dict[str, str | None] = {}
         self.own = True
+        self.texts: dict[str, str] = {}
         self._variables = environ
         self._clock = clock
         self._young: dict[str, int] = {}

@@ -103,6 +103,7 @@ class Loader(ConfigLoader):  # type: ignore[misc]  # ZConfig has no types
 
     Args:
         registry: Where server types are found.
+        texts: Path → text of files that are not to be read again, as they were read before.
 
     Attributes:
         problems: What is wrong so far.
@@ -110,9 +111,10 @@ class Loader(ConfigLoader):  # type: ignore[misc]  # ZConfig has no types
         undefined: The names whose %define went wrong: that has been said, and is not said again where they are used.
     """
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, texts: Mapping[str, str] | None = None) -> None:
         super().__init__(_base_schema())
         self.registry = registry
+        self._texts = texts or {}
         self.problems: list[Problem] = []
         self.undefined: set[str] = set()
         self.obsolete: list[tuple[str, Place]] = []
@@ -154,7 +156,9 @@ class Loader(ConfigLoader):  # type: ignore[misc]  # ZConfig has no types
 
     def _read(self, path: str) -> str:
         self.inputs.file(path)
-        return read_text(path)
+        text = self._texts[path] if path in self._texts else read_text(path)
+        self.inputs.texts[path] = text
+        return text
 
     def _order(self, problem: Problem) -> tuple[bool, str, int]:
         # The file itself line by line, then the files it includes, each in the order of its own lines.

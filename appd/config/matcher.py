@@ -20,6 +20,8 @@ from appd.config.wording import quoted
 from appd.errors import Place
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from appd.config.loader import Loader
 
 __all__ = ["Matcher", "Nothing"]
@@ -153,18 +155,29 @@ class Matcher(BaseMatcher):  # type: ignore[misc]  # ZConfig has no types
             return f"{where} has no key {quoted(key)}: {reason}"
         near = get_close_matches(key.lower(), known, n=3, cutoff=0.6)
         hint = f"did you mean {' or '.join(near)}? " if near else f"it takes {', '.join(known) or 'no keys'}; "
+        if owners := self._sections_with(key.lower()):
+            *others, last = [f"<{one}>" for one in owners]
+            hint = f"it belongs into a section in it, {' or '.join(filter(None, (', '.join(others), last)))}; "
+        elif not section and key.lower() in (name for name, _ in self.type.gettype("appd.listener")):
+            hint = "it belongs into the section of a server, like <http>; "
         owner = (self.type.name or "").split(".")[0]
         # What all servers share is shown with each of them.
         command = f"appd types {'NAME' if owner == 'appd' else owner}".rstrip()
         return f"{where} has no key {quoted(key)}: {hint}`{command}` lists what there is"
 
-    def _section_names(self) -> list[str]:
-        names: list[str] = []
+    def _sections(self) -> Iterator[Any]:
+        """The types of the sections that may be in this one."""
         for _key, info in self.type:
             if info.issection():
                 kind = info.sectiontype
-                names += kind.getsubtypenames() if kind.isabstract() else [kind.name]
-        return sorted({name.rpartition(".")[2] for name in names})
+                yield from map(kind.getsubtype, kind.getsubtypenames()) if kind.isabstract() else [kind]
+
+    def _section_names(self) -> list[str]:
+        return sorted({one.name.rpartition(".")[2] for one in self._sections()})
+
+    def _sections_with(self, key: str) -> list[str]:
+        """Those that have a key."""
+        return sorted({one.name.rpartition(".")[2] for one in self._sections() if key in (name for name, _ in one)})
 
     def finish(self) -> Settings:
         """Converts what was collected; a value that is wrong is reported and stands as None."""

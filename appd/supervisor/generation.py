@@ -221,6 +221,7 @@ class Generation:
         number: From 1.
 
     Attributes:
+        reading: A memfd with what the file said when its first worker read it; None before that is known.
         workers: Those that hold a place, by its number.
         beside: Those that do not: fresh ones that are to replace another, and replaced ones that drain.
         wanted: How many workers the file wants; None before the first worker has read it.
@@ -238,6 +239,7 @@ class Generation:
 
     def __init__(self, number: int) -> None:
         self.number = number
+        self.reading: int | None = None
         self.workers: dict[int, Worker] = {}
         self.beside: list[Worker] = []
         self.wanted: int | None = None
@@ -289,11 +291,35 @@ class Generation:
             self.beside.remove(worker)
         else:
             del self.workers[worker.number]
+        self._forget()
+
+    def part(self) -> bool:
+        """It is on its way out: there will be no further worker. Returns whether there is one left."""
+        self.draining = True
+        self._forget()
+        return bool(self.everyone)
+
+    def take_reading(self, words: Mapping[str, str], fds: list[int]) -> None:
+        """Takes over what the first worker passes for those that come after it.
+
+        Args:
+            words: X_APPD_READING counts.
+            fds: The descriptors of the message; what is taken is removed.
+        """
+        if self.reading is None and fds and "X_APPD_READING" in words:
+            self.reading = fds.pop()
+
+    def _forget(self) -> None:
+        """Forgets the file, when nobody will ask for it any more."""
+        if self.draining and not self.everyone and self.reading is not None:
+            os.close(self.reading)
+            self.reading = None
 
     def keep(self) -> dict[str, Any]:
         """What a later version of the supervisor needs to know of it, as JSON has it."""
         return {
             "number": self.number,
+            "reading": self.reading,
             "workers": [worker.keep() for worker in self.workers.values()],
             "wanted": self.wanted,
             "servers": self.servers,
@@ -318,6 +344,7 @@ class Generation:
             channel: Makes a channel of its descriptor.
         """
         made = cls(known["number"])
+        made.reading = known.get("reading")
         made.workers = {one["number"]: Worker.kept(one, channel(one["channel"])) for one in known["workers"]}
         made.wanted = known["wanted"]
         made.servers = dict(known["servers"])

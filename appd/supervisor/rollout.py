@@ -247,8 +247,7 @@ class Rollout:
             send_signal(oldest.everyone, signal.SIGQUIT)
 
     def _part_from(self, generation: Generation) -> None:
-        generation.draining = True
-        if generation.everyone:
+        if generation.part():
             self.draining.append(generation)
 
     def reload(self, verdict: Verdict | None) -> None:

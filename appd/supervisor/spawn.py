@@ -22,10 +22,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import NoReturn
 
-__all__ = ["CHANNEL", "STACKS", "Spawned", "end_with_parent", "spawn", "spawn_worker", "worker_environ"]
+__all__ = ["CHANNEL", "READING", "STACKS", "Spawned", "end_with_parent", "spawn", "spawn_worker", "worker_environ"]
 
 # The variable that tells a process that it is a worker, and which descriptor its supervisor is behind.
 CHANNEL = "APPD_CHANNEL"
+
+# The variable that tells a worker which descriptor has what the file said that its generation was made of.
+READING = "APPD_READING"
 
 # The variable that tells a worker where its stacks go when it is killed for not answering.
 STACKS = "APPD_STACKS"
@@ -69,6 +72,7 @@ def spawn_worker(
     environ: Mapping[str, str],
     go_on: Callable[[], object] | None,
     detach: Callable[[], None],
+    others: Sequence[tuple[str, int]] = (),
 ) -> Spawned:
     """Starts a worker with a channel to it.
 
@@ -77,6 +81,7 @@ def spawn_worker(
         environ: See there.
         go_on: See there.
         detach: See there.
+        others: See there; beside its channel and where its stacks go.
 
     Raises:
         OSError: There can be no further process, or no descriptor.
@@ -95,7 +100,7 @@ def spawn_worker(
         detach()
 
     try:
-        pid = spawn(passed, ((CHANNEL, theirs.fileno()), (STACKS, stacks)), environ, go_on, forget)
+        pid = spawn(passed, ((CHANNEL, theirs.fileno()), (STACKS, stacks), *others), environ, go_on, forget)
     except OSError:
         os.close(stacks)
         ours.close()

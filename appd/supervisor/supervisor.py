@@ -17,7 +17,7 @@ from appd.supervisor.idlewatch import IdleWatch
 from appd.supervisor.mailbox import Mailbox
 from appd.supervisor.poller import Poller
 from appd.supervisor.rollout import Rollout
-from appd.supervisor.spawn import spawn_worker, worker_environ
+from appd.supervisor.spawn import READING, spawn_worker, worker_environ
 from appd.systemd.notify import Notifier
 from appd.systemd.store import PREFIX, Store
 
@@ -106,7 +106,9 @@ class Supervisor:
     def _spawn(self, generation: Generation, number: int, *, forked: bool = False, beside: bool = False) -> None:
         passed = [*self.inherited, *self.store.items()]
         environ = worker_environ(self.mailbox.path, generation.number, number)
-        worker = Worker(number, spawn_worker(passed, environ, self._work if forked else None, self.detach))
+        reading = [(READING, generation.reading)] if generation.reading is not None else []
+        made = spawn_worker(passed, environ, self._work if forked else None, self.detach, reading)
+        worker = Worker(number, made)
         if beside:
             generation.beside.append(worker)
         else:
@@ -127,6 +129,8 @@ class Supervisor:
             name = self.store.take(letter.words, letter.fds) if taken else None
             if name is not None:  # and on to systemd's store
                 self._notifier.tell(fds=[self.store[name]], also={"FDSTORE": "1", "FDNAME": name})
+            for generation, _worker in found:
+                generation.take_reading(letter.words, letter.fds)
             for fd in letter.fds:
                 os.close(fd)
             for generation, worker in found if letter.words else ():

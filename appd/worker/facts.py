@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from appd.config.inputs import identity
 from appd.config.settings import Settings
+from appd.config.texts import write_texts
 from appd.listening.listeners import BoundListener
 from appd.supervisor.mailbox import pack
 
@@ -44,14 +45,19 @@ def _paths(value: Any) -> Iterator[str]:
             yield from _paths(one)
 
 
-def tell_prepared(settings: Settings, plan: Plan, notifier: Notifier) -> None:
+def tell_prepared(settings: Settings, plan: Plan, notifier: Notifier, texts: Mapping[str, str] | None = None) -> None:
     """Says that this worker could listen, and what the supervisor needs to know of the file.
 
     Args:
         settings: The settings of the file.
         plan: The servers, their sockets prepared; the supervisor keeps those that appd made.
         notifier: What tells the supervisor.
+        texts: What the files said, for the workers that come after this one; the memfd that has it stays open, since
+            the message may have to wait.
     """
+    reading = write_texts(texts) if texts else None
+    if reading is not None:
+        notifier.tell(fds=[reading], also={"X_APPD_READING": "1"})
     servers: dict[str, str] = {}
     listening: dict[str, str] = {}
     keeps: list[str] = []

@@ -12,17 +12,18 @@ import os
 import sys
 
 from appd.address import Address
-from appd.config import Settings, load_kept
+from appd.config import Loaded, Settings, load_kept
 from appd.errors import EX_OK, AppdError
 from appd.messages import CANNOT_START
 from appd.signals import Stopped, StopSignals
 from appd.startup.bare import signal
 from appd.startup.codecache import CodeCache, forget
 from appd.startup.patterns import used
-from appd.supervisor.spawn import CHANNEL, STACKS, end_with_parent
+from appd.supervisor.spawn import CHANNEL, READING, STACKS, end_with_parent
 from appd.systemd.activation import Inheritance, inherit
 from appd.systemd.notify import MARK, Notifier
 from appd.worker.assembly import Built, Ground, build, compose, lay_ground
+from appd.worker.forks import leave_forks_alone
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ __all__ = ["report", "run"]
 _ERROR, _WARNING = 3, 4
 # How long after it has begun to serve a worker keeps the validated file, in seconds.
 _KEEP_AFTER = 3.0
+_AS_IT_WAS = "{} has changed, or a file that it includes; this worker goes on with what they said: `appd reload`"
 NO_RELOAD = "SIGHUP: reload needs the supervisor; `systemctl restart` reads the file again"
 
 
@@ -46,20 +48,6 @@ def report(log: Log, error: AppdError) -> None:
     for problem in error.problems:
         text = f"{problem}\n{problem.traceback.rstrip()}" if problem.traceback else str(problem)
         log.write(text, _ERROR, MESSAGE_ID=CANNOT_START)
-
-
-def leave_forks_alone() -> None:
-    """A fork that hosted code makes has no writer thread and no reactor: it prints and dies as any process does."""
-    os.register_at_fork(after_in_child=_forked)
-
-
-def _forked() -> None:
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
-    signal.set_wakeup_fd(-1)
-    sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
-    if "logging" in sys.modules:
-        sys.modules["logging"].getLogger().handlers.clear()
 
 
 def configure_log(log: Log, settings: Settings) -> None:
@@ -117,13 +105,18 @@ def run(
         The exit code, of sysexits(3).
     """
     notifier = Notifier(environ)
-    supervisor, stacks = environ.pop(CHANNEL, ""), environ.pop(STACKS, "")
+    supervisor, stacks, reading = (environ.pop(key, "") for key in (CHANNEL, STACKS, READING))
     notifier.mark = MARK if supervisor else ""
     # A worker that is aborted for not answering says where it was: to its supervisor, or to standard error.
     if stacks:
         os.set_inheritable(int(stacks), False)
     faulthandler.enable(int(stacks) if stacks else 2)
-    this = _Run(path, binds, log, signals, notifier, int(supervisor) if supervisor else None)
+    given = None
+    if reading:
+        from appd.config.texts import read_texts
+
+        given = read_texts(int(reading))
+    this = _Run(path, binds, log, signals, notifier, int(supervisor) if supervisor else None, given)
     try:
         return this.run(inheritance, cold)
     except Stopped:
@@ -148,15 +141,17 @@ class _Run:
         signals: StopSignals,
         notifier: Notifier,
         supervisor: int | None,
+        given: Mapping[str, str] | None,
     ) -> None:
         self._supervisor = supervisor
+        self._given = given
         self._path = path
         self._binds = binds
         self._log = log
         self._signals = signals
         self._notifier = notifier
         self._exit_code = EX_OK
-        self._keep_settings: Callable[[], object] = lambda: None
+        self._loaded: Loaded
         self._imported: Sequence[str] = ()
         self._compiled: Sequence[str | bytes] = ()
         self._levels: dict[str, str] = {}
@@ -169,11 +164,14 @@ class _Run:
     def run(self, inheritance: Inheritance | None, cold: bool) -> int:
         inheritance = inheritance or inherit()
         before = set(sys.modules)
-        settings, self._keep_settings = load_kept(self._path)
+        self._loaded = load_kept(self._path, self._given)
+        settings = self._loaded.settings
         reading = sys.modules.keys() - before
         self._drain_timeout = settings.drain_timeout
         configure_log(self._log, settings)
         self._signals.check()
+        if not self._loaded.current:
+            self._log.write(_AS_IT_WAS.format(self._path))
         self._log.install_prints()
         leave_forks_alone()
         ground = self._begin_early(settings, inheritance) if cold else None
@@ -310,7 +308,8 @@ class _Run:
 
         def prepared(_all: Any) -> None:
             if not getattr(self, "_ending", False):
-                tell_prepared(self._built.settings, self._built.plan, self._notifier)
+                texts = self._loaded.texts() if self._given is None else None
+                tell_prepared(self._built.settings, self._built.plan, self._notifier, texts)
 
         from twisted.internet.defer import gatherResults
 
@@ -378,7 +377,7 @@ class _Run:
         self._reactor.callLater(_KEEP_AFTER, self._keep)
 
     def _keep(self) -> None:
-        self._keep_settings()
+        self._loaded.keep()
         CodeCache().write(self._imported, self._compiled)
 
     def _failed(self, error: AppdError) -> None:

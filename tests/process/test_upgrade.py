@@ -197,9 +197,9 @@ def test_an_upgrade_under_load(service):
     made.settled()
     before, workers, generation = made.descriptors(), made.serving(), made.status()["generation"]
     with Load(made.passed) as load:
-        made.rename("channel", "wire")
+        made.rename("worker/channel", "worker/wire")
         made.rename("supervisor/overview", "supervisor/account")
-        made.rename("lifecycle", "life")
+        made.rename("worker/lifecycle", "worker/life")
         made.upgrade("0.2.0")
         assert made.reload().stdout == f"generation {generation + 1} serves\n"
         status = made.status()
@@ -224,7 +224,7 @@ def test_an_upgrade_under_load(service):
 def test_only_workers_code_has_changed(service):
     """The supervisor stays what it is, and the workers are new."""
     made = service()
-    made.rename("channel", "wire")
+    made.rename("worker/channel", "worker/wire")
     made.reload()
     assert "goes on as" not in made.running.errors
     serves_on(made, "0.1.0")
@@ -257,7 +257,7 @@ def test_new_code_that_cannot_go_on(service, what):
 def test_a_program_without_renewal(service):
     """A version that does not know what is asked of it, as after a downgrade: nothing of it is run."""
     made = service()
-    made.write("arguments.py", ('"resumable"', '"something-else"'))
+    made.write("commands/arguments.py", ('"resumable"', '"something-else"'))
     made.upgrade("0.2.0")
     made.reload()
     made.running.wait_said("this supervisor stays as it was: it ended with 64 when it was tried")

@@ -108,7 +108,9 @@ def test_the_shared_table_has_bounds(tmp_path):
         < sum(one is not None and failures._known(f"p{number}") is not None for number, one in enumerate(waits))
         <= 16_384
     )
-    assert failures._known("p29999") is not None and failures._known("p0") is None
+    # Which bucket a peer is in is drawn anew for each table; not every one has had to let somebody go.
+    assert failures._known("p29999") is not None
+    assert any(failures._known(f"p{number}") is None for number in range(100))
 
 
 def test_a_worker_that_hangs_with_the_table_holds_up_nobody(tmp_path):

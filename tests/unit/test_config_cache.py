@@ -90,6 +90,24 @@ def test_what_was_kept_is_what_was_read(conf):
     assert found.servers[0].where("address").line == 8
 
 
+def test_the_texts_of_what_was_kept(conf):
+    """What the settings were made of goes to later workers of the generation, unless it has been changed by then."""
+    cache, _settings = store(conf)
+    assert cache.texts() == {}
+    cache.read()
+    part = conf.parent / "part.conf"
+    texts = {str(conf): TEXT, str(part): "workers 2\n"}
+    assert cache.texts() == texts
+    part.write_text("workers 3\n")
+    assert cache.texts() is None
+    settings = Loader(Registry(), texts).load(str(conf))
+    assert settings.workers == 2
+    part.unlink()
+    conf.unlink()
+    same(Loader(Registry(), texts).load(str(conf)), settings)
+    assert cache.texts() is None
+
+
 def test_a_file_with_everything_survives():
     """The golden file has every key of the process and every kind of server."""
     settings = Loader(Registry()).load(str(GOLDEN))

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from appd.commands.typelist import Entry, entries
+from appd.config import load
 from appd.config.loader import schema_with
 from appd.registry import Registry
 
@@ -80,6 +82,30 @@ def test_every_key_is_explained(section, page):
         # The first fact is what it takes.
         [default] = [fact.removeprefix("default ") for fact in one.facts[1:] if fact.startswith("default ")] or [""]
         assert any(default in row for row in its), f"{one.title}: its default is {default}"
+
+
+def examples() -> Iterator[Any]:
+    """The files that pages show, by page and first line; not those with a word in place of a value, nor parts of a server."""
+    for page in PAGES:
+        for text in re.findall(r"^```\n(.*?)^```", page.read_text(), re.M | re.S):
+            if (
+                re.match(r"(?:[a-z-]+ {2,}\S.*\n)*\n?(?:#.*\n)*<[a-z]+(?: [a-z]+)?>\n", text)
+                and "<greeting" not in text
+            ):
+                yield pytest.param(text, id=f"{page.name}-{text.splitlines()[0].strip('<>')}")
+
+
+@pytest.mark.parametrize("text", [one for one in examples() if not one.values[0].startswith("<tls>")])
+def test_examples_are_files(text, tmp_path):
+    """With keys that there are, and values that they take."""
+    file = tmp_path / "appd.conf"
+    file.write_text(text)
+    assert load(str(file))
+
+
+def test_there_are_examples():
+    """As many as there were, or more."""
+    assert len(list(examples())) >= 15
 
 
 def test_the_figures_of_the_readme():

@@ -12,12 +12,14 @@ from contextlib import closing
 
 import pytest
 
+from appd.config.texts import read_texts, write_texts
 from appd.supervisor import spawn as module
 from appd.supervisor.directlog import DirectLog
-from appd.supervisor.generation import Worker
+from appd.supervisor.generation import Generation, Worker
 from appd.supervisor.mailbox import Letter, Mailbox
 from appd.supervisor.overview import certificates
 from appd.supervisor.poller import Poller, exit_code
+from appd.supervisor.renewal import kept_descriptors
 from appd.supervisor.supervisor import Supervisor
 from appd.systemd.notify import Notifier
 
@@ -432,3 +434,43 @@ def test_a_program_that_is_not_there(tmp_path, monkeypatch):
         made.channel.close()
         os.close(made.stacks)
         mailbox.close()
+
+
+def test_the_reading_of_a_generation(host):
+    """The first worker passes it up once; a renewed supervisor has it, and it goes with the generation."""
+    host.rollout.start()
+    generation = host.rollout.coming
+    first, second = write_texts({"/x": "workers 1"}), write_texts({"/x": "workers 2"})
+    read = host.supervisor.mailbox.read
+    pid, words = generation.workers[1].pid, {"X_APPD_READING": "1"}
+    host.supervisor.mailbox.read = lambda: [Letter(pid, words, [first]), Letter(pid, words, [second])]
+    host.supervisor._read_letters()
+    host.supervisor.mailbox.read = read
+    with pytest.raises(OSError, match="Bad file"):
+        os.fstat(second)
+    host.serve()
+    state = {
+        "inherited": [], "mailbox": 0, "control": {"listener": 1, "connections": []}, "rollout": host.rollout.keep(),
+    }  # fmt: skip
+    assert first in kept_descriptors(state) and state["rollout"]["serving"]["reading"] == first
+    assert Generation.kept(generation.keep(), lambda _fd: None).reading == first
+    host.rollout.reload(None)
+    host.serve()
+    host.kill(generation.workers[1])
+    host.supervisor.reap()
+    with pytest.raises(OSError, match="Bad file"):
+        os.fstat(first)
+
+
+def test_a_reading_that_is_none(tmp_path):
+    """Hosted code may pass anything in its place: a worker reads the file, then."""
+    for content in (b"", b"[" * 100_000, b"[1]", b'{"/x": 7}', b"\xff"):
+        path = tmp_path / "x"
+        path.write_bytes(content)
+        assert read_texts(os.open(path, os.O_RDONLY)) is None
+    reader, writer = os.pipe()
+    os.close(writer)
+    assert read_texts(reader) is None
+    texts = {"/etc/a.conf": "workers 1\n# \u00e4\n"}
+    descriptor = write_texts(texts)
+    assert read_texts(os.dup(descriptor)) == read_texts(descriptor) == texts

@@ -1,0 +1,70 @@
+"""What the files of a configuration said when they were read, passed on from one worker of a generation to the next.
+
+A worker that is replaced or recycled belongs to its generation, whatever somebody has done to the file since: an edit
+counts from the next reload on, and one that is half done harms nobody.
+"""
+
+from __future__ import annotations
+
+import os
+
+from appd.config.reading import read_text
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["are_current", "read_texts", "write_texts"]
+
+_LARGEST = 64 * 1024**2
+
+
+def write_texts(texts: Mapping[str, str]) -> int | None:
+    """Writes the texts into a memfd that nobody can change any more.
+
+    Args:
+        texts: Path → text of each file that was read.
+
+    Returns:
+        Its descriptor, which is the caller's; None when there is no descriptor or no memory for it.
+    """
+    import fcntl
+    import json
+
+    try:
+        descriptor = os.memfd_create("reading", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    except OSError:
+        return None
+    try:
+        with open(descriptor, "w", encoding="ascii", closefd=False) as file:
+            json.dump(dict(texts), file)
+        seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def read_texts(descriptor: int) -> dict[str, str] | None:
+    """Reads what `write_texts` wrote, and closes the descriptor. None when it is something else: hosted code may pass
+    anything to the supervisor."""
+    import json
+
+    try:
+        # Others read from the same descriptor: its place in the file is nobody's.
+        found = json.loads(os.pread(descriptor, _LARGEST, 0))
+    except (OSError, ValueError, RecursionError):
+        return None
+    finally:
+        os.close(descriptor)
+    plain = isinstance(found, dict) and all(isinstance(one, str) for one in found.values())
+    return found if plain else None
+
+
+def are_current(texts: Mapping[str, str]) -> bool:
+    """Whether the files still say the same."""
+    try:
+        return all(read_text(path) == text for path, text in texts.items())
+    except ValueError:
+        return False
