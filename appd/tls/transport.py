@@ -67,6 +67,9 @@ class _TlsTransport(_Base):  # type: ignore[misc]  # typed as Any
 
     factory: Any
     transport: Any
+    # Twisted's.
+    _lostTLSConnection: bool
+    _reason: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
