@@ -25,6 +25,7 @@ __all__ = [
     "TwistedWeb",
     "Uvicorn",
     "Waitress",
+    "become_somebody",
     "installed",
 ]
 
@@ -45,7 +46,6 @@ ALL_CORES = os.sched_getaffinity(0)
 
 # The body says who answered and which version of the code; load.BODY_END ends it.
 APPLICATION = '''"""What every candidate serves."""
-import functools
 import os
 
 VERSION = {version}
@@ -70,11 +70,15 @@ def application(environ, start_response):
     return [body]
 
 
-@functools.cache
-def files():
-    from starlette.staticfiles import StaticFiles
+FILES = []
 
-    return StaticFiles(directory=".")
+
+def files():
+    if not FILES:
+        from starlette.staticfiles import StaticFiles
+
+        FILES.append(StaticFiles(directory="."))
+    return FILES[0]
 
 
 async def asgi(scope, receive, send):
@@ -328,10 +332,16 @@ class Appd(Candidate):
         subprocess.run([*pin, *command], check=True, capture_output=True, timeout=_PATIENCE, env=environ)
 
 
+def become_somebody() -> None:
+    """Has root be somebody else in a user namespace, and still the owner of what root owns: user_namespaces(7)."""
+    if os.geteuid() == 0 and ctypes.CDLL(None).unshare(_CLONE_NEWUSER) == 0:
+        Path("/proc/self/uid_map").write_text(f"{_SOMEBODY} 0 1")
+
+
 class Kept(Appd):
     """appd as its unit has it: with a cache, and not as root, who has none.
 
-    Who is root is somebody else in a user namespace then, and still the owner of what root owns: user_namespaces(7).
+    Who is root is somebody else then: `become_somebody`.
     """
 
     options: Sequence[str] = ()
@@ -359,8 +369,7 @@ class Kept(Appd):
             time.sleep(0.1)
 
     def _become(self, command: list[str], environ: dict[str, str]) -> None:
-        if os.geteuid() == 0 and ctypes.CDLL(None).unshare(_CLONE_NEWUSER) == 0:
-            Path("/proc/self/uid_map").write_text(f"{_SOMEBODY} 0 1")
+        become_somebody()
         cache = self.folder / "cache"
         cache.mkdir(exist_ok=True)
         super()._become(command, environ | {"CACHE_DIRECTORY": str(cache)})

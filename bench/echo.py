@@ -2,13 +2,14 @@
 
 usage: python bench/echo.py [--rounds N] [--quick]
 
-The same protocol is served on the same kind of socket by both, in a process of its own on one processor; the client
-has another. A few connections each send a message and wait until it has come back. By turns, in alternating order.
-Printed: the processor time of the server in microseconds a message, median, minimum and maximum, and how many times
-cheaper appd is. Rates would be the client's as much as the server's.
+The same protocol is served on the same kind of socket by both, in a process of its own on one processor; the clients
+have another. Each connection sends a message and the next when it has come back, or keeps several in flight. By turns,
+in alternating order. Printed: the processor time of the server in microseconds a message, median, minimum and maximum,
+the time that passed, the processor time of the clients, and how many times cheaper appd is.
 
-What nobody can save is measured beside them: the same system calls from a loop in C (echo.c, compiled with cc), and
-from one in Python that has no Twisted around it.
+The clients are a program in C (echo_load.c, compiled with cc), as clients that take longer than the server let it
+sleep between any two messages; then what is measured is mostly how a process is woken. What nobody can save is measured
+beside the two: the same system calls from a loop in C (echo.c), and from one in Python that has no Twisted around it.
 """
 
 from __future__ import annotations
@@ -21,23 +22,33 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from figures import judged, median, surroundings, table
 
 _CLIENTS = 64
-# What, the size of a message, messages of a client in a round, times as cheap at least.
+# What, the size of a message, messages of a client in a round, how many in flight, times as cheap at least.
 _CASES = (
-    ("TCP 64 B", 64, 1000, 1.5),
-    ("TCP 64 KB", 65536, 300, 2.2),
-    ("UNIX 64 B", 64, 1000, 1.5),
-    ("UDP 64 B", 64, 1000, 1.25),
+    ("TCP 64 B", 64, 1500, 1, 1.5),
+    ("TCP 64 KB", 65536, 500, 1, 2.2),
+    ("TCP 64 KB by eights", 65536, 200, 8, 1.0),
+    ("UNIX 64 B", 64, 1500, 1, 1.5),
+    ("UDP 64 B", 64, 1500, 1, 1.25),
 )
 # A run that takes so many seconds has failed.
 _PATIENCE = 60
 _SIDES = ("appd", "twisted", "python", "c")
+_PROGRAMS = ("echo", "echo_load")
+
+
+class Cost(NamedTuple):
+    """Microseconds a message: processor time of the server, time that passed, processor time of the clients."""
+
+    server: float
+    passed: float
+    clients: float
 
 
 def serve_bare(sock: socket.socket) -> None:
@@ -102,35 +113,18 @@ def serve(side: str, sock: socket.socket) -> None:
     reactor.run()
 
 
-def stream_round(clients: list[socket.socket], data: bytes) -> None:
-    """Everybody sends; everybody gets it back."""
-    for client in clients:
-        client.sendall(data)
-    for client in clients:
-        left = len(data)
-        while left:
-            left -= len(client.recv(262144))
-
-
-def datagram_round(clients: list[socket.socket], data: bytes) -> None:
-    """The same; what is lost is not waited for."""
-    for client in clients:
-        client.send(data)
-    for client in clients:
-        client.recv(len(data))
-
-
 def processor_time(pid: int) -> float:
     """What the threads of a process have used, in seconds: proc(5), schedstat, which counts nanoseconds."""
     return sum(int(one.read_text().split()[0]) for one in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
 
 
-def one_run(side: str, what: str, size: int, messages: int, program: str) -> float:
-    """Microseconds of the server's processor time a message."""
+def one_run(side: str, what: str, size: int, messages: int, in_flight: int, programs: Path) -> Cost:
+    """What a message costs."""
     kind = socket.SOCK_DGRAM if what.startswith("UDP") else socket.SOCK_STREAM
     family = socket.AF_UNIX if what.startswith("UNIX") else socket.AF_INET
     sock = socket.socket(family, kind)
-    sock.bind(f"\0appd-bench-echo-{os.getpid()}" if family == socket.AF_UNIX else ("127.0.0.1", 0))
+    name = f"appd-bench-echo-{os.getpid()}"
+    sock.bind(f"\0{name}" if family == socket.AF_UNIX else ("127.0.0.1", 0))
     if kind == socket.SOCK_STREAM:
         sock.listen(_CLIENTS)
     processors = sorted(os.sched_getaffinity(0))
@@ -138,37 +132,48 @@ def one_run(side: str, what: str, size: int, messages: int, program: str) -> flo
     if not pid:
         os.sched_setaffinity(0, processors[-1:])
         if side == "c":
-            serve_in_c(program, sock)
+            serve_in_c(str(programs / "echo"), sock)
         elif side == "python":
             serve_bare(sock)
         else:
             serve(side, sock)
         os._exit(0)
     signal.alarm(_PATIENCE)
+    where = name if family == socket.AF_UNIX else str(sock.getsockname()[1])
+    wanted = ("stream" if kind == socket.SOCK_STREAM else "datagram", where, _CLIENTS, size, messages, in_flight)
+    os.sched_setaffinity(0, processors[:1])
+    load = subprocess.Popen(
+        [programs / "echo_load", *map(str, wanted)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+    )
+    os.sched_setaffinity(0, processors)
+    assert load.stdin and load.stdout
     try:
-        os.sched_setaffinity(0, processors[:1])
-        clients = [socket.socket(family, kind) for _ in range(_CLIENTS)]
-        for client in clients:
-            client.connect(sock.getsockname())
-        do: Callable[[list[socket.socket], bytes], None] = (
-            stream_round if kind == socket.SOCK_STREAM else datagram_round
-        )
-        data = b"x" * size
-        for _ in range(3):
-            do(clients, data)
-        before = processor_time(pid)
-        for _ in range(messages):
-            do(clients, data)
-        used = processor_time(pid) - before
-        for client in clients:
-            client.close()
+        await_word(load.stdout, "warm")
+        before = Cost(processor_time(pid), time.perf_counter(), processor_time(load.pid))
+        load.stdin.write("\n")
+        await_word(load.stdout, "done")
+        after = Cost(processor_time(pid), time.perf_counter(), processor_time(load.pid))
     finally:
         signal.alarm(0)
-        os.sched_setaffinity(0, processors)
+        load.kill()
+        load.communicate()
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         sock.close()
-    return used / (messages * _CLIENTS) * 1e6
+    return Cost(*((then - now) / (messages * _CLIENTS) * 1e6 for now, then in zip(before, after, strict=True)))
+
+
+def await_word(said: Any, word: str) -> None:
+    """Waits for what the clients say."""
+    if said.readline() != word + "\n":
+        sys.exit("the clients failed")
+
+
+def compiled(folder: Path) -> Path:
+    """A folder with the programs in C."""
+    for name in _PROGRAMS:
+        subprocess.run(["cc", "-O2", "-o", folder / name, Path(__file__).with_name(f"{name}.c")], check=True)
+    return folder
 
 
 def main() -> None:
@@ -181,22 +186,29 @@ def main() -> None:
     print(f"{surroundings()}; {_CLIENTS} clients, {rounds} rounds\n")
     rows, verdicts = [], []
     folder = tempfile.TemporaryDirectory()  # until the end of the process
-    program = str(Path(folder.name) / "echo")
-    subprocess.run(["cc", "-O2", "-o", program, Path(__file__).with_name("echo.c")], check=True)
-    for what, size, messages, least in _CASES:
-        found: dict[str, list[float]] = {side: [] for side in _SIDES}
+    programs = compiled(Path(folder.name))
+    for what, size, messages, in_flight, least in _CASES:
+        found: dict[str, list[Cost]] = {side: [] for side in _SIDES}
         for number in range(rounds):
             for side in _SIDES if number % 2 else reversed(_SIDES):
                 # Twisted's adoption of a UNIX socket would widen the mode of a path; this one has none.
                 many = max(5, messages // 100) if parsed.quick else messages
-                found[side].append(one_run(side, what, size, many, program))
-        cost = {side: max(median(values), 1e-9) for side, values in found.items()}
-        ratio, bare, in_c = (cost["twisted"] / cost[side] for side in ("appd", "python", "c"))
-        for side, values in found.items():
-            rows.append([f"{what}, {side}", *(f"{one:.1f}" for one in (median(values), min(values), max(values)))])
-        said = f"{what}: {ratio:.2f} times as cheap as Twisted (Python alone {bare:.2f}, C {in_c:.2f}); its part"
+                found[side].append(one_run(side, what, size, many, in_flight, programs))
+        cost = {
+            side: Cost(*(max(median(those), 1e-9) for those in zip(*all_, strict=True))) for side, all_ in found.items()
+        }
+        ratio, bare, in_c = (cost["twisted"].server / cost[side].server for side in ("appd", "python", "c"))
+        by_rate = cost["twisted"].passed / cost["appd"].passed
+        for side, runs in found.items():
+            values = [one.server for one in runs]
+            numbers = (median(values), min(values), max(values), cost[side].passed, cost[side].clients)
+            rows.append([f"{what}, {side}", *(f"{one:.1f}" for one in numbers)])
+        said = (
+            f"{what}: {ratio:.2f} times as cheap as Twisted, {by_rate:.2f} times as fast "
+            f"(Python alone {bare:.2f} times as cheap, C {in_c:.2f}); its part"
+        )
         verdicts.append(judged(said, 1 / max(ratio, 1e-9), 1 / least, ""))
-    print(table(["echo, µs a message", "median", "min", "max"], rows))
+    print(table(["echo, µs a message", "median", "min", "max", "passed", "clients"], rows))
     print()
     print("\n".join(verdicts))
 

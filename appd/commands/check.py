@@ -78,6 +78,8 @@ def check(path: str, unit_folder: str | None, out: TextIO, *, connect: bool = Fa
         _connect(built.services, out)
     count = len(built.services)
     out.write(f"{path}: good, {count} server{'s' * (count != 1)}: {', '.join(built.services)}\n")
+    if os.geteuid() == 0 and os.path.abspath(path).startswith("/etc/appd/"):
+        out.write(f"as root, who may read everything; as the service: `runuser -u appd -- appd check {path}`\n")
     return EX_OK
 
 

@@ -40,7 +40,7 @@ class Asgi(NamedTuple):
 
     Attributes:
         dotted: What people call it.
-        application: The callable.
+        application: The callable; or what of ours answers by itself: it has a `begin`, see `AsgiMounted`.
         lifespan: `auto`, `on` or `off`: whether it is told when it begins and ends.
         websocket: Whether it may be asked for WebSockets.
         message_size: The longest message of a WebSocket, in bytes.
@@ -52,7 +52,7 @@ class Asgi(NamedTuple):
     """
 
     dotted: str
-    application: Callable[..., Any]
+    application: Any
     lifespan: str = "auto"
     websocket: bool = True
     message_size: int = 16 << 20

@@ -19,9 +19,10 @@ from twisted.python import context, log
 
 from appd.listening.datagrams import AdoptedUDPPort, AdoptedUNIXDatagramPort
 from appd.listening.ports import AdoptedTCPPort, AdoptedUNIXPort
+from appd.listening.ride import RidingReactor
 from appd.listening.transports import CountedTCPServer, CountedUNIXServer
 
-__all__ = ["PromptReactor", "install"]
+__all__ = ["PromptReactor", "adopt", "install"]
 
 _OURS = frozenset(
     (
@@ -36,9 +37,13 @@ _OURS = frozenset(
 _CAN_BE_READ = select.EPOLLIN
 # Of an end that comes with it (EPOLLHUP, EPOLLERR) reading tells.
 _READ_OR_WRITE = select.EPOLLIN | select.EPOLLOUT
+# A datagram that nobody took comes back as an error of the socket, which recvfrom(2) tells. For Twisted an error with
+# nothing to be read is the end: connectionRefused would never be called.
+_DATAGRAMS = frozenset((AdoptedUDPPort, AdoptedUNIXDatagramPort))
+_CAN_BE_READ_OR_FAILS = select.EPOLLIN | select.EPOLLERR
 
 
-class PromptReactor(EPollReactor):
+class PromptReactor(RidingReactor):
     """The reactor."""
 
     def doPoll(self, timeout: float | None) -> None:
@@ -55,7 +60,10 @@ class PromptReactor(EPollReactor):
         contexts = context.theContextTracker.currentContext().contexts
         for fd, event in events:
             one = selectables.get(fd)
-            if event & _READ_OR_WRITE != _CAN_BE_READ or type(one) not in _OURS:
+            kind = type(one)
+            if kind not in _OURS or (
+                event & _READ_OR_WRITE != _CAN_BE_READ and (event & ~_CAN_BE_READ_OR_FAILS or kind not in _DATAGRAMS)
+            ):
                 if one is not None:
                     log.callWithLogger(one, reactor._doReadOrWrite, one, fd, event)
                 continue
@@ -76,12 +84,28 @@ class PromptReactor(EPollReactor):
             finally:
                 contexts.pop()
 
-    doIteration = doPoll
+    doIteration = doPoll  # type: ignore[assignment]  # its argument has another name there
 
 
 def install() -> None:
-    """Makes it the reactor of the process, if there is none: hosted code may have imported one by now."""
-    if "twisted.internet.reactor" not in sys.modules:
+    """Makes it the reactor of the process. Where hosted code has imported Twisted's epoll reactor that becomes one."""
+    if "twisted.internet.reactor" in sys.modules:
+        adopt(sys.modules["twisted.internet.reactor"])
+    else:
         from twisted.internet.main import installReactor
 
         installReactor(PromptReactor())
+
+
+def adopt(reactor: Any) -> bool:
+    """Has a reactor that was made already be one of these, if it is Twisted's epoll reactor and does not run yet.
+
+    Args:
+        reactor: The reactor.
+
+    Returns:
+        Whether it is one.
+    """
+    if type(reactor) is EPollReactor and not reactor._started:
+        reactor.__class__ = PromptReactor
+    return isinstance(reactor, PromptReactor)

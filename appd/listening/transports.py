@@ -10,6 +10,10 @@ its next turn (epoll_wait(2), send(2), epoll_ctl(2) again), though the socket is
   the peer's acknowledgement of the first, which may take 40 ms;
 * only what the socket does not take waits for writability, and then everything is as Twisted has it.
 
+What comes fast is taken in larger pieces: after a read that was full the next one takes up to four times as much.
+With eight messages of 64 KB on their way on each of 64 connections an echo costs half of what it did with reads that
+stay small, as the receive queues are kept short.
+
 Nothing else changes. What Twisted does when a buffer has become empty (ask a producer for more, close, close one side)
 it still does, in the next turn: for that the transport asks for writability after all. An error of a send is not told
 in the write: it is found again in the next turn, and ends the connection from there.
@@ -18,14 +22,31 @@ in the write: it is found again in the next turn, and ends the connection from t
 from __future__ import annotations
 
 import errno
+import socket
 from typing import Any
 
 from twisted.internet import main, tcp, unix
 
 __all__ = ["CountedTCPServer", "CountedUNIXServer", "PacedTCPServer", "PacedUNIXServer"]
 
+# What a read takes, in bytes: the second figure after one that took the first or more.
+_READ = 64 * 1024
+_LARGE_READ = 256 * 1024
+# What one send gives the kernel at most, in bytes; Twisted's limit is half of it.
+_MOST_SENT = 256 * 1024
+# Room for what may come with a read: unix(7) sends 253 descriptors at once, and who sent them where it is asked to.
+_ANCILLARY_ROOM = 2048
 # What may wait to be sent before a paced connection is not read any more, in bytes.
 _MOST_UNSENT = 128 * 1024
+
+
+def _keep_large_memory() -> None:
+    """Has glibc's malloc(3) keep the memory of large reads, in place of mapping and unmapping it for each.
+
+    mallopt(3), M_MMAP_THRESHOLD: what was had from mmap(2) and is given back whole raises the threshold to its own
+    size. The buffer of a read is never given back whole, as bytes are cut to what has come.
+    """
+    bytearray(2 * _LARGE_READ)
 
 
 class _PromptMixin:
@@ -40,11 +61,20 @@ class _PromptMixin:
     """Whether a send has found the connection broken; the kernel tells it once."""
     stirred = True
     """Whether something has come or gone since the record of connections has last looked."""
+    _next_read = _READ
+    """How much the next read takes."""
+    _keeps_memory = False
+    """Whether `_keep_large_memory` has been called in this process."""
 
     def _dataReceived(self, data: bytes | None) -> Any:
         transport: Any = self
         if not data:
             return main.CONNECTION_LOST if self._failed else main.CONNECTION_DONE
+        if len(data) >= _READ:
+            if self._next_read == _READ:
+                self._read_more()
+        elif self._next_read != _READ:
+            self._next_read = _READ
         self.stirred = self._reading = True
         try:
             transport.protocol.dataReceived(data)
@@ -53,6 +83,13 @@ class _PromptMixin:
         if self._owes:
             self._pay()
         return None
+
+    def _read_more(self) -> None:
+        """Takes larger pieces from now on, until a read is not full."""
+        if not _PromptMixin._keeps_memory:
+            _PromptMixin._keeps_memory = True
+            _keep_large_memory()
+        self._next_read = _LARGE_READ
 
     def _pay(self) -> None:
         """Sends what was written during a read, or waits for what was asked for in it."""
@@ -103,6 +140,21 @@ class _PromptMixin:
         transport.offset = 0 if isinstance(sent, Exception) else sent
         transport._maybePauseProducer()
         transport.startWriting()
+
+    def writeSomeData(self, data: Any) -> Any:
+        """See IFileDescriptor; Twisted's own, in fewer steps."""
+        transport: Any = self
+        try:
+            sent = transport.socket.send(data if len(data) <= _MOST_SENT else memoryview(data)[:_MOST_SENT])
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            if error.errno == errno.ENOBUFS:
+                return 0
+            self._failed = True
+            return main.CONNECTION_LOST
+        self.stirred = True
+        return sent
 
     def startWriting(self) -> None:
         """Waits for writability; during a read that can be left to its end."""
@@ -156,36 +208,12 @@ class CountedTCPServer(_CountedMixin, _PromptMixin, tcp.Server):
     def doRead(self) -> Any:
         """See IReadDescriptor."""
         try:
-            data = self.socket.recv(self.bufferSize)
+            data = self.socket.recv(self._next_read)
         except BlockingIOError:
             return None
         except OSError:
             return main.CONNECTION_LOST
-        if not data:
-            return main.CONNECTION_LOST if self._failed else main.CONNECTION_DONE
-        # What follows is _dataReceived again: a call less for every read.
-        self.stirred = self._reading = True
-        try:
-            self.protocol.dataReceived(data)
-        finally:
-            self._reading = False
-        if self._owes:
-            self._pay()
-        return None
-
-    def writeSomeData(self, data: Any) -> Any:
-        """See IFileDescriptor; Twisted's own, in fewer steps."""
-        try:
-            sent = self.socket.send(data if len(data) <= self.SEND_LIMIT else memoryview(data)[: self.SEND_LIMIT])
-        except BlockingIOError:
-            return 0
-        except OSError as error:
-            if error.errno == errno.ENOBUFS:
-                return 0
-            self._failed = True
-            return main.CONNECTION_LOST
-        self.stirred = True
-        return sent
+        return self._dataReceived(data)
 
 
 class CountedUNIXServer(_CountedMixin, _PromptMixin, unix.Server):
@@ -194,9 +222,24 @@ class CountedUNIXServer(_CountedMixin, _PromptMixin, unix.Server):
     peer_host = ""
     _at_once = True
 
+    def doRead(self) -> Any:
+        """See IReadDescriptor; what comes with descriptors is Twisted's to deal with."""
+        try:
+            data, ancillary, _flags, _address = self.socket.recvmsg(self._next_read, _ANCILLARY_ROOM)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return main.CONNECTION_LOST
+        for level, kind, content in ancillary:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                self._ancillaryLevelSOLSOCKETTypeSCMRIGHTS(content)
+        return self._dataReceived(data)
+
     def writeSomeData(self, data: Any) -> Any:
         """See IFileDescriptor; descriptors go along."""
-        sent = super().writeSomeData(data)
+        if not self._sendmsgQueue:
+            return _PromptMixin.writeSomeData(self, data)
+        sent = unix.Server.writeSomeData(self, data)
         if isinstance(sent, Exception):
             self._failed = sent is main.CONNECTION_LOST
         elif sent:

@@ -31,6 +31,10 @@ else:
         lambda _cls, a, b, c, d, e, f, g, h, i, j: _new(_cls, (a, b, c, d, e, f, g, h, i, j)),
         lambda _cls, a, b, c, d, e, f, g, h, i, j, k: _new(_cls, (a, b, c, d, e, f, g, h, i, j, k)),
     ), 1))  # fmt: skip
+    _constructors[16] = (
+        lambda _cls, a, b, c, d, e, f, g, h, i, j, k, m, n, o, p, q:
+            _new(_cls, (a, b, c, d, e, f, g, h, i, j, k, m, n, o, p, q))
+    )  # fmt: skip
 
     def _constructor(count):
         if count not in _constructors:

@@ -58,6 +58,19 @@ def test_the_readme_installs_and_it_answers(bare_host: Host, deb: Path) -> None:
     assert " appd " in host.run("twistd3", "--help").stdout
 
 
+def test_root_is_told_how_the_service_sees_the_file(installed: Host) -> None:
+    """A folder that only root may read is no mistake for root; the command that `check` names finds it."""
+    host = installed
+    host.run("install", "-d", "-m", "700", "/srv/closed")
+    file = "/etc/appd/closed.conf"
+    host.write(file, f"python-path /srv/closed\n{(_CHECKOUT / 'etc/appd.conf').read_text()}")
+    said = host.run("appd", "check", file).stdout
+    assert "good, 1 server" in said
+    [command] = re.findall("`(.+)`", said)
+    done = host.run("sh", "-c", command, check=False)
+    assert done.returncode == 78 and f"{file}:1: python-path /srv/closed: " in done.stderr
+
+
 def test_every_message_is_explained(installed: Host) -> None:
     """By the catalogue that dpkg has had systemd read."""
     explained(installed)

@@ -337,6 +337,41 @@ def test_nobody_answers(start):
     assert mute.recv(512)
 
 
+def test_who_refuses_costs_no_time(start, zone):
+    """The next one is asked at once, not after forward-timeout."""
+    dead = datagram()
+    gone = dead.getsockname()[1]
+    dead.close()
+    inner, inner_tcp = pair()
+    udp, tcp = pair()
+    upstreams = f" forward 127.0.0.1:{gone}\n forward 127.0.0.1:{inner.getsockname()[1]}\n forward-timeout 10m\n"
+    running = start(
+        dns(zone, "inner", listen=" address systemd:name=i\n") + dns(upstreams),
+        ("i", inner), ("i", inner_tcp), ("d", udp), ("d", tcp),
+    ).wait_ready()  # fmt: skip
+    assert Dig(udp, "ns.example.org", "A").answer == ["ns.example.org. 3600 IN A 192.0.2.1"]
+    running.wait_said(f"127.0.0.1 port {gone} does not answer: ")
+
+
+def test_who_is_silent_is_asked_last(start, zone):
+    """Else each question would wait for him."""
+    mute = datagram()
+    inner, inner_tcp = pair()
+    udp, tcp = pair()
+    upstreams = f" forward 127.0.0.1:{mute.getsockname()[1]}\n forward 127.0.0.1:{inner.getsockname()[1]}\n"
+    running = start(
+        dns(zone, "inner", listen=" address systemd:name=i\n") + dns(upstreams + " forward-timeout 500ms\n"),
+        ("i", inner), ("i", inner_tcp), ("d", udp), ("d", tcp),
+    ).wait_ready()  # fmt: skip
+    for name in ("ns", "mail", "web.there"):
+        assert Dig(udp, f"{name}.example.org", "A").status == "NOERROR"
+    running.wait_said("does not answer: nothing within 0.5 s")
+    mute.setblocking(False)
+    assert b"\2ns" in mute.recv(512)
+    with pytest.raises(BlockingIOError):
+        mute.recv(512)
+
+
 def test_reload_reads_the_zone_anew(start, zone, tmp_path):
     """A serial that has risen is served; a file that is wrong is refused with its line, and the old one serves on."""
     udp, tcp = pair()

@@ -100,9 +100,12 @@ class World:
     def ask(self) -> None:
         self.asked += 1
         name = f"{self.random.choice(('good', 'good', 'fail'))}{self.asked}"
-        client = socket.create_connection(self.sock.getsockname(), 20)
         path = self.random.choice(("/", "/one"))
         body = self.random.choice((b"", b"body"))
+        try:
+            client = socket.create_connection(self.sock.getsockname(), 20)
+        except ConnectionError:  # as below, and even sooner
+            return
         with suppress(OSError):  # it has been cut: the drain may end before it has said anything
             client.sendall(
                 b"POST %s?%s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s"

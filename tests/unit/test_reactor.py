@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import uvloop
 from support.running import listening
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.protocol import Factory, Protocol
@@ -64,9 +65,18 @@ class Served:
         self.reactor.run(installSignalHandlers=False)
 
 
-@pytest.fixture(params=[PromptReactor, EPollReactor], ids=["ours", "Twisted's"])
+class OnLoop(PromptReactor):
+    """Ours, run by a loop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        loop = uvloop.new_event_loop()
+        self.ride(loop, loop.close)
+
+
+@pytest.fixture(params=[PromptReactor, OnLoop, EPollReactor], ids=["ours", "on-a-loop", "Twisted's"])
 def kind(request: pytest.FixtureRequest) -> Iterator[type[EPollReactor]]:
-    """Both have to pass."""
+    """All have to pass."""
     errors: list[Any] = []
     log.addObserver(errors.append)
     request.node.errors = errors
@@ -133,9 +143,13 @@ def test_a_context_that_is_kept(served: Served) -> None:
     assert kept[log.ILogContext]["system"].startswith("Seen,0,")
 
 
-def test_it_is_the_reactor_of_a_process_that_has_none() -> None:
-    """And leaves the one that is there alone."""
+def test_it_is_the_reactor_of_a_process() -> None:
+    """Twisted's epoll reactor becomes one, since hosted code may have imported it; another kind is left alone."""
     code = "{}import appd.listening.reactor; appd.listening.reactor.install()\nfrom twisted.internet import reactor; print(type(reactor).__name__)"
-    for before, name in (("", "PromptReactor"), ("from twisted.internet import reactor; ", "EPollReactor")):
+    for before, name in (
+        ("", "PromptReactor"),
+        ("from twisted.internet import reactor; ", "PromptReactor"),
+        ("from twisted.internet import selectreactor; selectreactor.install(); ", "SelectReactor"),
+    ):
         said = subprocess.run([sys.executable, "-c", code.format(before)], capture_output=True, text=True, check=True)
         assert said.stdout.strip() == name

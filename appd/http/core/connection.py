@@ -226,7 +226,8 @@ class Connection(Receiver):
                 # Nearly always: what `head`, `body` and `end` do together, by the tables of `states` too.
                 self._writing, self._reading, self.request, self.overrun = "idle", "head", None, 0
                 return f"{line}{self._origin.fields()}{fields.text}\r\n".encode("latin-1") + body
-        bare = not body and request is not None and request.method == "HEAD"
+        # The length would be that of a body which is not there: RFC 9110, 8.6.
+        bare = not body and request is not None and (request.method == "HEAD" or status_line(status)[0] == 304)
         head = self.head(status, fields, None if bare else len(body))
         sent = self.body(body)
         self.end()

@@ -111,7 +111,7 @@ class Lane:
         """Begins to poll for a new connection."""
         self._unsure.discard(client.fd)
         self._armed[client.fd] = client
-        self._crew.epoll.register(client.fd, _READ)
+        self._poll(client, _READ, self._crew.epoll.register)
 
     def arm(self, client: Sender) -> None:
         """Gives a client to the poller, which has read all that was there: it is handled when it sends something."""
@@ -134,12 +134,12 @@ class Lane:
         self._armed[client.fd] = client
         self._poll(client, _SEND)
 
-    def _poll(self, client: Sender, events: int) -> None:
+    def _poll(self, client: Sender, events: int, ask: Callable[[int, int], None] | None = None) -> None:
         with self._polling:
             # Somebody else may have been told of it already, and have closed it: its descriptor is another's.
             try:
                 if client.sock.fileno() == client.fd:
-                    self._modify(client.fd, events)
+                    (ask or self._modify)(client.fd, events)
             except OSError:
                 if self._armed.get(client.fd) is client:
                     raise

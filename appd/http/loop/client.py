@@ -318,7 +318,7 @@ class LoopClient(LoopLeaver):
         """The deadline has passed."""
         now, phase, limit = time.monotonic(), self.phase, self.call_limit
         exchange = self.exchange
-        if limit and exchange is not None and exchange.task is not None and now >= self.began + limit:
+        if limit and exchange is not None and now >= self.began + limit:
             self.overdue(limit)
         elif self.blocked is not None and phase != Phase.CLOSED:
             if now < self._writes_by:

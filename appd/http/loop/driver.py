@@ -36,6 +36,7 @@ class Driver:
         loop: The loop.
         alarm: The deadlines of connections.
         sleeps: Whether nobody looks if an application blocks the loop, as nothing happens.
+        answering: What answers without a task of its own, for people; "" while nothing does.
 
     Resource handling: owns the thread of the loop from `start` until `stop`.
     """
@@ -47,9 +48,14 @@ class Driver:
         self.alarm = Alarm(self.loop, self._failed)
         self._watch = Watch(self._thread, log, self._who)
         self.sleeps = True
+        self.answering = ""
         self._lifespans: dict[int, Lifespan] = {}
         self.mounts: list[AsgiMounted] = []
         self._beginning: set[asyncio.Task[Any]] = set()
+
+    def ride(self, reactor: Any) -> None:
+        """Has the thread of the reactor be that of the loop; see `LoopThread.ride`."""
+        self._thread.ride(reactor)
 
     def start(self) -> None:
         """Begins to run; calling again does nothing."""
@@ -179,7 +185,7 @@ class Driver:
         for mount in self.mounts:
             if task in mount.tasks:
                 return mount.dotted
-        return ""
+        return self.answering
 
     def _failed(self, error: BaseException) -> None:
         tell_failure(self.log, "the HTTP engine failed at a connection, which is closed", error, LOGGER="appd.http")

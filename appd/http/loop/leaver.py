@@ -132,10 +132,11 @@ class LoopLeaver(LoopSender):
         if exchange is None:
             return
         task = exchange.task
-        where = "".join(map(_place, frames_of(task.get_coro()))) if task is not None else ""
+        # Of what is no coroutine nobody knows what it waits for.
+        where = f"; it was at:{''.join(map(_place, frames_of(task.get_coro())))}" if task is not None else ""
         fields = self.log_fields(exchange.request)
         what = f"{fields['HTTP_METHOD']!s} {fields['HTTP_PATH']!s} has taken longer than request-timeout ({limit:g} s)"
-        self.server.log.write(f"{what} and is cancelled; it was at:{where}", ERROR, LOGGER="appd.http", **fields)
+        self.server.log.write(f"{what} and is cancelled{where}", ERROR, LOGGER="appd.http", **fields)
         self.exchange = None
         exchange.done = True
         exchange.lost()

@@ -50,6 +50,8 @@ class AsgiMounted(Mounted):
         self.tasks: set[asyncio.Task[Any]] = set()
         self.heads: dict[Any, Any] = {}
         self._create_task = driver.loop.create_task
+        # What of ours is no coroutine, and answers when it likes: a resource.
+        self._begin_directly = getattr(serves.application, "begin", None)
 
     @property
     def state(self) -> dict[str, Any] | None:
@@ -58,6 +60,9 @@ class AsgiMounted(Mounted):
 
     def begin(self, line: Any, request: Request) -> None:
         """Calls the application for a request, in the thread of the loop."""
+        if self._begin_directly is not None:
+            self._begin_directly(line, request, self)
+            return
         if self.serves.websocket and "upgrade" in request.named and asks_for_websocket(request):
             self._begin_websocket(line, request)
             return

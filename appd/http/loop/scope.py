@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from appd.http.core.request import Request
 
-__all__ = ["make_scope", "tls_extension"]
+__all__ = ["make_scope", "raw_of", "tls_extension"]
 
 _VERSIONS = {"TLSv1.2": 0x0303, "TLSv1.3": 0x0304}
 _SHORT = {
@@ -30,8 +30,19 @@ _TRAILERS = {**_HTTP, "http.response.trailers": {}}
 _WEBSOCKET: dict[str, Any] = {"websocket.http.response": {}}
 
 
-class _Raw:
-    """What a scope has of a request alone: one that stands for several need be encoded once."""
+class Raw:
+    """What a scope has of a request alone: one that stands for several need be encoded once.
+
+    Args:
+        request: The request.
+
+    Attributes:
+        path: Its path, decoded.
+        raw_path: The same as it was sent.
+        query: What follows the first `?`.
+        fields: The header fields; names in lower case.
+        extensions: Those of ASGI that it can be answered with.
+    """
 
     __slots__ = ("extensions", "fields", "path", "query", "raw_path")
 
@@ -45,6 +56,14 @@ class _Raw:
         self.extensions = _TRAILERS if "trailers" in request.named.get("te", "") else _HTTP
 
 
+def raw_of(request: Request) -> Raw:
+    """What was made of a request, or is now."""
+    raw: Raw | None = request.raw
+    if raw is None:
+        raw = request.raw = Raw(request)
+    return raw
+
+
 def make_scope(line: Any, request: Request, mount: Any, *, websocket: bool = False) -> dict[str, Any]:
     """Makes the scope of a call.
 
@@ -54,9 +73,7 @@ def make_scope(line: Any, request: Request, mount: Any, *, websocket: bool = Fal
         mount: What is called.
         websocket: Whether it asks for a WebSocket.
     """
-    raw = request.raw
-    if raw is None:
-        raw = request.raw = _Raw(request)
+    raw = raw_of(request)
     host, port, scheme, authority = line.seen()
     fields = list(raw.fields)
     if authority is not None:

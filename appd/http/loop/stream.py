@@ -251,7 +251,7 @@ class Stream(StreamSender):
     def _call_by(self) -> float:
         """When the call has to be over; infinite for no limit."""
         limit, exchange = self.call_limit, self.exchange
-        return self.began + limit if limit and exchange is not None and exchange.task is not None else math.inf
+        return self.began + limit if limit and exchange is not None else math.inf
 
     def watch(self) -> None:
         """Sets the deadline: the earliest of those that there are."""
@@ -304,5 +304,5 @@ class Stream(StreamSender):
         exchange = self.exchange
         self._connection.reset(self._number, Code.CANCEL)
         self.lost()
-        if exchange is not None and exchange.task is not None:
+        if exchange is not None:
             exchange.lost()

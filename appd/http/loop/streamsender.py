@@ -145,7 +145,8 @@ class StreamSender(Caller):
                     self._ended = True
                     self._over()
                     return
-        self.begin(status, prepared, None if self.request.method == "HEAD" and not body else len(body))
+        bare = not body and (self.request.method == "HEAD" or status == 304)
+        self.begin(status, prepared, None if bare else len(body))
         self._keep(body)
         self.end()
 

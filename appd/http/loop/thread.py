@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from contextlib import suppress
-from threading import Event, Thread
+from threading import Event, Thread, get_ident
 from typing import Any
 
 from appd.http.log.entrylog import EntryLog, tell_failure
@@ -38,12 +38,25 @@ class LoopThread:
         self.ident = 0
         self._log = log
         self._thread: Thread | None = None
+        self._rides = False
         self._rung = self._heard = 0
         self._asked, self._answered = 0.0, True
 
+    def ride(self, reactor: Any) -> None:
+        """Has the thread of the reactor run the loop, and no other; calling again does nothing.
+
+        Args:
+            reactor: The reactor, before it runs: `appd.listening.ride`.
+        """
+        if not self._rides:
+            reactor.ride(self.loop, self._end)
+            self._rides = True
+
     def start(self) -> None:
         """Begins to run; calling again does nothing."""
-        if self._thread is None:
+        if self._rides:
+            self.ident = get_ident()
+        elif self._thread is None:
             running = Event()
             self._thread = Thread(target=self._run, args=(running,), name="loop", daemon=True)
             self._thread.start()
@@ -57,10 +70,13 @@ class LoopThread:
         try:
             self.loop.run_forever()
         finally:
-            with suppress(Exception):  # what is left of hosted code may do anything
-                self._end_tasks()
+            self._end()
             asyncio.set_event_loop(None)
-            self.loop.close()
+
+    def _end(self) -> None:
+        with suppress(Exception):  # what is left of hosted code may do anything
+            self._end_tasks()
+        self.loop.close()
 
     def _end_tasks(self) -> None:
         tasks = asyncio.all_tasks(self.loop)
@@ -78,7 +94,7 @@ class LoopThread:
         Returns:
             Whether it has ended.
         """
-        if self._thread is None:
+        if self._thread is None:  # or it ends with the reactor
             return True
         with suppress(RuntimeError):  # it has ended already
             self.loop.call_soon_threadsafe(self.loop.stop)
@@ -104,7 +120,7 @@ class LoopThread:
     def alive(self) -> bool:
         """Whether the loop has turned since the last time that this was asked."""
         now = time.monotonic()
-        if self._thread is not None and now - self._asked >= _ASKED:
+        if self.ident and now - self._asked >= _ASKED:
             self._asked, self._answered = now, self._heard >= self._rung
             if self._answered:
                 self._rung += 1

@@ -109,6 +109,10 @@ class Answering:
             response.set_rcode(refusal)
             return to_wire(response, size)
         question = query.question[0]
+        if question.rdclass != dns.rdataclass.IN:
+            # What a server says of itself (CHAOS) is no question for others.
+            response.set_rcode(dns.rcode.REFUSED)
+            return to_wire(response, size)
         name = question.name.canonicalize()
         if question.rdtype in _WHOLE:
             zone = self._zones.exactly(name)
@@ -116,7 +120,7 @@ class Answering:
                 response.set_rcode(dns.rcode.REFUSED)
                 return to_wire(response, size)
             return transfer_messages(response, zone)
-        if question.rdclass == dns.rdataclass.IN and self._zones.of(name) is not None:
+        if self._zones.of(name) is not None:
             self._zones.answer(response, name, question.rdtype)
             return _OfZone(to_wire(response, size))
         if not (self._forwards and trusted and query.flags & dns.flags.RD):
@@ -147,12 +151,16 @@ def to_wire(response: Any, size: int) -> bytes:
 
     Args:
         response: The response.
-        size: The most bytes; 0 for streams. Of what is larger only that it is cut (TC) goes out: RFC 2181, 9.
+        size: The most bytes; 0 for streams. Of what is larger only that it is cut (TC) goes out, if it does not fit
+            without the addresses that nobody has asked for either: RFC 2181, 9. A referral is nothing without them.
     """
     try:
         wire: bytes = response.to_wire(max_size=size or 65535)
     except dns.exception.TooBig:
-        return cut(response)
+        if not (response.answer and response.additional):
+            return cut(response)
+        response.additional = []
+        return to_wire(response, size)
     return wire
 
 

@@ -36,7 +36,8 @@ _PAYLOAD = 1232
 _LONGEST_KEPT = 86400  # a day, as Unbound's cache-max-ttl
 # How long one line about who does not answer stands for what follows, in seconds.
 _TELL_AGAIN = 60.0
-_UNANSWERED = (defer.TimeoutError, error.ConnectionLost, error.ConnectionDone, error.ConnectError)
+# How long one that has not answered is asked after the others, in seconds.
+_REST = 30.0
 _random = random.SystemRandom()
 
 
@@ -166,6 +167,7 @@ class Resolver:
         self._server = server
         self._pending: dict[object, list[defer.Deferred[Any]]] = {}
         self._told = 0.0
+        self._resting: dict[tuple[str, int], float] = {}
 
     def resolve(self, query: Any) -> defer.Deferred[Any]:
         """Finds an answer.
@@ -211,7 +213,9 @@ class Resolver:
 
     @defer.inlineCallbacks
     def _ask(self, query: Any) -> Any:
-        for where in self._upstreams:
+        # Who has not answered comes last for a while: else each question would wait for him.
+        upstreams = sorted(self._upstreams, key=lambda one: self._resting.get(one, 0.0) > self._reactor.seconds())
+        for where in upstreams:
             query.id = _random.randrange(65536)
             try:
                 message = yield self._by_udp(query, where)
@@ -224,9 +228,11 @@ class Resolver:
                 error.ConnectError,
                 OSError,
             ) as failed:
+                self._resting[where] = self._reactor.seconds() + _REST
                 self._tell(where, failed)
                 continue
-            if message.rcode() in (dns.rcode.SERVFAIL, dns.rcode.REFUSED) and where != self._upstreams[-1]:
+            self._resting.pop(where, None)
+            if message.rcode() in (dns.rcode.SERVFAIL, dns.rcode.REFUSED) and where != upstreams[-1]:
                 continue
             return message
         return None
@@ -264,5 +270,5 @@ class Resolver:
                 appd_server=self._server,
                 host=where[0],
                 port=where[1],
-                reason=str(failed) or type(failed).__name__,
+                reason=f"nothing within {self._timeout:g} s" if isinstance(failed, defer.TimeoutError) else failed,
             )

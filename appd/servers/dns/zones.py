@@ -81,10 +81,12 @@ class Zones:
             kind: The type that is asked for.
         """
         response.flags |= dns.flags.AA
+        passed = set()
         for _ in range(_LONGEST_CHAIN):
             zone = self.of(name)
-            if zone is None:
-                return  # the alias leads to somebody else's
+            if zone is None or name in passed:
+                return  # the alias leads to somebody else's, or in a circle
+            passed.add(name)
             following = self._step(response, zone, name, kind)
             if following is None:
                 return
@@ -97,7 +99,7 @@ class Zones:
             _refer(response, zone, *cut)
             return None
         moved = _moved(response, zone, name)
-        if moved is not None:
+        if moved is not None or response.rcode() == dns.rcode.YXDOMAIN:
             return moved
         between = self._between[zone.origin]
         node, shown = zone.get_node(name), name

@@ -31,8 +31,7 @@ def read_resource(settings: Settings, depth: int) -> Asgi:
     Raises:
         ConfigurationError: It is none.
     """
-    from appd.servers.http.resource import ResourceApplication
-    from appd.servers.http.resource_channel import is_resource
+    from appd.servers.http.resource import ResourceApplication, is_resource
 
     dotted = settings.resource
     found: Any = hosting.load(dotted, settings, "resource")

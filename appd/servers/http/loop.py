@@ -14,8 +14,9 @@ from appd.http.loop.client import LoopClient
 from appd.http.loop.driver import Driver
 from appd.http.loop.lifespan import LifespanFailed
 from appd.http.loop.mounted import AsgiMounted
-from appd.http.site import Mount
+from appd.http.site import Asgi, Mount
 from appd.interfaces import Host, Section
+from appd.listening.reactor import adopt
 
 __all__ = ["Loop"]
 
@@ -46,6 +47,13 @@ class Loop:
 
     def mount(self, mount: Mount) -> AsgiMounted:
         """Makes what answers for a mount; see `Driver.mount`."""
+        if isinstance(mount.serves, Asgi) and mount.serves.kind == "resource":
+            if not adopt(self._reactor):
+                name = type(self._reactor).__name__
+                raise ConfigurationError(
+                    self._section.settings.problem(f"<resource> needs Twisted's epoll reactor, and this is {name}")
+                )
+            self.driver.ride(self._reactor)
         made = self.driver.mount(mount)
         self._mounts.append(made)
         return made

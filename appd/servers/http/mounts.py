@@ -181,7 +181,9 @@ def _mount(
         problems += error.problems
     if problems:
         raise ConfigurationError(*problems)
-    if guard is not None and isinstance(serves, Asgi):
+    if guard is not None and settings.section_type == "http.resource":
+        serves = serves._replace(application=serves.application.behind(guard))
+    elif guard is not None and isinstance(serves, Asgi):
         from appd.http.loop.guarded import GuardedApplication
 
         serves = serves._replace(application=GuardedApplication(serves.application, guard))

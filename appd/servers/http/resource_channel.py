@@ -1,211 +1,275 @@
-"""What a resource of twisted.web answers through, in the thread of the reactor.
+"""What a resource of twisted.web answers through, and what the loop has for its request: channel and exchange in one.
 
-twisted.web's Request wants a channel: here it is one that has no connection, but passes what the resource says to
-whoever has the client, in another thread. twisted.web's own HTTP/2 has such channels too.
+    line: feed, end_body, lost ─▶ Channel ─▶ twisted.web's Request ─▶ resource
+          begin, data, end     ◀─ Channel ◀────────────┘
+
+twisted.web's Request wants a channel: here it is one that has no transport but a line, HTTP/1.1's connection or a
+stream of HTTP/2; twisted.web's own HTTP/2 has such channels too. All of it runs in the one thread of the loop and the
+reactor, see `appd.listening.ride`.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from functools import lru_cache
+from typing import Any
 
 from twisted.internet import error
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.interfaces import IConsumer
+from twisted.python import log
 from twisted.python.failure import Failure
-from twisted.web import resource, server
-from twisted.web.http import datetimeToString
 from zope.interface import implementer
 
-__all__ = ["DONE", "Channel", "Head", "Mounted"]
+from appd.http.core.errors import Incomplete, Misuse, Refused
+from appd.http.loop.heads import make_head
+from appd.http.loop.scope import raw_of
+from appd.listening.ride import outside
 
-# So much of a response waits for the client before its producer is told to pause, and so much is left when it goes on.
-_MOST, _LEAST = 131072, 32768
+__all__ = ["Channel"]
 
-
-class Head(NamedTuple):
-    """The head of a response.
-
-    Attributes:
-        status: The status.
-        fields: Header fields; names in lower case.
-    """
-
-    status: int
-    fields: list[tuple[bytes, bytes]]
-
-
-# The response is complete; None in its place means that it will never be.
-DONE = object()
-
-
-class Mounted(server.Site):
-    """What twisted.web knows of a mount.
-
-    Args:
-        root: The resource.
-        depth: How many segments the path of the mount has: the resource sees what is below.
-    """
-
-    def __init__(self, root: Any, depth: int) -> None:
-        super().__init__(root, requestFactory=_Request)
-        self._depth = depth
-
-    def getResourceFor(self, request: Any) -> Any:
-        """Finds the resource below the mount."""
-        request.prepath += request.postpath[: self._depth]
-        del request.postpath[: self._depth]
-        # `/mount` and `/mount/` are the same place to a mount, and have no segment and an empty one.
-        if not request.postpath and not self._depth:
-            request.postpath.append(b"")
-        return super().getResourceFor(request)
-
-
-class _Request(server.Request):
-    """A request; what twisted.web says of the server by itself is told from what a resource says."""
-
-    said_date = b""
-
-    def process(self) -> None:
-        """Finds the resource and has it answer."""
-        self.said_date = datetimeToString()
-        super().process()
+# Who ends its side behind its request has mostly left; but it may have said all that it has to say, and waits. So it is
+# answered when that takes no longer than so many seconds.
+_LATE = 0.05
+# As the loop has it: nginx's status for a client that left before the head of its response was out; only ever logged.
+_CLIENT_GONE = 499
+_NOT_MODIFIED = 304
 
 
 @implementer(IConsumer)
 class Channel:
-    """One request of a resource. All but the attributes is for the thread of the reactor.
+    """One request of a resource, and its response.
 
     Args:
-        site: Of the mount.
-        scope: The ASGI scope of the request.
-        told: Called when there is something in `said`; any thread's affair how.
+        site: What twisted.web knows of the mount.
+        line: What the request came on.
+        request: The request.
+        mounted: The mount.
 
     Attributes:
-        said: Heads, parts of bodies, and the end.
-        taken: How many bytes of it whoever takes it has passed on; for them to set.
-        paused: Whether the producer waits for `resume`.
+        request: The request.
+        done: Whether the line waits for nothing more; for others to set, too.
+        task: No task of asyncio runs it.
     """
 
     # What twisted.web looks for in a channel.
     factory = None
-    transport: Any
+    # What the loop looks for in an exchange.
+    task = None
 
-    def __init__(self, site: Mounted, scope: Any, told: Callable[[], None]) -> None:
+    def __init__(self, site: Any, line: Any, request: Any, mounted: Any) -> None:
         self.site = site
         self.transport = self
-        self.said: deque[Any] = deque()
-        self.taken = 0
-        self.paused = False
-        self._scope = scope
-        self._told = told
-        self._written = 0
-        self._producer: Any = None
-        self._streaming = False
+        self.request = request
+        self.done = False
+        self._line = line
+        self._mounted = mounted
+        self._asked: Any = None
         self._ended = False
-        self._request: Any = None
+        # The head, and what follows it while the resource is still asked: mostly that is all.
+        self._head: Any = None
+        self._body: list[bytes] = []
+        self._holds = self._begun = False
+        self._producer: Any = None
+        self._streaming = self._waits = False
 
-    # The request.
+    # The request; called by the line.
 
-    def begin(self, length: int | None, reactor: Any) -> None:
-        """Begins a request.
+    def begin(self, *, without: bytes = b"") -> None:
+        """Begins, in the thread of the loop.
 
         Args:
-            length: Of its body; None when that is not known.
-            reactor: The reactor.
+            without: The name of a field that the resource is not told.
         """
-        self._reactor = reactor
-        request = self._request = self.site.requestFactory(self, queued=False)
-        for name, value in self._scope["headers"]:
-            request.requestHeaders.addRawHeader(name, value)
-        request.gotLength(length)
-        request.parseCookies()
+        line, request = self._line, self.request
+        host, port, scheme, authority = line.seen()
+        self._peer, self._secure = (host, port), scheme == "https"
+        asked = self._asked = self.site.requestFactory(self, queued=False)
+        add = asked.requestHeaders.addRawHeader
+        for name, value in raw_of(request).fields:
+            if name == b"host" and authority is not None:
+                value = authority.encode("latin-1")
+            if name != without:
+                add(name, value)
+        asked.gotLength(request.length)
+        if request.length == 0:
+            self.end_body()
+        else:
+            line.wants_body()
 
-    def body(self, data: bytes) -> None:
-        """Takes a part of its body."""
+    def feed(self, data: bytes) -> bool:
+        """Takes a part of the body.
+
+        Returns:
+            Whether there is room for more: there always is.
+        """
         if not self._ended:
-            self._request.handleContentChunk(data)
+            try:
+                self._asked.handleContentChunk(data)
+            except OSError as failed:
+                self._line.tell(self.request, "cannot keep the body of a request", failed)
+                self._refuse(Refused(503, "no room for the body"))
+        return True
 
-    def complete(self) -> None:
-        """Has the resource answer."""
+    def end_body(self) -> None:
+        """The body is complete: the resource is asked."""
         if self._ended:
             return
-        scope, query = self._scope, self._scope["query_string"]
-        target = scope["raw_path"] + b"?" + query if query else scope["raw_path"]
-        version = b"HTTP/1.0" if scope["http_version"] == "1.0" else b"HTTP/1.1"
-        self._request.requestReceived(scope["method"].encode("latin-1"), target, version)
+        request, asked, raw = self.request, self._asked, raw_of(self.request)
+        target = raw.raw_path + b"?" + raw.query if raw.query else raw.raw_path
+        version = b"HTTP/1.0" if self._line.http_version(request) == "1.0" else b"HTTP/1.1"
+        asked.parseCookies()
+        self._holds = True
+        self._call(asked.requestReceived, request.method.encode("latin-1"), target, version)
+        self._holds = False
+        if self._head is not None:
+            self._release()
 
     def lost(self) -> None:
-        """The client has left."""
+        """The client has left, or sends nothing more."""
+        if self._line.broken or self.done:
+            self.cancel()
+        elif not self._ended:
+            self._line.loop.call_later(_LATE, self._leave)
+
+    def _leave(self) -> None:
         if not self._ended:
-            self._ended = True
-            request, self._request = self._request, None
-            if self._producer is not None:
-                self._producer.stopProducing()
-            request.connectionLost(Failure(error.ConnectionLost()))
+            self.cancel()
+            self._line.status = self._line.status or _CLIENT_GONE
+            self._line.cut()
+
+    def cancel(self) -> None:
+        """Nobody waits for the answer any more: the resource is told."""
+        if not self._ended:
+            self._end()
+            outside(self._tell_resource)
+
+    def _end(self) -> None:
+        self._ended = self.done = True
+        self._head = None
+        self._body.clear()
+
+    def _tell_resource(self) -> None:
+        asked, self._asked = self._asked, None
+        producer, self._producer = self._producer, None
+        try:
+            if producer is not None:
+                producer.stopProducing()
+            asked.connectionLost(Failure(error.ConnectionLost()))
+        except Exception:
+            log.err(None, "a resource that was told that its client has left")
+
+    def _call(self, call: Callable[..., object], *arguments: Any) -> None:
+        """Calls what is the resource's."""
+        driver = self._line.driver
+        driver.answering = self._mounted.dotted
+        try:
+            outside(call, *arguments)
+        except Exception as failed:
+            self._failed(failed)
+        finally:
+            driver.answering = ""
+
+    def _failed(self, failed: Exception) -> None:
+        """The resource cannot go on, or what it says cannot be sent."""
+        self._line.tell(self.request, "the resource failed", failed)
+        self.cancel()
+        self._give_up()
+
+    def _give_up(self) -> None:
+        line = self._line
+        if line.broken:
+            return
+        if self._begun:
+            line.cut()
+        else:
+            line.fail()
+            line.complete(self)
+
+    def _refuse(self, refused: Refused) -> None:
+        line = self._line
+        self.cancel()
+        line.exchange = None
+        line.refuse(refused)
 
     # What twisted.web says.
 
     def writeHeaders(self, _version: bytes, code: bytes, _reason: bytes, headers: Any) -> None:
-        """Begins the response."""
-        raw: Iterable[tuple[bytes, Any]] = (
-            headers.getAllRawHeaders() if hasattr(headers, "getAllRawHeaders") else headers
-        )
-        fields = []
-        for name, values in raw:
-            lower = name.lower()
-            for value in values if isinstance(values, list) else [values]:
-                # Whoever has the connection frames the body, and says who and when we are unless the resource does.
-                own = (lower == b"server" and value == server.version) or (
-                    lower == b"date" and value == self._request.said_date
-                )
-                if lower != b"transfer-encoding" and not own:
-                    fields.append((lower, value))
-        self._request.chunked = 0
-        self._say(Head(int(code), fields))
+        """The head of the response."""
+        if self._ended:
+            return
+        # Whoever has the connection frames the body.
+        self._asked.chunked = 0
+        status = int(code)
+        if status == _NOT_MODIFIED:
+            # twisted.web tells the length of the empty body that it has for it; RFC 9110, 8.6.
+            headers.removeHeader(b"content-length")
+        fields = [(name, value) for name, values in headers.getAllRawHeaders() for value in values]
+        try:
+            self._head = make_head(self._mounted, status, fields)
+        except Misuse as failed:
+            self._failed(failed)
 
     def write(self, data: bytes) -> None:
         """A part of the body."""
         if self._ended or not data:
             return
-        self._written += len(data)
-        self._say(data)
-        if self._producer is not None and not self.paused and self._written - self.taken > _MOST:
-            # In this order: who takes looks at `paused` afterwards, and may have taken all meanwhile.
-            self.paused = True
-            if self._written - self.taken <= _LEAST:
-                self.paused = False
-            elif self._streaming:
-                self._producer.pauseProducing()
+        if self._head is not None:
+            if self._holds and self._producer is None:
+                self._body.append(data)
+                return
+            self._release()
+        self._send(data)
 
     def writeSequence(self, parts: Iterable[bytes]) -> None:
         """Several parts of the body."""
         self.write(b"".join(parts))
 
+    def _release(self) -> None:
+        """Sends the head, and what of the body was held back."""
+        (status, prepared), self._head = self._head, None
+        body = b"".join(self._body)
+        self._body.clear()
+        self._begun = True
+        self._line.begin(status, prepared, None)
+        if body:
+            self._send(body)
+
+    def _send(self, data: bytes) -> None:
+        line = self._line
+        line.data(data)
+        if line.blocked is not None and self._producer is not None and not self._waits:
+            self._wait()
+
     def requestDone(self, _request: Any) -> None:
         """The response is complete."""
-        if not self._ended:
-            self._ended = True
-            self._say(DONE)
+        if self._ended:
+            return
+        line, head, body = self._line, self._head, b"".join(self._body)
+        self._end()
+        try:
+            if head is not None:
+                line.whole(*head, body)
+            else:
+                line.end()
+        except Incomplete as failed:  # the line has ended it
+            line.tell(self.request, "the resource failed", failed)
+        else:
+            line.complete(self)
 
     def loseConnection(self) -> None:
         """The response will not be complete."""
         if not self._ended:
-            self._say(None)
-            self.lost()
+            if self._head is not None:
+                self._release()
+            self.cancel()
+            self._give_up()
 
     abortConnection = loseConnection
 
     def _respondToBadRequestAndDisconnect(self) -> None:
         """twisted.web cannot take the body for what the request says that it is."""
-        self._say(Head(400, []))
-        self._ended = True
-        self._say(DONE)
-
-    def _say(self, one: Any) -> None:
-        self.said.append(one)
-        self._told()
+        self._refuse(Refused(400, "a form that cannot be read"))
 
     # Producers.
 
@@ -219,47 +283,57 @@ class Channel:
             self._pull()
 
     def unregisterProducer(self) -> None:
-        """It has ended."""
+        """It has no more."""
         self._producer = None
-        self.paused = False
 
-    def resume(self) -> None:
-        """The client has taken enough."""
-        if self.paused and self._written - self.taken <= _LEAST:
-            self.paused = False
-            if self._producer is not None and not self._ended:
-                if self._streaming:
-                    self._producer.resumeProducing()
-                else:
-                    self._pull()
+    def _wait(self) -> None:
+        """Has the producer pause until the client takes more."""
+        self._waits = True
+        self._line.blocked.add_done_callback(self._go_on)
+        if self._streaming:
+            self._producer.pauseProducing()
+
+    def _go_on(self, _free: Any) -> None:
+        self._waits = False
+        if self._producer is not None:
+            if self._streaming:
+                self._call(self._producer.resumeProducing)
+            else:
+                self._pull()
 
     def _pull(self) -> None:
         """Asks a producer that waits to be asked; between two parts others have their turn."""
-        if self._producer is not None and not self.paused and not self._ended:
-            self._producer.resumeProducing()
-            self._reactor.callLater(0, self._pull)
+        if self._producer is not None and not self._waits:
+            self._call(self._producer.resumeProducing)
+            self._line.loop.call_soon(self._pull)
 
     # Who is there.
 
     def getPeer(self) -> Any:
         """The address of the client."""
-        return _address(self._scope["client"])
+        return _address(*self._peer)
 
     def getHost(self) -> Any:
         """The address that it came to."""
-        return _address(self._scope["server"])
+        return _address(*(self._line.door.address or ("", None)))
 
     def isSecure(self) -> bool:
         """Whether it came by TLS."""
-        return bool(self._scope["scheme"] == "https")
+        return bool(self._secure)
+
+    def getPeerCertificate(self) -> Any:
+        """The certificate of the client, as pyOpenSSL has it; None without one."""
+        chain = (self._line.tls or {}).get("client_cert_chain")
+        if not chain:
+            return None
+        # Late: few ask.
+        from OpenSSL.crypto import FILETYPE_PEM, load_certificate
+
+        return load_certificate(FILETYPE_PEM, chain[0].encode("ascii"))
 
 
-def _address(pair: Any) -> Any:
-    if pair is None or pair[1] is None:
-        return UNIXAddress((pair[0] or None) if pair is not None else None)
-    return (IPv6Address if ":" in pair[0] else IPv4Address)("TCP", pair[0], pair[1])
-
-
-def is_resource(thing: Any) -> bool:
-    """Whether something is a resource."""
-    return bool(resource.IResource.providedBy(thing))
+@lru_cache(maxsize=1024)
+def _address(host: str, port: int | None) -> Any:
+    if port is None or not host:
+        return UNIXAddress(host or None)
+    return (IPv6Address if ":" in host else IPv4Address)("TCP", host, port)
