@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 from support.running import APPD, MADE, Running
+
+# A busy machine makes no example wrong. With $APPD_TEST_SAME they are the same ones each time, so that what fails was
+# broken by what has changed.
+settings.register_profile(
+    "appd",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize=os.environ.get("APPD_TEST_SAME") == "1",
+)
+settings.load_profile("appd")
 
 
 @pytest.fixture

@@ -12,11 +12,11 @@ from system.disposable_host import Host, wait_until
 def test_installed_it_answers(host_of: Callable[..., Host], bookworm_deb: Path) -> None:
     """Installed, enabled, asked, reloaded, restarted; the units are clean for that systemd; removed, nothing listens."""
     host = host_of("bookworm")
-    host.run("dpkg", "--install", str(bookworm_deb), timeout=120)
+    host.run("dpkg", "--install", str(bookworm_deb), timeout=300)
     assert host.systemctl("is-enabled", "appd.socket", "appd.service", check=False).stdout.split() == ["disabled"] * 2
     host.systemctl("enable", "--now", "appd.socket")
     assert "</html>" in host.get("http://localhost:8080/").body
-    wait_until(lambda: host.state("appd.service") == "active", timeout=30)
+    wait_until(lambda: host.state("appd.service") == "active", timeout=90)
     assert host.version == 252
     assert "good, 1 server" in host.run("appd", "check", "/etc/appd/appd.conf", "--units", "/etc/systemd/system").stdout
     verified = host.run("systemd-analyze", "--man=no", "verify", "appd.service", "appd.socket", check=False)
@@ -30,6 +30,6 @@ def test_installed_it_answers(host_of: Callable[..., Host], bookworm_deb: Path) 
     host.systemctl("enable", "--now", "appd@blog.socket")
     assert "</html>" in host.get("http://localhost/", "--unix-socket", "/run/appd-sockets/blog.sock").body
     explained(host)
-    host.run("dpkg", "--purge", "appd", timeout=120)
+    host.run("dpkg", "--purge", "appd", timeout=300)
     assert "8080" not in host.run("ss", "-ltnH").stdout
     assert not host.path("/etc/appd").exists()

@@ -25,7 +25,7 @@ def fedora(host_of: Callable[..., Host]) -> Host:
     host.write("/srv/distribution.spec", (_HERE / "distribution.spec").read_text())
     host.run(
         "rpmbuild", "--quiet", "-bb", "--define", "_topdir /srv/build", "--define", "_rpmdir /srv/repository",
-        "/srv/distribution.spec", timeout=120,
+        "/srv/distribution.spec", timeout=300,
     )  # fmt: skip
     _offer(host)
     host.write("/etc/yum.repos.d/appd.repo", _REPOSITORY)
@@ -37,11 +37,11 @@ def _offer(host: Host, *packages: Path) -> None:
     """Adds packages to the repository."""
     if packages:
         host.run("cp", *map(str, packages), "/srv/repository/")
-    host.run("createrepo_c", "--quiet", "/srv/repository", timeout=120)
+    host.run("createrepo_c", "--quiet", "/srv/repository", timeout=300)
 
 
 def _dnf(host: Host, *arguments: str, check: bool = True) -> str:
-    done = host.run("dnf", "--assumeyes", "--refresh", *arguments, check=check, timeout=120)
+    done = host.run("dnf", "--assumeyes", "--refresh", *arguments, check=check, timeout=300)
     return done.stdout + done.stderr
 
 
@@ -50,13 +50,13 @@ def test_the_readme_installs_and_it_answers(fedora: Host, rpm: Path) -> None:
     host = fedora
     install, *rest = readme("Fedora and its kin").splitlines()
     assert "dist/appd-" in install
-    host.run("sh", "-euc", f"cd {rpm.parent.parent}; {install}", timeout=120)
+    host.run("sh", "-euc", f"cd {rpm.parent.parent}; {install}", timeout=300)
     assert host.run("rpm", "--query", "--all", "--queryformat", "%{NAME}\n").stdout.split() == ["distribution", "appd"]
     assert host.systemctl("is-enabled", "appd.socket", "appd.service", check=False).stdout.split() == ["disabled"] * 2
     assert "8080" not in host.run("ss", "-ltnH").stdout
     assert "/var/lib/appd:/sbin/nologin" in host.run("getent", "passwd", "appd").stdout
     assert "</html>" in host.run("sh", "-euc", "\n".join(rest)).stdout
-    wait_until(lambda: host.state("appd.service") == "active", timeout=30)
+    wait_until(lambda: host.state("appd.service") == "active", timeout=90)
     assert host.run("rpm", "--verify", "appd").stdout == ""
     assert _dnf(host, "check").strip() == ""
     explained(host)
@@ -84,11 +84,11 @@ def test_upgraded_downgraded_and_removed(fedora: Host, rpm: Path, earlier_rpm: P
     assert host.get("http://localhost:8080/").status == 200
     _offer(host, rpm)
     for step, package in (("upgrade", rpm), ("downgrade", earlier_rpm), ("upgrade", rpm)):
-        pid = wait_until(lambda: host.main_pid(), timeout=30)
+        pid = wait_until(lambda: host.main_pid(), timeout=90)
         _dnf(host, step, "appd")
         assert host.run("appd", "version").stdout.strip() == f"appd {package.name.split('-')[1]}"
         assert host.get("http://localhost:8080/").status == 200
-        wait_until(lambda pid=pid: host.main_pid() not in (0, pid), timeout=30)
+        wait_until(lambda pid=pid: host.main_pid() not in (0, pid), timeout=90)
         assert host.path("/etc/appd/appd.conf").read_text() == changed
     _dnf(host, "remove", "appd")
     assert host.state("appd.socket") in ("inactive", "failed")

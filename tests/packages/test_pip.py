@@ -35,7 +35,7 @@ def test_the_readme_installs_and_it_answers(host_of: Callable[..., Host], tmp_pa
     pip = ["PIP_NO_INDEX=1", f"PIP_FIND_LINKS={wheels}", "PIP_DISABLE_PIP_VERSION_CHECK=1"]
     said = host.run(*there, *pip, "sh", "-euc", commands, timeout=300)
     assert "</html>" in said.stdout
-    wait_until(lambda: host.state("appd.service") == "active", timeout=30)
+    wait_until(lambda: host.state("appd.service") == "active", timeout=90)
     assert host.run("stat", "--format=%U %a", "/var/lib/appd").stdout == "appd 750\n"
     said = host.run("appd", "check", "/etc/appd/appd.conf", "--units", "/etc/systemd/system").stdout
     assert "good, 1 server" in said
@@ -55,8 +55,8 @@ def _dependencies() -> str:
 
 def _sdist(folder: Path) -> Path:
     """The source distribution, built as for an index."""
-    subprocess.run([CHECKOUT / "packaging/sources", folder / "sources"], check=True, timeout=60)
+    subprocess.run([CHECKOUT / "packaging/sources", folder / "sources"], check=True, timeout=120)
     command = [sys.executable, "-m", "build", "--sdist", "--no-isolation", "--outdir", folder, folder / "sources"]
-    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
     [made] = folder.glob("*.tar.gz")
     return made

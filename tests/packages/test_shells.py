@@ -25,7 +25,7 @@ printf '%s\\n' "${COMPREPLY[@]}"
 def host(host_of: Callable[..., Host], deb: Path) -> Host:
     """A host with the package, the shells, two instances with a file, and one that only runs."""
     host = host_of("trixie-shells")
-    host.run("dpkg", "--install", str(deb), timeout=120)
+    host.run("dpkg", "--install", str(deb), timeout=300)
     for name in ("blog", "shop"):
         host.write(f"/etc/appd/{name}.conf", _SHOP)
     host.write("/srv/shop/shop.conf", _SHOP)
@@ -41,7 +41,7 @@ def _offered(host: Host, shell: str, line: str) -> set[str]:
         "fish": ["fish", "--no-config", "-c", "set -p fish_complete_path /usr/share/fish/vendor_completions.d; complete -C $argv[1]", line],
         "zsh": ["zsh", "-f", str(CLIENTS / "complete.zsh"), line],
     }  # fmt: skip
-    said = host.run("env", "--chdir=/srv/shop", *commands[shell], timeout=120).stdout
+    said = host.run("env", "--chdir=/srv/shop", *commands[shell], timeout=300).stdout
     return {one.split("\t")[0].rstrip("=") for one in said.splitlines() if one.strip()}
 
 
@@ -61,8 +61,8 @@ def test_completions(host: Host, shell: str) -> None:
 def test_manual_pages(host: Host) -> None:
     """`man` finds both, has nothing to complain of, and `man -k` knows what they are."""
     for page, words in (("appd", "systemctl"), ("appd.conf", "tls-address")):
-        said = host.run("env", "LC_ALL=C.UTF-8", "MANWIDTH=80", "man", "--warnings", page, timeout=60)
+        said = host.run("env", "LC_ALL=C.UTF-8", "MANWIDTH=80", "man", "--warnings", page, timeout=120)
         assert said.stderr == ""
         assert words in said.stdout
-    host.run("mandb", "--quiet", timeout=120)
+    host.run("mandb", "--quiet", timeout=300)
     assert "appd.conf (5)" in host.run("man", "-k", "appd").stdout

@@ -125,7 +125,7 @@ def ask() -> Iterator[Callable[..., Tally]]:
     def run(script: list[list[Callable[[socket.socket], None]]], outcomes: int, **options: float) -> Tally:
         server = FaultyServer(script)
         servers.append(server)
-        load = Load(server.address, clients=1, pause=0.01, **options)
+        load = Load(server.address, **{"clients": 1, "pause": 0.01, **options})
         return load.run(lambda: len(load.requests) >= outcomes)
 
     yield run
@@ -178,16 +178,17 @@ def test_a_kept_connection_that_is_closed_on_a_request(ask, fault):
 @pytest.mark.parametrize("end", [socket.socket.close, reset])
 def test_a_kept_connection_that_is_closed_while_idle(ask, end):
     """No request is lost by it."""
-    tally = ask([[answer, end], [answer]], 2, keep_alive=True)
+    # Time enough for the server's thread to come so far, on a machine that does much else.
+    tally = ask([[answer, end], [answer]], 2, keep_alive=True, pause=2.0)
     assert outcomes(tally) == ["ok", "ok"]
     assert tally.idle_closed == 1
 
 
 def test_no_answer(ask):
     """A request that is not answered in time is given up, and the client goes on."""
-    tally = ask([[hang], [answer]], 2, keep_alive=False, patience=0.2)
+    tally = ask([[hang], [answer]], 2, keep_alive=False, patience=2.0)
     assert outcomes(tally) == ["silent", "ok"]
-    assert 0.2 <= tally.requests[0].ended - tally.requests[0].asked < 5
+    assert 2.0 <= tally.requests[0].ended - tally.requests[0].asked < 20
 
 
 def test_nobody_listens():

@@ -46,7 +46,7 @@ def test_it_runs(command, expected, tmp_path):
         [sys.executable, BENCH / command[0], *command[1:], "--quick"],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         env=environ,
     )
     assert done.returncode == 0, done.stderr

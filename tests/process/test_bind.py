@@ -36,7 +36,7 @@ def test_bind_of_every_kind(start, tmp_path):
     assert ask(tcp(six), b"6", socket.AF_INET6) == b"6"
     assert unix == str(path) and ask(unix, b"u", socket.AF_UNIX) == b"u"
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
-        client.settimeout(10)
+        client.settimeout(30)
         client.sendto(b"d", tcp(udp))
         assert client.recv(10) == b"d"
     assert running.stop() == 0 and not path.exists()
@@ -109,7 +109,7 @@ def test_twisted_endpoint(start):
     text = "<echo e>\n address haproxy:tcp:0:interface=127.0.0.1\n</echo>\n"
     running = start(text).wait_ready()
     port = int(re.search(r"port=(\d+)", running.wait_said("Address: "))[1])
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
         client.sendall(b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\nhello")
         assert client.recv(10) == b"hello"
     assert running.stop() == 0
@@ -149,6 +149,6 @@ def test_private_network(start):
     folder = running.manager.path.rpartition("/")[0]
     command = ["unshare", "--net", APPD, "run", f"{folder}/appd.conf"]
     done = subprocess.run(
-        command, capture_output=True, text=True, timeout=30, check=False, env={**os.environ, "INVOCATION_ID": "0" * 32}
+        command, capture_output=True, text=True, timeout=60, check=False, env={**os.environ, "INVOCATION_ID": "0" * 32}
     )
     assert done.returncode == 78 and "PrivateNetwork=" in done.stderr

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def run(*arguments: str, **options) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([APPD, *arguments], capture_output=True, text=True, timeout=30, check=False, **options)
+    return subprocess.run([APPD, *arguments], capture_output=True, text=True, timeout=60, check=False, **options)
 
 
 def activated(*arguments: str, passed):
@@ -31,7 +31,7 @@ def activated(*arguments: str, passed):
         APPD,
         *arguments,
     ]
-    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, pass_fds=fds)
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, pass_fds=fds)
 
 
 def activate_path() -> str:
@@ -283,5 +283,5 @@ def test_check_as_a_stranger(tmp_path):
         "check",
         str(ROOT / "etc/appd.conf"),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, cwd="/")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd="/")
     assert done.returncode == 0, done.stderr

@@ -47,7 +47,7 @@ def section(lines, listen=" address systemd:name=d\n"):
 def client(family=socket.AF_INET, path=None):
     made = socket.socket(family, socket.SOCK_DGRAM)
     MADE.append(made)
-    made.settimeout(10)
+    made.settimeout(30)
     if path is not None:
         made.bind(path)
     return made
@@ -84,7 +84,7 @@ def test_multicast(start, hosted):
         assert asks.recv(100) == b"HELLO"
         assert running.stop() == 0
     asks.sendto(b"wakes", target)
-    sock.settimeout(10)
+    sock.settimeout(30)
     assert sock.recv(100) == b"wakes"
 
 

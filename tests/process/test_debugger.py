@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 
 import pytest
-from support.running import APPD, ask, listening
+from support.running import APPD, ask, listening, read_to
 
 APPLICATION = """
 def app(environ, start_response):
@@ -48,7 +48,7 @@ class Terminal:
         os.close(theirs)
         self.said = ""
 
-    def wait(self, text: str, timeout: float = 20.0) -> str:
+    def wait(self, text: str, timeout: float = 30.0) -> str:
         """Reads until a text comes; returns all that came, and forgets it."""
         ends = time.monotonic() + timeout
         while text not in self.said:
@@ -63,7 +63,7 @@ class Terminal:
 
     def fail(self) -> socket.socket:
         """Has the application fail; the caller closes the connection."""
-        client = socket.create_connection(self.passed.getsockname(), timeout=20)
+        client = socket.create_connection(self.passed.getsockname(), timeout=30)
         client.sendall(GET % b"/fails")
         return client
 
@@ -101,7 +101,7 @@ def test_a_person_looks_at_the_frames(terminal: Callable[..., Terminal], text):
         assert "broken.py" in one.wait("(Pdb) ")
         assert ask(one.passed, GET % b"/").endswith(b"fine")
         one.type("q")
-        assert client.recv(65536).startswith(b"HTTP/1.1 500 ")
+        assert read_to(client, b"\r\n").startswith(b"HTTP/1.1 500 ")
     # And the next one.
     with one.fail():
         one.wait("(Pdb) ")
@@ -125,5 +125,5 @@ def test_nobody_is_asked(terminal: Callable[..., Terminal], debug, alone):
     """Without `debug on`, or with a supervisor: 500 at once."""
     one = terminal(HTTP.format(debug), alone=alone)
     with one.fail() as client:
-        assert client.recv(65536).startswith(b"HTTP/1.1 500 ")
+        assert read_to(client, b"\r\n").startswith(b"HTTP/1.1 500 ")
     assert "(Pdb)" not in one.wait("the application failed")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import random
 import re
-import resource
 import signal
 import socket
 import struct
@@ -15,7 +14,7 @@ from collections import Counter
 
 import pytest
 from support.authority import Authority
-from support.running import APPD, MADE, datagram, listening, wait_until
+from support.running import APPD, MADE, datagram, descriptors, listening, read_exactly, wait_until
 
 ROOT = Authority("Root")
 ZONE = """
@@ -65,8 +64,8 @@ class Dig:
     """
 
     def __init__(self, sock, *arguments, host="127.0.0.1"):
-        command = ["dig", f"@{host}", "-p", str(sock.getsockname()[1]), "+tries=1", "+time=5", "+noidnout", *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=40, check=False)
+        command = ["dig", f"@{host}", "-p", str(sock.getsockname()[1]), "+tries=3", "+time=15", "+noidnout", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
         self.text = done.stdout + done.stderr
         self.status = found[1] if (found := re.search(r"status: (\w+)", self.text)) else ""
         self.flags = found[1].split() if (found := re.search(r";; flags: ([\w ]*);", self.text)) else []
@@ -174,11 +173,11 @@ def test_transfers(start, tmp_path):
     assert len(records) > 5010 and " SOA" in records[0].replace("\t", " ") and records[0] == records[-1]
     client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     MADE.append(client)
-    client.settimeout(10)
+    client.settimeout(30)
     client.sendto(query("example.org", 252), other.getsockname())
     assert client.recv(512)[3] & 15 == 5
     # Several at a time on one connection: one after the other, and what was asked behind them is answered.
-    with socket.create_connection(other_tcp.getsockname(), timeout=20) as stream:
+    with socket.create_connection(other_tcp.getsockname(), timeout=30) as stream:
         for number, kind in ((1, 252), (2, 252), (3, 252), (4, 6)):
             asked = query("example.org", kind, number)
             stream.sendall(struct.pack("!H", len(asked)) + asked)
@@ -213,7 +212,7 @@ def query(name, kind=1, number=7, flags=0x0100):
 
 def test_streams_take_many_queries(served):
     """One after the other without waiting, in pieces of any size; the end of the client's side is not the end of ours."""
-    with socket.create_connection(served.getsockname(), timeout=10) as client:
+    with socket.create_connection(served.getsockname(), timeout=30) as client:
         data = b"".join(
             struct.pack("!H", len(one)) + one
             for one in (query("ns.example.org", number=number) for number in range(300))
@@ -232,20 +231,16 @@ def test_streams_take_many_queries(served):
 
 def test_a_thousand_connections(start, zone):
     """At one time, each answered."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard), hard))
-    try:
+    with descriptors(4096):
         tcp = listening(backlog=1024)
         start(dns(zone), ("d", tcp)).wait_ready()
-        clients = [socket.create_connection(tcp.getsockname(), timeout=30) for _ in range(1000)]
+        clients = [socket.create_connection(tcp.getsockname(), timeout=60) for _ in range(1000)]
         MADE.extend(clients)
         for number, client in enumerate(clients):
             one = query("ns.example.org", number=number)
             client.sendall(struct.pack("!H", len(one)) + one)
         for number, client in enumerate(clients):
-            assert int.from_bytes(client.recv(4)[2:4], "big") == number
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            assert int.from_bytes(read_exactly(client, 4)[2:4], "big") == number
 
 
 def test_garbage(start, zone):
@@ -255,7 +250,7 @@ def test_garbage(start, zone):
     client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     MADE.append(client)
     client.connect(udp.getsockname())
-    client.settimeout(10)
+    client.settimeout(30)
     generator = random.Random(3)
     good = query("ns.example.org")
     for _ in range(300):
@@ -266,7 +261,7 @@ def test_garbage(start, zone):
     client.send(b"x" * 60000)
     client.send(struct.pack("!6H", 9, 0x8100, 1, 0, 0, 0))  # a response: answering it would go on for ever
     for data in (b"\0\1x", b"\0\0", b"\xff\xff" + b"x" * 65535):
-        with socket.create_connection(tcp.getsockname(), timeout=10) as stream:
+        with socket.create_connection(tcp.getsockname(), timeout=30) as stream:
             stream.sendall(data)
             stream.shutdown(socket.SHUT_WR)
             with contextlib.suppress(ConnectionResetError):
@@ -283,16 +278,21 @@ def test_rates(start, zone):
     client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     MADE.append(client)
     client.connect(udp.getsockname())
+    client.settimeout(30)
+    began, whole, cut = time.monotonic(), 0, 0
     for number in range(60):
         client.send(query("ns.example.org", number=number))
-    client.settimeout(1)
-    whole = cut = 0
     with contextlib.suppress(TimeoutError):
         while True:
             answer = client.recv(4096)
             cut += bool(answer[2] & 2)
             whole += not answer[2] & 2
-    assert 5 <= whole <= 15 and 15 <= cut <= 30
+            took = time.monotonic() - began
+            client.settimeout(2)
+    # The limit is one of each second: a machine that is slow answers some more of them.
+    assert 5 <= whole <= 15 + 5 * int(took)
+    dropped = 60 - whole - cut
+    assert abs(dropped - cut) <= 1 + int(took)
     assert Dig(udp, "ns.example.org", "A", "+tcp").answer
 
 
@@ -316,7 +316,7 @@ def test_forwarding(start, zone):
     assert Dig(udp, "ns.example.org", "A", "+norecurse").status == "REFUSED"
     time.sleep(1.1)
     again = Dig(udp, "ns.example.org", "A")
-    assert 3590 < int(again.answer[0].split()[1]) < 3600
+    assert 3500 < int(again.answer[0].split()[1]) < 3600
     assert not [one for one in running.err if "_Asked" in one], "a query is no line of the log"
     assert "Traceback" not in running.errors
 
@@ -381,7 +381,7 @@ def test_reload_reads_the_zone_anew(start, zone, tmp_path):
 
     def reload():
         return subprocess.run(
-            [APPD, "reload", "--socket", control], capture_output=True, text=True, timeout=30, check=False
+            [APPD, "reload", "--socket", control], capture_output=True, text=True, timeout=60, check=False
         )
 
     file.write_text(ZONE.replace("hostmaster 1 ", "hostmaster 2 "))
@@ -400,12 +400,12 @@ def test_a_drain_answers_what_was_asked(start, tmp_path):
     running = start(
         dns(f" zone example.org {tmp_path}/z\n transfer 127.0.0.0/8\n"), ("d", udp), ("d", tcp)
     ).wait_ready()
-    idle = socket.create_connection(tcp.getsockname(), timeout=10)
+    idle = socket.create_connection(tcp.getsockname(), timeout=30)
     MADE.append(idle)
     client = socket.socket()
     MADE.append(client)
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    client.settimeout(10)
+    client.settimeout(30)
     client.connect(tcp.getsockname())
     one = query("example.org", 252)
     client.sendall(struct.pack("!H", len(one)) + one)

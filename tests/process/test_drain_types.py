@@ -177,17 +177,17 @@ def test_the_time_out_ends_all(busy, how):
     began = time.monotonic()
     if how == "reload":
         assert made.reload().returncode == 0
-        wait_until(lambda: gone(old), 20)
+        wait_until(lambda: gone(old))
     else:
         made.running.process.send_signal(signal.SIGTERM)
         assert made.running.wait_exit() == 0
-    assert 2 <= time.monotonic() - began < 20
+    assert 2 <= time.monotonic() - began < 29
     for client in clients.values():
         with contextlib.suppress(ConnectionError):
             while client.recv(65536):
                 pass
     for name in ("ftp", "smtp", "portforward", "still", "proxy"):
-        assert any(name in line and "are cut" in line for line in made.running.err), name
+        wait_until(lambda name=name: any(name in line and "are cut" in line for line in list(made.running.err)))
     assert "Traceback" not in made.running.errors
     if how == "reload":
         assert made.running.stop() == 0

@@ -56,7 +56,7 @@ def early(start, tmp_path):
         passed = listening()
         arguments = (*arguments, "--control", str(tmp_path / "control"))
         running = start(f"python-path {tmp_path}\n{before}{servers}", ("h", passed), arguments=arguments, **options)
-        wait_until((tmp_path / "at-the-gate").exists, 20, lambda: running.errors)
+        wait_until((tmp_path / "at-the-gate").exists, 30, lambda: running.errors)
         return running, passed
 
     return begin
@@ -97,11 +97,11 @@ def test_it_answers_before_twisted_is_imported(early, arguments, tmp_path):
             command = [APPD, "status", "--json", "--socket", str(tmp_path / "control")]
 
             def told() -> tuple[int, int]:
-                done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+                done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
                 [worker] = json.loads(done.stdout)["workers"]
                 return worker["requests"], worker["connections"]
 
-            wait_until(lambda: told() == (2, 1), 10, lambda: str(told()))
+            wait_until(lambda: told() == (2, 1), 30, lambda: str(told()))
     assert running.stop() == 0
     assert "Traceback" not in running.errors
 
@@ -126,7 +126,7 @@ def test_what_is_loaded_at_the_first_answer(start, arguments, tmp_path):
         loaded = modules(ask(passed, GET))
         touch(tmp_path, "open")
         if not kept:
-            wait_until(lambda: len(kept_files(tmp_path)) == 2, 20, lambda running=running: running.errors)
+            wait_until(lambda: len(kept_files(tmp_path)) == 2, 30, lambda running=running: running.errors)
         assert running.stop() == 0
         (tmp_path / "open").unlink()
     needless = {

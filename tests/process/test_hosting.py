@@ -64,7 +64,7 @@ def test_virtualenv_of_another_python(tmp_path):
     (tmp_path / "env" / "pyvenv.cfg").write_text("")
     file = tmp_path / "appd.conf"
     file.write_text(f"virtualenv env\n{ECHO}")
-    done = subprocess.run([APPD, "check", str(file)], capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run([APPD, "check", str(file)], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 78
     assert f"it is of python3.7, but appd runs on python3.{sys.version_info.minor}" in done.stderr
 

@@ -106,15 +106,15 @@ class Site:
 
     def curl(self, *arguments: str) -> str:
         """What curl says."""
-        command = ["curl", "-sS", "--max-time", "20", "--http2-prior-knowledge", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
+        command = ["curl", "-sS", "--max-time", "30", "--http2-prior-knowledge", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
 
 
 class Client:
     """A client that does as it is told."""
 
     def __init__(self, address: Any) -> None:
-        self.sock = socket.create_connection(address, timeout=10)
+        self.sock = socket.create_connection(address, timeout=30)
         self.h2 = H2Connection(
             H2Configuration(client_side=True, header_encoding="utf-8", validate_outbound_headers=False)
         )
@@ -207,7 +207,7 @@ def test_every_kind_of_mount(site: Any, loop: str) -> None:
     # curl 7.88 asks only once on a connection that it has begun with HTTP/2; nghttp asks for all at once.
     said = "".join(served.curl(served.url + path, "-w", " %{http_version} %{http_code}\n") for path in paths)
     command = ["nghttp", *(served.url + path for path in paths)]
-    assert "wsgi /a 0 http" in subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
+    assert "wsgi /a 0 http" in subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
     assert "wsgi /a 0 http 2 200" in said
     assert "a file 2 200" in said
     assert "404" in said
@@ -241,7 +241,7 @@ def test_nghttp_and_h2load(site: Any) -> None:
     """What they count as good."""
     served = site()
     said = subprocess.run(
-        ["nghttp", "-v", served.url + "/asgi/x"], capture_output=True, text=True, check=True, timeout=30
+        ["nghttp", "-v", served.url + "/asgi/x"], capture_output=True, text=True, check=True, timeout=60
     ).stdout
     assert ":status: 200" in said
     for path in ("/asgi/x", "/wsgi/x", "/static/a.txt"):
@@ -267,7 +267,7 @@ def test_over_tls(start: Callable[..., Running], tmp_path: Path) -> None:
             "curl",
             "-sS",
             "--max-time",
-            "20",
+            "30",
             version,
             "--cacert",
             str(root),
@@ -276,7 +276,7 @@ def test_over_tls(start: Callable[..., Running], tmp_path: Path) -> None:
             "-w",
             " %{http_version}\n",
         ]
-        said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
+        said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
         assert said == f"{shown} GET /x 0 https True {shown}\nwsgi /y 0 https {shown}\n"
     assert running.stop() == 0
     assert "Traceback" not in running.errors
@@ -365,7 +365,7 @@ def upload(served: Site) -> Path:
 
 def good(served: Any) -> None:
     """Whoever else there is, is served."""
-    assert served.curl("--max-time", "10", served.url + "/wsgi/good") == "wsgi /good 0 http"
+    assert served.curl("--max-time", "30", served.url + "/wsgi/good") == "wsgi /good 0 http"
 
 
 def spent(pid: int) -> float:
@@ -468,7 +468,7 @@ def test_a_window_that_stays_shut(site: Any) -> None:
 
 def test_limits(site: Any) -> None:
     """Bodies that are too large or too slow, heads that are too large, connections that are idle."""
-    served = site("body-size 1000\nbody-rate 1000000\nidle-timeout 2s")
+    served = site("body-size 1000\nbody-rate 1000000\nidle-timeout 6s")
     client = served.client()
     number = client.get("/asgi/up", end=False, method="POST")
     client.h2.send_data(number, b"x" * 2000)

@@ -53,7 +53,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Running,
 def said(port: int, case: Case) -> bytes:
     """What the server says until it has answered a PING behind the case, and the request if there is to be an answer."""
     answered = case.expected.startswith("request")
-    with socket.create_connection(("127.0.0.1", port), 20) as client:
+    with socket.create_connection(("127.0.0.1", port), 30) as client:
         data = b""
         try:
             client.sendall(case.data + frame(Frame.PING, 0, 0, MARK))
@@ -88,7 +88,7 @@ def test_what_does_not_end(running: tuple[Running, int], begun: bytes) -> None:
     """A frame, and a head of several, has `header-timeout`, however busily it trickles; the connection ends then."""
     if begun == PREFACE:
         begun = PREFACE[:-1]
-    with socket.create_connection(("127.0.0.1", running[1]), 20) as client:
+    with socket.create_connection(("127.0.0.1", running[1]), 30) as client:
         client.sendall(begun)
         data = b"".join(iter(lambda: client.recv(65536), b""))
     assert outcome_of_bytes(data) == "connection ENHANCE_YOUR_CALM"
@@ -97,7 +97,7 @@ def test_what_does_not_end(running: tuple[Running, int], begun: bytes) -> None:
 def test_a_frame_that_trickles(running: tuple[Running, int]) -> None:
     """Its time is absolute."""
     rest = frame(Frame.CONTINUATION, 0, 1, b"\x00\x01a\x01b")
-    with socket.create_connection(("127.0.0.1", running[1]), 20) as client:
+    with socket.create_connection(("127.0.0.1", running[1]), 30) as client:
         client.sendall(greeting() + frame(Frame.HEADERS, 1, 1, b"\x82\x86\x84"))
         client.settimeout(0.2)
         data = b""
@@ -114,5 +114,5 @@ def test_a_frame_that_trickles(running: tuple[Running, int]) -> None:
                 return True
             return not part
 
-        wait_until(ended, 20)
+        wait_until(ended, 30)
     running[0].wait_said("does not end within header-timeout")

@@ -101,7 +101,7 @@ class Talk:
     """A client that writes frames as it likes and reads what comes."""
 
     def __init__(self, port: int) -> None:
-        self.sock = socket.create_connection(("127.0.0.1", port), 20)
+        self.sock = socket.create_connection(("127.0.0.1", port), 30)
         self.sock.sendall(greeting())
         self.rest = b""
         self.seen: list[tuple[int, int, int, bytes]] = []
@@ -278,11 +278,12 @@ def test_streams_that_we_are_made_to_reset(site: Any) -> None:
     """CVE-2025-8671: a client that errs on purpose, stream by stream, is told to calm down as if it had reset them."""
     running, talk = site()
     client = talk()
-    for stream in range(1, 601, 2):
-        client.sock.sendall(
-            frame(Frame.HEADERS, 5, stream, b"\x82\x86\x01\x01a" + literal(":path", "/waits"))
-            + frame(Frame.WINDOW_UPDATE, 0, stream, bytes(4))
-        )
+    with suppress(OSError):  # it may end before all of them have gone out
+        for stream in range(1, 601, 2):
+            client.sock.sendall(
+                frame(Frame.HEADERS, 5, stream, b"\x82\x86\x01\x01a" + literal(":path", "/waits"))
+                + frame(Frame.WINDOW_UPDATE, 0, stream, bytes(4))
+            )
     code = client.until(Frame.GOAWAY, 0)[1][4:8]
     assert int.from_bytes(code, "big") == Code.ENHANCE_YOUR_CALM
     running.wait_said("too many streams that are reset")
@@ -300,8 +301,8 @@ def test_a_frame_of_a_body_that_comes_slowly(site: Any) -> None:
 
     def answered() -> bool:
         nonlocal at
-        quick.sock.sendall(body[at : at + 400])
-        at += 400
+        quick.sock.sendall(body[at : at + 800])
+        at += 800
         quick.sock.settimeout(0.2)
         with suppress(TimeoutError):
             quick.read()
@@ -345,7 +346,7 @@ def test_httpx(start: Callable[..., Running], tmp_path: Path, limit: str) -> Non
         import ssl
 
         context = ssl.create_default_context(cafile=str(root))
-        async with httpx.AsyncClient(http2=True, http1=False, verify=context, timeout=30, trust_env=False) as client:
+        async with httpx.AsyncClient(http2=True, http1=False, verify=context, timeout=60, trust_env=False) as client:
             if limit == "download":
                 return await asyncio.gather(*(client.get(url + "/large") for _ in range(10)))
             return await asyncio.gather(*(client.post(url + "/wsgi/", content=b"u" * 300_000) for _ in range(10)))
@@ -364,9 +365,9 @@ def test_curl_waits_for_100(site: Any, tmp_path: Path) -> None:
     port = talk().sock.getpeername()[1]
     file = tmp_path / "upload"
     file.write_bytes(b"x" * 2_000_000)
-    command = ["curl", "-sS", "--max-time", "20", "--http2-prior-knowledge", "-H", "Expect: 100-continue"]
+    command = ["curl", "-sS", "--max-time", "30", "--http2-prior-knowledge", "-H", "Expect: 100-continue"]
     command += ["-v", "--data-binary", f"@{file}", f"http://127.0.0.1:{port}/wsgi/"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == "wsgi 2000000"
     assert "HTTP/2 100" in done.stderr
     assert running.stop() == 0
@@ -410,7 +411,7 @@ def test_frames_that_begin_do_not_put_off_the_write_timeout(site: Any) -> None:
     _running, talk = site("write-timeout 3s")
     client = talk()
     _takes_all(client)
-    ends, ping = time.monotonic() + 20, frame(Frame.PING, 0, 0, b"12345678")
+    ends, ping = time.monotonic() + 60, frame(Frame.PING, 0, 0, b"12345678")
     client.sock.sendall(ping[:5])
     with pytest.raises(OSError):
         while time.monotonic() < ends:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.running import Running, listening, wait_until
+from support.running import Running, listening, read_to, wait_until
 from support.service import Service
 
 APPLICATION = """
@@ -142,7 +142,7 @@ class Site:
         self.folder = folder
 
     def connect(self) -> socket.socket:
-        return socket.create_connection(self.sock.getsockname(), timeout=15)
+        return socket.create_connection(self.sock.getsockname(), timeout=30)
 
     def ask(self, path: str, method: str = "GET") -> bytes:
         """Asks on a connection of its own."""
@@ -181,7 +181,7 @@ def test_after_the_end(site):
     with served.connect() as client:
         for _ in range(2):
             client.sendall(b"GET /after HTTP/1.1\r\nHost: x\r\n\r\n")
-            assert b"answered" in client.recv(65536)
+            read_to(client, b"answered")
     served.running.wait_said("after http.request http.disconnect http.disconnect")
     served.running.wait_said("refused http.response.body was sent when it was not its turn")
 
@@ -194,7 +194,7 @@ def test_who_fails_where(site):
     with served.connect() as client:
         for _ in range(3):
             client.sendall(b"GET /fails_at_the_end HTTP/1.1\r\nHost: x\r\n\r\n")
-            assert b"answered" in client.recv(65536)
+            read_to(client, b"answered")
     served.running.wait_said("behind the end")
     assert served.ask("/twice").endswith(b"http.response.start was sent twice")
 
@@ -243,7 +243,7 @@ def test_nobody_is_outrun(site):
             time.sleep(0.5)
             return first != b"0" and served.ask("/sent").rpartition(b"\n")[2] == first
 
-        wait_until(stands_still, 20)
+        wait_until(stands_still, 30)
         assert int(served.ask("/sent").rpartition(b"\n")[2]) < 20_000_000
     served.running.wait_said("endless: left")
     with served.connect() as client:
@@ -259,7 +259,7 @@ def test_nobody_is_outrun(site):
         (served.folder / "deaf.go").touch()
         while sent < 50_000_000:
             sent += client.send(b"z" * min(65536, 50_000_000 - sent))
-        assert client.recv(65536).endswith(b"50000000")
+        assert read_to(client, b"50000000").startswith(b"HTTP/1.1 200 ")
 
 
 def test_a_body_that_is_none_before_the_call_has_begun(site):
@@ -268,10 +268,10 @@ def test_a_body_that_is_none_before_the_call_has_begun(site):
     for _ in range(20):
         with served.connect() as client:
             client.sendall(b"POST /cancelled HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n")
-            assert client.recv(65536).startswith(b"HTTP/1.1 400 ")
+            assert read_to(client, b"\r\n").startswith(b"HTTP/1.1 400 ")
     began = time.monotonic()
     assert served.running.stop() == 0
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < 20
     assert "cancelled" not in served.running.errors
 
 
@@ -304,11 +304,11 @@ def test_a_loop_that_hangs(start: Callable[..., Running], tmp_path: Path) -> Non
     """The worker is dumped, with the application's line, and replaced."""
     (tmp_path / "asleep.py").write_text(APPLICATION)
     servers = "<http web>\n address systemd:name=h\n <asgi>\n  application asleep:app\n </asgi>\n</http>\n"
-    made = Service(start, tmp_path, "watchdog 1s\n", servers)
+    made = Service(start, tmp_path, "watchdog 3s\n", servers)
     first = made.pid()
     with socket.create_connection(made.passed.getsockname()) as client:
         client.sendall(b"GET /hang HTTP/1.1\r\nHost: x\r\n\r\n")
-        made.running.wait_said("has not answered for 1 s: it is killed", 30)
-        made.running.wait_said("its stacks:", 30)
-    assert 'asleep.py", line' in made.running.errors
+        made.running.wait_said("has not answered for 3 s: it is killed")
+        made.running.wait_said("its stacks:")
+        made.running.wait_said('asleep.py", line')
     assert made.pid() != first

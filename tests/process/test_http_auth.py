@@ -9,7 +9,7 @@ import subprocess
 import time
 
 import pytest
-from support.running import APPD, listening, wait_until
+from support.running import APPD, listening, spare_port, wait_until
 from support.service import Service
 
 APPLICATION = """
@@ -23,7 +23,7 @@ FILE = """python-path {folder}
 <auth staff>
   passwords {folder}/passwd
   checker memory:joe:pass
-  failure-delay 300ms
+  failure-delay 3s
 </auth>
 <http h>
   address {address}
@@ -64,14 +64,12 @@ def serve(request, start, tmp_path):
         running = start(FILE.format(folder=tmp_path, address="systemd:name=h"), ("h", listener)).wait_ready()
         port = listener.getsockname()[1]
     else:
-        probe = listening()
-        port = probe.getsockname()[1]
-        probe.close()
+        port = spare_port()
         text = FILE.format(folder=tmp_path, address=f"haproxy:tcp:{port}:interface=127.0.0.1")
         running = start(text, arguments=("--single",)).wait_ready()
 
     def connect():
-        made = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        made = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
         if request.param != "lane":
             made.connect()
             made.sock.sendall(b"PROXY TCP4 192.0.2.9 192.0.2.1 1 80\r\n")
@@ -175,7 +173,7 @@ def behind(environ, start_response):
     ).wait_ready()
 
     def connect():
-        return http.client.HTTPConnection("127.0.0.1", listener.getsockname()[1], timeout=20)
+        return http.client.HTTPConnection("127.0.0.1", listener.getsockname()[1], timeout=30)
 
     for path, expected in (("/asgi", b"alice False"), ("/resource", b"None"), ("/proxy", b"alice")):
         answer, _text = ask(connect, path)
@@ -220,11 +218,11 @@ def test_all_workers_count_together(start, tmp_path):
     (tmp_path / "hosted.py").write_text(APPLICATION)
     command = [APPD, "passwd", str(tmp_path / "passwd"), "alice", "--bcrypt"]
     subprocess.run(command, input="secret\n", text=True, check=True)
-    text = FILE.format(folder=tmp_path, address="systemd:name=h").replace("failure-delay 300ms", "failure-delay 30s")
+    text = FILE.format(folder=tmp_path, address="systemd:name=h").replace("failure-delay 3s", "failure-delay 10m")
     made = Service(start, tmp_path, "workers 2\n", text)
 
     def connect():
-        return http.client.HTTPConnection("127.0.0.1", made.passed.getsockname()[1], timeout=20)
+        return http.client.HTTPConnection("127.0.0.1", made.passed.getsockname()[1], timeout=30)
 
     def asked_of():
         return [one["requests"] for one in made.status()["workers"] if one["state"] == "serving"]

@@ -196,7 +196,7 @@ def test_compression_by_the_client_of_websockets(port: int, offer: str) -> None:
         for size in (0, 1, 1000, 70_000, 300_000):
             for data in ("ä" * size, os.urandom(size), ["in ", "four", " ", "parts" * size]):
                 client.send(data)
-                assert client.recv(10) == ("".join(data) if isinstance(data, list) else data)
+                assert client.recv(30) == ("".join(data) if isinstance(data, list) else data)
 
 
 # What a client offers, and what is taken up of it: RFC 7692, 5.1 and 7.1; None where the answer is none.
@@ -230,7 +230,7 @@ NEGOTIATIONS = {
 @pytest.mark.parametrize("offer", NEGOTIATIONS)
 def test_what_is_taken_up(port: int, offer: str) -> None:
     """Of an offer as it stands in the handshake."""
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
         client.sendall(
             b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: upgrade\r\nSec-WebSocket-Version: 13\r\n"
             b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"

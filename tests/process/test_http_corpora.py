@@ -59,7 +59,7 @@ def port(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 def statuses(port: int, data: bytes) -> tuple[list[str], bytes]:
     """Sends bytes and the end of them; the statuses that come, and all that does."""
-    with socket.create_connection(("127.0.0.1", port), 10) as client:
+    with socket.create_connection(("127.0.0.1", port), 30) as client:
         client.sendall(data)
         client.shutdown(socket.SHUT_WR)
         answer = b"".join(iter(lambda: client.recv(65536), b""))

@@ -6,11 +6,13 @@ import http.client
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from support.running import Running, listening, wait_until
+from support.service import LINGER
 
 APPLICATION = '''
 import asyncio, os, time
@@ -62,7 +64,7 @@ async def asgi(scope, receive, send):
 
 CONFIGURATION = """
 python-path ..
-drain-timeout 10s
+drain-timeout 60s
 <http web>
   address systemd:name=web
   {mount}
@@ -85,7 +87,7 @@ class Draining:
 
     def connection(self, request: str | None = None) -> http.client.HTTPConnection:
         """A connection that has had an answer, and perhaps asks again."""
-        connection = http.client.HTTPConnection(*self._sock.getsockname(), timeout=10)
+        connection = http.client.HTTPConnection(*self._sock.getsockname(), timeout=30)
         self.open.append(connection)
         connection.request("GET", "/first")
         assert connection.getresponse().read() == b"answer to first"
@@ -103,10 +105,23 @@ class Draining:
     def stop(self) -> None:
         """Returns as soon as the drain has begun."""
         self.running.process.send_signal(signal.SIGTERM)
-        ends = time.monotonic() + 10
+        ends = time.monotonic() + 30
         while not any("STOPPING" in one for one in self.running.manager.messages):
             self.running.manager.read(0.5)
             assert time.monotonic() < ends
+
+
+@contextmanager
+def answered_or_slow(began: float) -> Iterator[None]:
+    """Asks something on a connection that is silent: who is slower than the linger, on a busy machine, is not waited for.
+
+    Args:
+        began: When the silence may have begun, at the earliest.
+    """
+    try:
+        yield
+    except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError):
+        assert time.monotonic() - began >= LINGER, "asked within the linger, and not answered"
 
 
 @pytest.fixture(params=DRIVERS)
@@ -138,12 +153,14 @@ def test_all_at_once(draining: Draining) -> None:
     streaming = stream.getresponse()
     assert streaming.getheader("Connection") is None
     assert streaming.read(6) == b"begun "
+    began = time.monotonic()
     draining.stop()
 
     # A request that was on its way when the drain began.
-    late.request("GET", "/late")
-    answer = late.getresponse()
-    assert (answer.read(), answer.getheader("Connection")) == (b"answer to late", "close")
+    with answered_or_slow(began):
+        late.request("GET", "/late")
+        answer = late.getresponse()
+        assert (answer.read(), answer.getheader("Connection")) == (b"answer to late", "close")
 
     # The idle one ends, though others are busy, and not by a reset.
     assert idle.sock.recv(1) == b""
@@ -182,7 +199,7 @@ def test_idle_connections_do_not_hold_the_stop(draining: Draining) -> None:
         assert one.sock.recv(1) == b""
         one.close()
     assert draining.running.wait_exit() == 0
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20
 
 
 def test_pipelined_requests_that_have_arrived_are_answered(draining: Draining) -> None:
@@ -190,7 +207,6 @@ def test_pipelined_requests_that_have_arrived_are_answered(draining: Draining) -
     connection = draining.connection("/wait")
     connection.sock.sendall(b"GET /two HTTP/1.1\r\nHost: x\r\n\r\nGET /three HTTP/1.1\r\nHost: x\r\n\r\n")
     draining.here("wait")
-    time.sleep(0.1)  # until they lie behind the first one
     draining.stop()
     draining.go("wait")
     answer = b"".join(iter(lambda: connection.sock.recv(65536), b""))
@@ -206,11 +222,11 @@ def test_what_does_not_end_is_cut(start: Callable[..., Running], tmp_path: Path,
     """At the end of drain-timeout, even though the thread goes on."""
     (tmp_path / "hosted.py").write_text(APPLICATION)
     sock = listening()
-    running = start(DRIVERS[driver].replace("10s", "500ms"), ("web", sock)).wait_ready()
-    with socket.create_connection(sock.getsockname(), 10) as client:
+    running = start(DRIVERS[driver].replace("60s", "500ms"), ("web", sock)).wait_ready()
+    with socket.create_connection(sock.getsockname(), 30) as client:
         client.sendall(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")
         wait_until(lambda: (tmp_path / "run0" / "wait.here").exists())
-        assert running.stop(timeout=10) == 0
+        assert running.stop(timeout=30) == 0
         with pytest.raises(ConnectionResetError):
             client.recv(1)
     assert "connections that were still open" in running.errors
@@ -223,9 +239,11 @@ def test_an_answer_that_did_not_say_that_it_is_the_last(draining: Draining) -> N
     streaming = stream.getresponse()
     assert streaming.getheader("Connection") is None
     draining.stop()
+    began = time.monotonic()
     draining.go("stream")
     assert streaming.read() == b"begun done"
-    stream.request("GET", "/again")
-    answer = stream.getresponse()
-    assert (answer.read(), answer.getheader("Connection")) == (b"answer to again", "close")
+    with answered_or_slow(began):
+        stream.request("GET", "/again")
+        answer = stream.getresponse()
+        assert (answer.read(), answer.getheader("Connection")) == (b"answer to again", "close")
     assert draining.running.wait_exit() == 0

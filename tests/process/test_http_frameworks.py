@@ -65,7 +65,7 @@ class Site:
         headers = {name.replace("_", "-"): value for name, value in fields.items()}
         request = urllib.request.Request(self.url + path, data, headers, method=method or None)
         try:
-            with (browser or self.browser()).open(request, timeout=20) as response:
+            with (browser or self.browser()).open(request, timeout=30) as response:
                 return response, response.read()
         except urllib.error.HTTPError as error:
             with error:
@@ -236,14 +236,14 @@ def test_flasks_uploads(site: Site) -> None:
         "curl",
         "-sSf",
         "--max-time",
-        "20",
+        "30",
         "-T",
         "-",
         "-H",
         "Transfer-Encoding: chunked",
         f"{site.url}/notes/sum",
     ]
-    assert subprocess.run(command, input=body, capture_output=True, timeout=30, check=True).stdout == expected
+    assert subprocess.run(command, input=body, capture_output=True, timeout=60, check=True).stdout == expected
 
 
 def test_flasks_responses(site: Site) -> None:

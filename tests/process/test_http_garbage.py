@@ -36,7 +36,7 @@ def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 def ask(port: int, data: bytes) -> bytes:
     """Sends bytes and reads to the end, its own side open."""
-    with socket.create_connection(("127.0.0.1", port), 10) as client:
+    with socket.create_connection(("127.0.0.1", port), 30) as client:
         client.sendall(data)
         return b"".join(iter(lambda: client.recv(65536), b""))
 

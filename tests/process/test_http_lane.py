@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 from support.authority import Authority
-from support.running import Running, listening, wait_until
+from support.running import Running, listening, spare_port, wait_until
 from support.talking import Talker
 
 ROOT = Authority("Root")
@@ -187,7 +187,7 @@ class Site:
     def connect(self, path: str = "", warm: bool = True) -> Any:
         """A connection, on which perhaps something is asked."""
         client: Any = socket.socket(self._family, socket.SOCK_STREAM)
-        client.settimeout(10)
+        client.settimeout(30)
         client.connect(self._address)
         if self.driver.startswith("tls"):
             client = Talker(client, self._context)
@@ -255,9 +255,7 @@ def site(start: Callable[..., Running], tmp_path: Path) -> Any:
             sock = listening(family, ("::1", 0) if family == socket.AF_INET6 else local)
             passed, where = (("web", sock),), sock.getsockname()
         elif kind == "bound":
-            with socket.socket() as free:
-                free.bind(("127.0.0.1", 0))
-                where = free.getsockname()
+            where = ("127.0.0.1", spare_port())
             address = f"127.0.0.1:{where[1]}"
         else:
             family, where = socket.AF_UNIX, str(tmp_path / "bound")
@@ -284,8 +282,9 @@ def test_what_sleeps_holds_up_nobody(site: Any, kind: str) -> None:
     served.here("wait1")
     assert read_answer(served.connect("/static/a.txt")).endswith(b"a file")
     queued = served.connect("/queued")
-    # Whoever comes next finds the queue full; until the queued one is there, it would be queued itself.
-    time.sleep(0.2)
+    # Whoever comes next finds the queue full; until the queued one is there, it would be queued itself. One thread is left
+    # to look who has come, so that it has seen the queued one when it serves who came later.
+    assert read_answer(served.connect("/static/a.txt")).endswith(b"a file")
     overflow = [served.connect("/overflow") for _ in range(3)]
     for client in overflow:
         answer = read_answer(client)
@@ -313,7 +312,7 @@ def test_a_share_of_the_threads(site: Any) -> None:
     second.settimeout(0.3)
     with pytest.raises(TimeoutError):
         second.recv(1)
-    second.settimeout(10)
+    second.settimeout(30)
     served.go("wait1")
     assert read_answer(first).endswith(b"wait1 0")
     assert read_answer(second).endswith(b"second 0")
@@ -325,20 +324,19 @@ def test_what_was_quick_may_become_slow(site: Any, driver: str) -> None:
     served = site(driver=driver)
     for _ in range(20):
         assert served.ask("/quick").endswith(b"quick 0")
-    slow = served.connect("/busy?3")
-    began = time.monotonic()
+    slow = served.connect("/wait-slow")
     quick = [served.connect("/quick") for _ in range(10)]
     for client in quick:
         assert read_answer(client).endswith(b"quick 0")
-    assert time.monotonic() - began < 2
-    assert read_answer(slow).endswith(b"busy 0")
+    served.go("wait-slow")
+    assert read_answer(slow).endswith(b"wait-slow 0")
 
 
 @pytest.mark.parametrize("driver", (*ALL, "tls", "tls-loop"))
 def test_a_slow_head(site: Any, driver: str) -> None:
     """408 at an absolute time, however busily it trickles."""
-    client = site("header-timeout 1s", driver=driver).connect()
-    began = time.monotonic()
+    served, began = site("header-timeout 1s", driver=driver), time.monotonic()
+    client = served.connect()
     client.settimeout(0.1)
     answer = b""
     for byte in b"GET / HTTP/1.1\r\nHost: " + b"x" * 100:
@@ -348,8 +346,10 @@ def test_a_slow_head(site: Any, driver: str) -> None:
             break
         except TimeoutError:
             pass
+    client.settimeout(30)
+    answer += read_all(client)
     assert answer.startswith(b"HTTP/1.1 408 ")
-    assert 0.9 < time.monotonic() - began < 5
+    assert 0.9 < time.monotonic() - began < 20
     assert b"\r\nConnection: close\r\n" in answer
 
 
@@ -357,16 +357,16 @@ def test_a_slow_head(site: Any, driver: str) -> None:
 def test_a_slow_body(site: Any, driver: str) -> None:
     """408 when it comes slower than body-rate, after the grace."""
     client = site("body-rate 1000000", driver=driver).connect()
-    client.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc")
     began = time.monotonic()
+    client.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc")
     assert read_all(client).startswith(b"HTTP/1.1 408 ")
-    assert 4 < time.monotonic() - began < 9
+    assert 4 < time.monotonic() - began < 25
 
 
 @pytest.mark.parametrize("driver", (*ALL, "tls", "tls-loop"))
 def test_an_idle_connection(site: Any, driver: str) -> None:
     """It ends without a word."""
-    served = site("idle-timeout 1s", driver=driver)
+    served = site("idle-timeout 2s", driver=driver)
     fresh, kept = served.connect(), served.connect("/x")
     read_answer(kept)
     assert (fresh.recv(1), kept.recv(1)) == (b"", b"")
@@ -383,7 +383,8 @@ def test_a_client_that_takes_nothing(site: Any, driver: str) -> None:
         client.sendall(GET.format("/large?20000000").encode())
         clients.append(client)
     assert served.ask("/free").endswith(b"free 0")
-    time.sleep(2.5)
+    # tcp(7): the state is no longer TCP_ESTABLISHED when the connection was cut, though nothing was read.
+    wait_until(lambda: clients[0].getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1) != b"\1")
     with pytest.raises((ConnectionResetError, ssl.SSLEOFError)):
         for _ in range(20_000_000):
             if not clients[0].recv(65536):
@@ -489,10 +490,10 @@ def test_connections(site: Any, driver: str) -> None:
     third.settimeout(0.3)
     with pytest.raises(TimeoutError):
         third.recv(1)
-    third.settimeout(10)
+    third.settimeout(30)
     first.close()
     assert read_answer(third).endswith(b"third 0")
-    assert len(served.entries(LOGGER="appd.http")) == 1
+    assert len(wait_until(lambda: served.entries(LOGGER="appd.http"))) == 1
 
 
 @pytest.mark.parametrize("driver", FRESH)
@@ -545,7 +546,7 @@ def test_requests_per_connection(site: Any, driver: str) -> None:
 @pytest.mark.parametrize("driver", (*ALL, "tls", "tls-loop"))
 def test_a_call_that_takes_too_long(site: Any, driver: str) -> None:
     """504 to the client, the stacks of all threads in one entry, and the lane goes on."""
-    served = site("request-timeout 1s", driver=driver)
+    served = site("request-timeout 2s", driver=driver)
     client = served.connect("/wait-for-ever")
     answer = read_all(client)
     assert answer.startswith(b"HTTP/1.1 504 ")
@@ -560,13 +561,13 @@ def test_a_call_that_takes_too_long(site: Any, driver: str) -> None:
 @pytest.mark.parametrize("driver", ("lane", "guest", "tls"))
 def test_the_time_for_a_call_begins_behind_the_body(site: Any, driver: str) -> None:
     """A body that comes fast enough for `body-rate` may take longer than the call of the lane that gets it."""
-    client = site("request-timeout 1s\nbody-rate 1", driver=driver).connect()
+    client = site("request-timeout 2s\nbody-rate 1", driver=driver).connect()
     client.sendall(b"POST /up HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nab")
     # As long as nothing is said in answer to what is not all there.
-    client.settimeout(2.5)
+    client.settimeout(3.5)
     with pytest.raises(TimeoutError):
         client.recv(1)
-    client.settimeout(20)
+    client.settimeout(30)
     client.sendall(b"cde")
     assert read_answer(client).endswith(b"up 5")
 

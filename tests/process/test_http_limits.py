@@ -68,7 +68,7 @@ def sockets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, sock
 
 def status(listener: socket.socket, head: str, body: bytes = b"") -> int:
     """Of the one answer; the connection ends after it."""
-    with socket.create_connection(listener.getsockname(), 10) as client:
+    with socket.create_connection(listener.getsockname(), 30) as client:
         client.sendall(head.replace("\n", "\r\n").encode() + b"\r\n\r\n" + body)
         answer = b"".join(iter(lambda: client.recv(65536), b""))
     assert answer.count(b"HTTP/1.1 ") == 1

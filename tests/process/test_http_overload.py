@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.running import APPD, Running, listening, wait_until
+from support.running import APPD, Running, listening, read_to, spare_port, wait_until
 from support.service import Service
 
 APPLICATION = """
@@ -59,12 +59,12 @@ class Crowded:
         self._head = head
 
     def ask(self, path: str) -> socket.socket:
-        client = socket.create_connection(self.address, 20)
+        client = socket.create_connection(self.address, 30)
         self.clients.append(client)
         client.sendall(self._head)
         if self._handed:
             client.sendall(GET.format("/asgi").encode())
-            assert client.recv(65536).startswith(b"HTTP/1.1 204 ")
+            assert read_to(client, b"\r\n\r\n").startswith(b"HTTP/1.1 204 ")
         client.sendall(GET.format(path).encode())
         return client
 
@@ -108,7 +108,7 @@ def test_the_figures_of_an_overload(start: Callable[..., Running], tmp_path: Pat
         text = made.call("status").stdout
         assert re.search(r"^SERVER +MOUNT +RUNNING +QUEUED +THREADS +REFUSED +CANCELLED$", text, re.M), text
         assert re.search(r"^web +/ +1 +3 +2 +0 +0$", text, re.M), text
-        wait_until(lambda: made.running.manager.read(0.2) or "2 threads, 4 wait" in str(made.running.manager.messages))
+        wait_until(lambda: "2 threads, 4 wait" in str(made.running.manager.read_all()))
         # Whoever leaves is not waited for: the connection is reset.
         if not handed:
             waiting.pop(1).setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
@@ -117,7 +117,7 @@ def test_the_figures_of_an_overload(start: Callable[..., Running], tmp_path: Pat
             assert sum(one["cancelled"] for one in made.status()["calls"]) == 1
         (folder / "go").touch()
         for client in (first, second, *waiting):
-            assert client.recv(65536).startswith(b"HTTP/1.1 200 ")
+            assert read_to(client, b"\r\n").startswith(b"HTTP/1.1 200 ")
         wait_until(lambda: figures(made) == (0, 0, 2))
         assert "wait" not in made.status()["status"]
         assert all(one["running"] == one["queued"] == 0 for one in made.status()["calls"])
@@ -164,9 +164,7 @@ def test_what_still_waits_when_the_drain_ends(start: Callable[..., Running], tmp
     passed, address = (("h", sock),), sock.getsockname()
     head = b""
     if kind == "twisted":
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            address = free.getsockname()
+        address = ("127.0.0.1", spare_port())
         passed, head = (), b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n"
         text = text.replace("systemd:name=h", f"haproxy:tcp:{address[1]}:interface=127.0.0.1")
         text = re.sub(r"threads 1\n  </wsgi>", "</wsgi>", text)
@@ -185,7 +183,7 @@ def test_what_still_waits_when_the_drain_ends(start: Callable[..., Running], tmp
             return sum(one["queued"] for one in json.loads(said.stdout)["workers"])
 
         wait_until(lambda: queued() == 3)
-        assert running.stop(timeout=20) == 0
+        assert running.stop(timeout=30) == 0
         for client in waiting:
             answer = read_all(client)
             assert answer.startswith(b"HTTP/1.1 503 "), answer
@@ -218,8 +216,8 @@ def test_streams_of_http2_that_still_wait_when_the_drain_ends(start: Callable[..
         wait_until(lambda: (folder / "first.here").exists(), explain=lambda: made.running.errors)
         asking += [ask("/queued") for _ in range(3)]
         wait_until(lambda: figures(made) == (1, 3, 1))
-        assert made.running.stop(timeout=20) == 0
-        assert [one.communicate(timeout=20)[0] for one in asking[1:]] == ["2 503"] * 3
+        assert made.running.stop(timeout=30) == 0
+        assert [one.communicate(timeout=30)[0] for one in asking[1:]] == ["2 503"] * 3
         assert not (folder / "queued.here").exists()
     finally:
         for one in asking:

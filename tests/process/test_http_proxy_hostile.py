@@ -120,7 +120,7 @@ def proxy(start: Any) -> Any:
 
 @contextlib.contextmanager
 def connected(here: Any) -> Iterator[socket.socket]:
-    with socket.create_connection(("127.0.0.1", here.port), timeout=20) as client:
+    with socket.create_connection(("127.0.0.1", here.port), timeout=30) as client:
         yield client
 
 
@@ -268,7 +268,7 @@ def test_what_nobody_asked_for(proxy, first, late):
             head, behind = first[:-4], first[-4:]
         client.sendall(head if late else first)
         if late:
-            said.wait(10)
+            said.wait(30)
             client.sendall(behind)
         raw.until_end(client)
 
@@ -279,9 +279,8 @@ def test_what_nobody_asked_for(proxy, first, late):
     assert b"evil" not in body
     said.set()
     if late:
-        # appd sees the bytes, and gives the connection up; or a request is quicker, and is told another answer.
-        with contextlib.suppress(AssertionError):
-            wait_until(lambda: raw.open == 0, 3)
+        # appd sees the bytes, and gives the connection up.
+        wait_until(lambda: raw.open == 0)
     for _ in range(3):
         assert b"evil" not in ask(here)[2]
 
@@ -360,7 +359,7 @@ def test_an_answer_before_the_body_has_come(proxy):
         with contextlib.suppress(OSError):
             for _ in range(500):
                 client.sendall(b"x" * 100_000)
-        reader.join(20)
+        reader.join(30)
     assert parsed(data)[0] == 413
     assert data.endswith(b"big")
     wait_until(lambda: raw.open == 0)
@@ -405,15 +404,15 @@ def test_clients_that_leave_take_their_upstream_connections_along(proxy):
     here = proxy(raw, keys="connections 40")
     clients = []
     for number in range(40):
-        clients.append(socket.create_connection(("127.0.0.1", here.port), timeout=20))
+        clients.append(socket.create_connection(("127.0.0.1", here.port), timeout=30))
         clients[-1].sendall(GET % (b"/silent" if number % 2 else b"/drip"))
     wait_until(lambda: len(raw.heads) == 40)
     for one in clients:
         one.close()
     wait_until(lambda: raw.open == 0)
     assert ask(here)[2] == b"fine"
-    sockets = sum(_is_socket(one) for one in Path(f"/proc/{here.process.pid}/fd").iterdir())
-    assert sockets < 12
+    folder = Path(f"/proc/{here.process.pid}/fd")
+    wait_until(lambda: sum(map(_is_socket, folder.iterdir())) < 12)
 
 
 def _is_socket(one: Path) -> bool:

@@ -7,7 +7,6 @@ import json
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -42,6 +41,11 @@ class Page(resource.Resource):
 
     def page_later(self, request):
         reactor.callLater(0.1, lambda: (request.write(b"later"), request.finish()))
+        return server.NOT_DONE_YET
+
+    def page_slow(self, request):
+        open("begun", "w").close()
+        reactor.callLater(1.0, lambda: (request.write(b"later"), request.finish()))
         return server.NOT_DONE_YET
 
     def page_echo(self, request):
@@ -176,7 +180,7 @@ def site(start: Callable[..., Running], tmp_path: Any) -> Any:
 
 def ask(port: int, path: str, method: str = "GET", body: Any = None, **headers: str) -> tuple[Any, bytes]:
     """One request on a connection of its own."""
-    client = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    client = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     client.request(method, path, body, headers)
     response = client.getresponse()
     try:
@@ -223,7 +227,7 @@ def test_a_body_of_http2(start, tmp_path):
         CONFIGURATION.replace("<resource>", "http2 on\n  <resource>", 1), ("web", sock), arguments=("--single",)
     ).wait_ready()
     command = ["curl", "-s", "--http2-prior-knowledge", "-T", "-", f"http://127.0.0.1:{sock.getsockname()[1]}/echo"]
-    assert subprocess.run(command, input=b"y" * 300000, capture_output=True, timeout=20).stdout == b"y" * 300000
+    assert subprocess.run(command, input=b"y" * 300000, capture_output=True, timeout=60).stdout == b"y" * 300000
 
 
 def test_later(site):
@@ -241,7 +245,7 @@ def test_sessions(site):
 @pytest.mark.parametrize("kind", ["pull", "push"])
 def test_producers(site, kind):
     """All that a producer writes arrives, and one that pushes is told when the client takes nothing."""
-    client = socket.create_connection(("127.0.0.1", site.port), timeout=10)
+    client = socket.create_connection(("127.0.0.1", site.port), timeout=30)
     with client:
         client.sendall(f"GET /stream?count=400&{kind}=1 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
         if kind == "push":
@@ -253,7 +257,7 @@ def test_producers(site, kind):
 
 def test_a_client_that_leaves(site):
     """notifyFinish fails."""
-    client = socket.create_connection(("127.0.0.1", site.port), timeout=10)
+    client = socket.create_connection(("127.0.0.1", site.port), timeout=30)
     client.sendall(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")
     wait_until(lambda: (site.folder / "waits").exists(), explain=lambda: site.errors)
     client.close()
@@ -291,7 +295,7 @@ def test_one_connection_across_all_of_them(site):
     """In one segment: each is answered by its own kind, in order."""
     paths = ["/wsgi", "/later", "/asgi", "/klein/hello/x", "/wsgi", "/asgi"]
     expected = [b"wsgi", b"later", b"asgi", b"hello x", b"wsgi", b"asgi"]
-    with socket.create_connection(("127.0.0.1", site.port), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", site.port), timeout=30) as client:
         client.sendall(b"".join(f"GET {one} HTTP/1.1\r\nHost: x\r\n\r\n".encode() for one in paths))
         file = client.makefile("rb")
         for one in expected:
@@ -315,10 +319,10 @@ def test_one_connection_across_all_of_them(site):
 
 def test_a_stop_waits_for_a_slow_one(site):
     """What is in flight is finished within the drain."""
-    client = socket.create_connection(("127.0.0.1", site.port), timeout=10)
+    client = socket.create_connection(("127.0.0.1", site.port), timeout=30)
     with client:
-        client.sendall(b"GET /later HTTP/1.1\r\nHost: x\r\n\r\n")
-        time.sleep(0.02)
+        client.sendall(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
+        wait_until((site.folder / "begun").exists, explain=lambda: site.errors)
         site.process.send_signal(signal.SIGTERM)
         assert b"later" in b"".join(iter(lambda: client.recv(65536), b""))
     assert site.wait_exit() == 0

@@ -88,7 +88,7 @@ def test_all_on_one_connection(ports: Ports, tls: bool) -> None:
     data = data[:-2] + b"Connection: close\r\n\r\n"
     # One call of OpenSSL's write is one record as long as it fits: RFC 8446, 5.1.
     assert len(data) < 16384
-    client = socket.create_connection(("127.0.0.1", ports.tls if tls else ports.plain), timeout=20)
+    client = socket.create_connection(("127.0.0.1", ports.tls if tls else ports.plain), timeout=30)
     if tls:
         context = ssl.create_default_context(cadata=ROOT_OF_TLS.pem.decode())
         client = context.wrap_socket(client, server_hostname="localhost")
@@ -110,7 +110,7 @@ def test_posts(port: int) -> None:
             "curl",
             "-sS",
             "--max-time",
-            "20",
+            "30",
             "-H",
             "Content-Type: application/json",
             "-d",
@@ -119,7 +119,7 @@ def test_posts(port: int) -> None:
             " %{http_code}",
             url,
         ]
-        said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
+        said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
         assert said.endswith(f" {status}"), said
 
 
@@ -127,13 +127,13 @@ def test_a_websocket(port: int) -> None:
     """Starlette's, with what the lifespan has made."""
     with connect(f"ws://127.0.0.1:{port}/live/talk") as client:
         client.send(json.dumps({"say": "hello"}))
-        assert json.loads(client.recv(10)) == {"said": "hello", "pool": "a pool"}
+        assert json.loads(client.recv(30)) == {"said": "hello", "pool": "a pool"}
 
 
 def test_by_http2(port: int) -> None:
     """The same by nghttp, at once."""
     paths = ("/where/x", "/api/items/7?q=a", "/live/lines", "/notes/", "/shelf/moby", "/static/style.css")
     command = ["nghttp", *(f"http://127.0.0.1:{port}{path}" for path in paths)]
-    said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
+    said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
     for part in ("/where/x", '"id":7', "line 2", "/notes/", "moby is on the shelf", "p {}"):
         assert part in said

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.running import APPD, Running, wait_until
+from support.running import APPD, Running, read_to, wait_until
 
 CONFIGURATION = """
 <http web>
@@ -101,7 +101,7 @@ def port(folder: Path) -> Iterator[int]:
 
 
 def ask(port: int, path: str, method: str = "GET", **headers: str) -> tuple[http.client.HTTPResponse, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     try:
         connection.request(method, path, headers={name.replace("_", "-"): value for name, value in headers.items()})
         response = connection.getresponse()
@@ -172,8 +172,8 @@ def test_types(port: int, name: str, type_: str) -> None:
 def test_a_large_file(port: int, folder: Path) -> None:
     """As it is; by curl, another connection of which is kept."""
     url = f"http://127.0.0.1:{port}/media"
-    command = ["curl", "-sSf", "--max-time", "10", f"{url}/large.bin", f"{url}/a.txt"]
-    done = subprocess.run(command, capture_output=True, timeout=20, check=True)
+    command = ["curl", "-sSf", "--max-time", "30", f"{url}/large.bin", f"{url}/a.txt"]
+    done = subprocess.run(command, capture_output=True, timeout=60, check=True)
     assert done.stdout == (folder / "root" / "large.bin").read_bytes() + b"0123456789"
 
 
@@ -264,13 +264,13 @@ def test_several_ranges(port: int, folder: Path) -> None:
 
 def test_entity_tags(port: int) -> None:
     """304 without a body, and the connection goes on."""
-    tag = ask(port, "/media/a.txt")[0].getheader("ETag") or ""
-    assert tag.strip('W/"')
+    # That of a file that was changed just now changes once more, when it is sure.
+    tag = wait_until(lambda: strong(ask(port, "/media/a.txt")[0].getheader("ETag")))
     response, body = ask(port, "/media/a.txt", If_None_Match=f'"x", {tag}')
     assert (response.status, body, response.getheader("ETag")) == (304, b"", tag)
     assert response.getheader("Content-Length") in (None, "10")
     assert ask(port, "/media/a.txt", If_Match='"x"')[0].status == 412
-    with socket.create_connection(("127.0.0.1", port), 10) as client:
+    with socket.create_connection(("127.0.0.1", port), 30) as client:
         field = f"If-None-Match: {tag}\r\n".encode()
         one = b"GET /media/a.txt HTTP/1.1\r\nHost: x\r\n"
         client.sendall(
@@ -284,8 +284,8 @@ def test_entity_tags(port: int) -> None:
 def test_a_compressed_copy(port: int, tmp_path: Path) -> None:
     """To curl, which unpacks it; and as it is to whoever takes none."""
     url = f"http://127.0.0.1:{port}/media/app.js"
-    command = ["curl", "-sSf", "--max-time", "10", "--compressed", "-D", str(tmp_path / "head"), url]
-    done = subprocess.run(command, capture_output=True, timeout=20, check=True)
+    command = ["curl", "-sSf", "--max-time", "30", "--compressed", "-D", str(tmp_path / "head"), url]
+    done = subprocess.run(command, capture_output=True, timeout=60, check=True)
     head = (tmp_path / "head").read_bytes().lower()
     assert b"\r\ncontent-encoding: gzip\r\n" in head and b"\r\nvary: accept-encoding\r\n" in head
     assert done.stdout == b"plain" * 100
@@ -299,8 +299,8 @@ def test_a_compressed_copy(port: int, tmp_path: Path) -> None:
 
 def test_http_1_0(port: int) -> None:
     """By curl: the connection ends, and with --http1.0 nothing is chunked."""
-    command = ["curl", "-sSf", "--http1.0", "--max-time", "10", "-i", f"http://127.0.0.1:{port}/media/a.txt"]
-    done = subprocess.run(command, capture_output=True, timeout=20, check=True)
+    command = ["curl", "-sSf", "--http1.0", "--max-time", "30", "-i", f"http://127.0.0.1:{port}/media/a.txt"]
+    done = subprocess.run(command, capture_output=True, timeout=60, check=True)
     assert b"Content-Length: 10\r\n" in done.stdout and b"Connection: close\r\n" in done.stdout
     assert done.stdout.endswith(b"\r\n\r\n0123456789")
 
@@ -310,9 +310,9 @@ def test_resuming_by_curl(port: int, folder: Path, tmp_path: Path) -> None:
     content = (folder / "root" / "large.bin").read_bytes()
     half = tmp_path / "half"
     half.write_bytes(content[:3_000_000])
-    command = ["curl", "-sSf", "--max-time", "10", "-C", "-", "-o", str(half), "-w", "%{http_code} %{size_download}"]
+    command = ["curl", "-sSf", "--max-time", "30", "-C", "-", "-o", str(half), "-w", "%{http_code} %{size_download}"]
     done = subprocess.run(
-        [*command, f"http://127.0.0.1:{port}/media/large.bin"], capture_output=True, timeout=20, check=True
+        [*command, f"http://127.0.0.1:{port}/media/large.bin"], capture_output=True, timeout=60, check=True
     )
     assert done.stdout.decode() == f"206 {len(content) - 3_000_000}"
     assert half.read_bytes() == content
@@ -347,9 +347,9 @@ def test_redirects(port: int, path: str, status: int, location: str) -> None:
         response, _ = ask(port, path, method)
         assert (response.status, response.getheader("Location")) == (status, location)
     done = subprocess.run(
-        ["curl", "-sS", "--max-time", "10", "--data-binary", "x" * 5000, "-o", "/dev/null", "-w", "%{http_code}",
+        ["curl", "-sS", "--max-time", "30", "--data-binary", "x" * 5000, "-o", "/dev/null", "-w", "%{http_code}",
          f"http://127.0.0.1:{port}{path}"],
-        capture_output=True, timeout=20, check=True,
+        capture_output=True, timeout=60, check=True,
     )  # fmt: skip
     assert done.stdout.decode() == str(status)
 
@@ -369,9 +369,9 @@ def test_a_file_that_shrinks_meanwhile(port: int, folder: Path) -> None:
     size = 64 * 1024**2
     file.write_bytes(b"")
     os.truncate(file, size)
-    with socket.create_connection(("127.0.0.1", port), 10) as client:
+    with socket.create_connection(("127.0.0.1", port), 30) as client:
         client.sendall(b"GET /media/shrinks HTTP/1.1\r\nHost: x\r\n\r\nGET /media/a.txt HTTP/1.1\r\nHost: x\r\n\r\n")
-        answer = client.recv(65536)
+        answer = read_to(client, b"\r\n\r\n")
         assert b"Content-Length: %d\r\n" % size in answer
         os.truncate(file, 1024**2)
         length = len(answer)
@@ -390,9 +390,9 @@ def test_a_file_that_grows_meanwhile(port: int, folder: Path) -> None:
     size = 32 * 1024**2
     file.write_bytes(b"")
     os.truncate(file, size)
-    with socket.create_connection(("127.0.0.1", port), 10) as client, file.open("ab") as more:
+    with socket.create_connection(("127.0.0.1", port), 30) as client, file.open("ab") as more:
         client.sendall(b"GET /media/grows HTTP/1.1\r\nHost: x\r\n\r\n")
-        answer = client.recv(65536)
+        answer = read_to(client, b"\r\n\r\n")
         more.write(b"x" * 100_000)
         more.flush()
         client.sendall(b"GET /media/a.txt HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
@@ -429,7 +429,7 @@ def test_no_descriptor_is_lost(port: int) -> None:
                              ("app.js", {"Accept_Encoding": "gzip"}), ("out", {}), ("fifo", {}), ("sub", {}), ("large.bin", {"Range": "bytes=1-9"})):  # fmt: skip
             ask(port, f"/media/{path}", **fields)
             ask(port, f"/media/{path}", "HEAD", **fields)
-        with socket.create_connection(("127.0.0.1", port), 10) as client:
+        with socket.create_connection(("127.0.0.1", port), 30) as client:
             client.sendall(b"GET /media/large.bin HTTP/1.1\r\nHost: x\r\n\r\n")
             client.recv(1000)
     wait_until(lambda: open_files(worker) <= before, explain=lambda: f"{open_files(worker)} instead of {before}")
@@ -473,16 +473,16 @@ def test_not_found(port: int, path: str) -> None:
 def test_a_client_that_leaves(port: int) -> None:
     """In the middle of a file; the next one is served, and nothing is logged."""
     for _ in range(5):
-        with socket.create_connection(("127.0.0.1", port), 10) as client:
+        with socket.create_connection(("127.0.0.1", port), 30) as client:
             client.sendall(b"GET /media/large.bin HTTP/1.1\r\nHost: x\r\n\r\n")
-            assert client.recv(1000).startswith(b"HTTP/1.1 200")
+            assert read_to(client, b"\r\n").startswith(b"HTTP/1.1 200")
     assert ask(port, "/media/a.txt")[0].status == 200
 
 
 def test_a_client_that_reads_late_gets_all(port: int, folder: Path) -> None:
     """The end of the connection does not cut off what is on its way, though more was sent than read."""
     request = b"GET /media/large.bin HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", port), 10) as client:
+    with socket.create_connection(("127.0.0.1", port), 30) as client:
         client.sendall(request + b"GET /media/a.txt HTTP/1.1\r\nHost: x\r\n\r\n" * 1000)
         answer: Any = b"".join(iter(lambda: client.recv(4096), b""))
     assert answer.partition(b"\r\n\r\n")[2] == (folder / "root" / "large.bin").read_bytes()
@@ -524,7 +524,7 @@ def test_on_an_address_that_twisted_binds(folder: Path) -> None:
 
         def answer(path: str, *fields: str, method: str = "GET") -> tuple[bytes, bytes]:
             lines = ["PROXY TCP4 192.0.2.1 192.0.2.2 1 2", f"{method} {path} HTTP/1.1", "Host: x", "Connection: close"]
-            with socket.create_connection(("127.0.0.1", int(found[1])), 10) as client:
+            with socket.create_connection(("127.0.0.1", int(found[1])), 30) as client:
                 client.sendall("".join(f"{one}\r\n" for one in (*lines, *fields, "")).encode())
                 head, _, body = b"".join(iter(lambda: client.recv(65536), b"")).partition(b"\r\n\r\n")
             return head + b"\r\n", body

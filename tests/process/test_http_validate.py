@@ -195,7 +195,7 @@ def test_all_on_one_connection(server: Server) -> None:
         requests += b"GET /generated HTTP/1.1\r\nHost: x\r\n\r\n"
     requests += b"GET /with_a_length HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
     listener = server.sockets["web"]
-    with socket.create_connection(listener.getsockname(), 20) as client:
+    with socket.create_connection(listener.getsockname(), 30) as client:
         client.settimeout(20)
         client.sendall(requests)
         answer = b"".join(iter(lambda: client.recv(65536), b""))

@@ -158,7 +158,7 @@ class Server:
         self.address = address
 
     def connect(self) -> socket.socket:
-        client = socket.create_connection(self.address, timeout=10)
+        client = socket.create_connection(self.address, timeout=30)
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         client.sendall(
             b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: upgrade\r\n"

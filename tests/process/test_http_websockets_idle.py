@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from support.running import Running, listening
+from support.running import Running, listening, read_exactly
 
 APPLICATION = """
 async def app(scope, receive, send):
@@ -24,7 +24,7 @@ async def app(scope, receive, send):
         pass
 """
 MANY = 5000
-DRAIN = 30
+DRAIN = 60
 HANDSHAKE = (
     b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: upgrade\r\n"
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
@@ -44,13 +44,6 @@ def _descriptors() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def read_exactly(client: socket.socket, size: int) -> bytes:
-    data = b""
-    while len(data) < size and (part := client.recv(size - len(data))):
-        data += part
-    return data
-
-
 @pytest.mark.usefixtures("_descriptors")
 def test_thousands(start: Callable[..., Running], tmp_path: Path) -> None:
     """All are open at once; each answers a ping then; the stop tells each, within the drain time-out."""
@@ -64,7 +57,7 @@ def test_thousands(start: Callable[..., Running], tmp_path: Path) -> None:
     with ExitStack() as stack:
         clients = []
         for _ in range(MANY):
-            client = stack.enter_context(socket.create_connection(sock.getsockname(), timeout=20))
+            client = stack.enter_context(socket.create_connection(sock.getsockname(), timeout=60))
             client.sendall(HANDSHAKE)
             clients.append(client)
         for client in clients:

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from support.running import ask, listening, wait_until
+from support.running import ask, listening, read_exactly, wait_until
 
 ECHO = "<echo e>\n  address systemd:name=e\n</echo>\n"
 
@@ -73,6 +73,7 @@ def test_start_record(start):
     passed = listening()
     running = start(ECHO, ("e", passed)).wait_ready()
     running.wait_said("-- e Server started.")
+    running.wait_said("(systemd:name=e)")
     where = f"127.0.0.1:{passed.getsockname()[1]}"
     assert (
         f"Hostname: 127.0.0.1\n<6>\tPort: {passed.getsockname()[1]}\n<6>\tAddress: {where} (systemd:name=e)"
@@ -91,21 +92,21 @@ def test_a_stop_waits_for_open_connections(slow):
     """A connection that is open is served to its end; who connects meanwhile stays in the queue of the socket."""
     running, passed = slow()
     running.wait_ready()
-    with socket.create_connection(passed.getsockname(), timeout=10) as client:
+    with socket.create_connection(passed.getsockname(), timeout=30) as client:
         client.sendall(b"one")
-        assert client.recv(10) == b"one"
+        assert read_exactly(client, 3) == b"one"
         running.process.send_signal(signal.SIGTERM)
         wait_until(lambda: running.manager.read(0.1) and "draining" in running.manager.messages[-1].get("STATUS", ""))
-        late = socket.create_connection(passed.getsockname(), timeout=10)
+        late = socket.create_connection(passed.getsockname(), timeout=30)
         late.sendall(b"late")
         client.sendall(b"two")
-        assert client.recv(10) == b"two"
+        assert read_exactly(client, 3) == b"two"
     assert running.wait_exit() == 0
     draining = [one for one in running.manager.told() if "EXTEND_TIMEOUT_USEC" in one]
     assert draining and "1 connection" in draining[0]["STATUS"]
     # The next process takes it from the queue.
     accepted, _peer = passed.accept()
-    assert accepted.recv(10) == b"late"
+    assert read_exactly(accepted, 4) == b"late"
     accepted.close()
     late.close()
 
@@ -114,12 +115,12 @@ def test_drain_timeout(slow):
     """What is left at the end of drain-timeout is cut, and one line says so."""
     running, passed = slow("drain-timeout 1s\n")
     running.wait_ready()
-    with socket.create_connection(passed.getsockname(), timeout=10) as client:
+    with socket.create_connection(passed.getsockname(), timeout=30) as client:
         client.sendall(b"one")
         client.recv(10)
         began = time.monotonic()
         assert running.stop() == 0
-        assert 0.9 < time.monotonic() - began < 8
+        assert 0.9 < time.monotonic() - began < 20
         with pytest.raises(ConnectionResetError):
             client.recv(10)
     assert "s: connections that were still open when the drain ended and are cut: 1" in running.errors
@@ -130,27 +131,27 @@ def test_a_second_signal_ends_the_drain(slow, second):
     """Told twice, or SIGQUIT: it leaves at once."""
     running, passed = slow()
     running.wait_ready()
-    with socket.create_connection(passed.getsockname(), timeout=10) as client:
+    with socket.create_connection(passed.getsockname(), timeout=30) as client:
         client.sendall(b"one")
         client.recv(10)
         running.process.send_signal(signal.SIGTERM)
         running.wait_said("stopping")
         began = time.monotonic()
         assert running.stop(second) == 0
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 25
 
 
 def test_ctrl_c_of_a_terminal_drains(slow):
     """It reaches supervisor and workers alike, and is one stop, not two."""
     running, passed = slow()
     running.wait_ready()
-    with socket.create_connection(passed.getsockname(), timeout=10) as client:
+    with socket.create_connection(passed.getsockname(), timeout=30) as client:
         client.sendall(b"one")
-        assert client.recv(10) == b"one"
+        assert read_exactly(client, 3) == b"one"
         os.killpg(running.process.pid, signal.SIGINT)
         running.wait_said("stopping")
         client.sendall(b"two")
-        assert client.recv(10) == b"two"
+        assert read_exactly(client, 3) == b"two"
     assert running.wait_exit() == 0
 
 
@@ -158,7 +159,7 @@ def test_idle_echo_connections_do_not_hold_a_stop(start):
     """A factory that knows how to finish (IDrainable) does not wait for its peers to leave."""
     passed = listening()
     running = start("drain-timeout 60s\n" + ECHO, ("e", passed)).wait_ready()
-    with socket.create_connection(passed.getsockname(), timeout=10) as client:
+    with socket.create_connection(passed.getsockname(), timeout=30) as client:
         client.sendall(b"x")
         assert client.recv(10) == b"x"
         assert running.stop() == 0
@@ -172,7 +173,7 @@ def test_stop_while_hosted_code_is_imported(start, tmp_path):
     running.wait_said("importing")
     began = time.monotonic()
     assert running.stop() == 0
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 25
     messages = running.manager.told()
     assert [one.get("STOPPING") for one in messages] == ["1"]
 
@@ -223,21 +224,20 @@ def test_hangup_is_answered_in_one_line(start):
 
 def test_watchdog_comes_from_the_reactor(slow):
     """WATCHDOG=1 at half of WATCHDOG_USEC while the reactor turns, and none while it hangs."""
-    running, passed = slow(environ={"WATCHDOG_USEC": "400000"}, arguments=("--single",))
+    running, passed = slow(environ={"WATCHDOG_USEC": "1200000"}, arguments=("--single",))
     running.wait_ready()
     times = []
     while len(times) < 6:
-        message = running.manager.read(2)
+        message = running.manager.read(30)
         assert message is not None
         if "WATCHDOG" in message:
             times.append(time.monotonic())
     gaps = sorted(after - before for before, after in itertools.pairwise(times))
-    assert gaps[len(gaps) // 2] < 0.4
-    with socket.create_connection(passed.getsockname(), timeout=10) as client:
+    assert gaps[len(gaps) // 2] < 1.2
+    with socket.create_connection(passed.getsockname(), timeout=30) as client:
         client.sendall(b"block")
-        time.sleep(0.5)
-        running.manager.read_all()
-        assert running.manager.read(1.0) is None, "the watchdog was fed while the reactor hung"
+        # It hangs for thirty seconds, from soon on: three of them without a word are enough.
+        wait_until(lambda: running.manager.read(3) is None, 20, lambda: "the watchdog was fed while the reactor hung")
         running.process.kill()
 
 
@@ -257,12 +257,12 @@ def test_blocking_calls_do_not_keep_the_process(start, tmp_path):
         "<http h>\n address systemd:name=h\n <wsgi>\n  application app:app\n </wsgi>\n</http>\n"
     )
     running = start(text, ("h", passed)).wait_ready()
-    client = socket.create_connection(passed.getsockname(), timeout=10)
+    client = socket.create_connection(passed.getsockname(), timeout=30)
     client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
     wait_until(lambda: running.manager.read(0.1) and "1 connection" in running.manager.messages[-1].get("STATUS", ""))
     began = time.monotonic()
     assert running.stop() == 0
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 25
     client.close()
 
 
@@ -292,7 +292,7 @@ def test_told_twice_in_one_moment(slow, first):
     """SIGQUIT alone, or two signals at once: it leaves, and does not wait for the open connection."""
     running, passed = slow()
     running.wait_ready()
-    with socket.create_connection(passed.getsockname(), timeout=10) as client:
+    with socket.create_connection(passed.getsockname(), timeout=30) as client:
         client.sendall(b"one")
         client.recv(10)
         began = time.monotonic()
@@ -301,7 +301,7 @@ def test_told_twice_in_one_moment(slow, first):
             # Another one: the kernel makes one of two that are alike.
             running.process.send_signal(signal.SIGINT)
         assert running.wait_exit() == 0
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 25
 
 
 START_FACTORY = """
@@ -355,38 +355,39 @@ def test_a_factory_that_fails_to_drain(start, tmp_path):
     )
     passed = listening()
     running = start(text, ("b", listening()), ("g", passed)).wait_ready()
-    with socket.create_connection(passed.getsockname(), timeout=10) as client:
+    with socket.create_connection(passed.getsockname(), timeout=30) as client:
         client.sendall(b"one")
-        assert client.recv(10) == b"one"
+        assert read_exactly(client, 3) == b"one"
         running.process.send_signal(signal.SIGTERM)
         running.wait_said("cannot drain")
         client.sendall(b"two")
-        assert client.recv(10) == b"two"
+        assert read_exactly(client, 3) == b"two"
     assert running.wait_exit() == 0
 
 
 def test_exit_functions_of_hosted_code_are_bounded(start, tmp_path):
     """An atexit handler that never ends is cut by the next signal."""
     (tmp_path / "theirs.py").write_text(
-        "import atexit, time\natexit.register(lambda: (print('at exit', flush=True), time.sleep(600)))\ndef make():\n    pass\n"
+        "import atexit, time\natexit.register(lambda: (open('at-exit', 'w').close(), time.sleep(600)))\ndef make():\n    pass\n"
     )
     running = start(f"python-path {tmp_path}\napplication-object theirs:make\n{ECHO}", ("e", listening())).wait_ready()
     running.process.send_signal(signal.SIGTERM)
     running.wait_said("Main loop terminated")
-    time.sleep(0.3)
+    wait_until((tmp_path / "run0" / "at-exit").exists)
     began = time.monotonic()
     assert running.stop() == 0
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 25
 
 
 def test_a_child_of_hosted_code(start, tmp_path):
     """multiprocessing's fork prints and dies by SIGTERM as any process does."""
     (tmp_path / "theirs.py").write_text(
         "import multiprocessing, time\n"
-        "def child():\n    print('from the child', flush=True)\n    time.sleep(600)\n"
+        "def child(begun):\n    print('from the child', flush=True)\n    begun.set()\n    time.sleep(600)\n"
         "def make():\n"
-        "    process = multiprocessing.get_context('fork').Process(target=child)\n    process.start()\n"
-        "    time.sleep(0.5)\n    process.terminate()\n    process.join(5)\n    print('child ended', process.exitcode)\n"
+        "    context = multiprocessing.get_context('fork')\n    begun = context.Event()\n"
+        "    process = context.Process(target=child, args=(begun,))\n    process.start()\n"
+        "    begun.wait(30)\n    process.terminate()\n    process.join(30)\n    print('child ended', process.exitcode)\n"
     )
     running = start(f"python-path {tmp_path}\napplication-object theirs:make\n{ECHO}", ("e", listening())).wait_ready()
     running.wait_said("child ended -15")

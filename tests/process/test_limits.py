@@ -10,7 +10,7 @@ import time
 
 import pytest
 from support.authority import Authority
-from support.running import MADE, listening, wait_until
+from support.running import MADE, listening, read_exactly, spare_port, wait_until
 
 ROOT = Authority("Root")
 
@@ -29,7 +29,7 @@ def factory():
 def connect(listener):
     client = socket.socket(listener.family)
     MADE.append(client)
-    client.settimeout(10)
+    client.settimeout(30)
     client.connect(listener.getsockname())
     return client
 
@@ -37,7 +37,7 @@ def connect(listener):
 def answered(client, data=b"x"):
     """Whether it is served: echoes."""
     client.sendall(data)
-    return client.recv(100) == data
+    return read_exactly(client, len(data)) == data
 
 
 def is_silent(client, seconds=0.3):
@@ -59,7 +59,7 @@ def test_more_than_connections_wait(start, sock):
     assert is_silent(third)
     running.wait_said("2 connections are open (connections); more wait")
     first.close()
-    assert third.recv(100) == b"waits"
+    assert read_exactly(third, 5) == b"waits"
     assert answered(second) and answered(third)
     assert running.stop() == 0
 
@@ -73,7 +73,7 @@ def test_one_too_many_from_a_peer(start, sock, tmp_path):
     assert connect(sock).recv(1) == b""
     other = socket.socket()
     MADE.append(other)
-    other.settimeout(10)
+    other.settimeout(30)
     other.bind(("127.0.0.2", 0))
     other.connect(sock.getsockname())
     assert answered(other)
@@ -93,14 +93,14 @@ def test_one_too_many_from_a_peer(start, sock, tmp_path):
 def test_idle_ends_and_busy_stays(start, tmp_path, family):
     """By bytes in either direction."""
     listener = listening(family, str(tmp_path / "s") if family == socket.AF_UNIX else ("127.0.0.1", 0))
-    start(ECHO.format("idle-timeout 600ms"), ("e", listener)).wait_ready()
+    start(ECHO.format("idle-timeout 2s"), ("e", listener)).wait_ready()
     idle, busy = connect(listener), connect(listener)
-    assert answered(idle)
     began = time.monotonic()
+    assert answered(idle)
     while is_silent(idle, 0.1):
         assert answered(busy)
-        assert time.monotonic() - began < 10
-    assert idle.recv(1) == b"" and time.monotonic() - began >= 0.59
+        assert time.monotonic() - began < 25
+    assert idle.recv(1) == b"" and time.monotonic() - began >= 1.99
     assert answered(busy)
 
 
@@ -109,7 +109,7 @@ def test_a_reader_that_takes_nothing_is_idle(start, sock):
     start(ECHO.format("idle-timeout 600ms"), ("e", sock)).wait_ready()
     client = connect(sock)
     client.setblocking(False)
-    ended = time.monotonic() + 20
+    ended = time.monotonic() + 30
     with pytest.raises((ConnectionResetError, BrokenPipeError)):
         while time.monotonic() < ended:
             select.select([], [client], [], 0.2)
@@ -127,7 +127,7 @@ def test_idle_over_tls_ends_with_a_word(start, sock, tmp_path):
     start(
         f"python-path {tmp_path}\n<server q>\n type quiet:factory\n tls-address systemd:name=e\n"
         f" <tls>\n  certificate {tmp_path}/site.pem\n </tls>\n"
-        " <limits>\n  idle-timeout 800ms\n  handshake-timeout 300ms\n </limits>\n</server>\n",
+        " <limits>\n  idle-timeout 5s\n  handshake-timeout 4s\n </limits>\n</server>\n",
         ("e", sock),
     ).wait_ready()
     context = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
@@ -137,20 +137,18 @@ def test_idle_over_tls_ends_with_a_word(start, sock, tmp_path):
         began = time.monotonic()
         with contextlib.suppress(ConnectionResetError):
             assert mute.recv(1) == b""
-        assert client.recv(1) == b"" and time.monotonic() - began >= 0.5
+        assert client.recv(1) == b"" and time.monotonic() - began >= 2
 
 
 def test_what_twisted_binds(start, tmp_path):
     """A description of Twisted's: idle connections end, and peers are counted."""
     (tmp_path / "quiet.py").write_text(QUIET)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = spare_port()
     running = start(
         f"python-path {tmp_path}\n<server q>\n type quiet:factory\n address haproxy:tcp:{port}:interface=127.0.0.1\n"
-        " <limits>\n  idle-timeout 500ms\n </limits>\n</server>\n"
+        " <limits>\n  idle-timeout 3s\n </limits>\n</server>\n"
     ).wait_ready()
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
         client.sendall(b"PROXY UNKNOWN\r\n")
         assert client.recv(100) == b"hello"
         assert client.recv(1) == b""

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from functools import partial
 from pathlib import Path
 
@@ -63,7 +62,7 @@ def section(tmp_path, arguments="", more="", addresses=("systemd:name=h",)):
 
 def served(made, path="/"):
     """Which process of an HTTP server answers."""
-    answer = ask(made.passed, f"GET {path} HTTP/1.0\r\nHost: x\r\n\r\n".encode(), timeout=30)
+    answer = ask(made.passed, f"GET {path} HTTP/1.0\r\nHost: x\r\n\r\n".encode(), timeout=60)
     assert answer.startswith(b"HTTP/1.0 200 ")
     return int(answer.rpartition(b"\n")[2])
 
@@ -124,7 +123,7 @@ def test_gunicorn(kept, tmp_path):
     assert gone(first) and answers[-1] != first
     slow = threading.Thread(target=lambda: answers.append(served(made, "/slow")))
     slow.start()
-    time.sleep(0.5)
+    wait_until((tmp_path / "begun").exists)
     before = len(answers)
     assert made.running.stop() == 0
     slow.join()
@@ -136,6 +135,7 @@ def test_it_is_started_again(kept, tmp_path):
     made = kept("", section(tmp_path, "", " restart-after 100ms\n"))
     first = pid_of(made)
     os.kill(first, signal.SIGKILL)
+    wait_until(lambda: gone(first))
     assert wait_until(lambda: pid_of(made)) != first
     made.running.wait_said("was ended by SIGKILL")
     made.running.stop()
@@ -184,8 +184,7 @@ def test_who_does_not_end_is_killed(kept, tmp_path):
     everyone = [int(one) for one in session.stdout.split()]
     assert len(everyone) == 2
     assert made.running.stop() == 0
-    # Who has lost its parent may be a zombie for as long as the first process does not look.
-    assert all(gone(one) or Path(f"/proc/{one}/stat").read_text().split()[2] == "Z" for one in everyone)
+    assert all(gone(one) for one in everyone)
     made.running.wait_said("has not ended after SIGTERM and is killed")
 
 
@@ -213,5 +212,5 @@ def test_it_dies_with_its_worker(kept, tmp_path):
 def test_what_is_wrong_is_said_with_its_line(tmp_path, text, said):
     file = tmp_path / "appd.conf"
     file.write_text(f"<process p>\n address systemd:name=x\n {text}\n</process>\n")
-    done = subprocess.run([APPD, "check", str(file)], capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run([APPD, "check", str(file)], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 78 and re.search(re.escape(said), done.stderr), done.stderr

@@ -21,7 +21,7 @@ from support.service import HTTP, Service
 
 SECONDS = float(os.environ.get("APPD_TEST_SECONDS", "15"))
 SEEDS = [int(os.environ["APPD_TEST_SEED"])] if "APPD_TEST_SEED" in os.environ else range(10**6)
-KEYS = "workers 2\nwatchdog 1s\nmax-requests 40\ndrain-timeout 5s\nreload-drain-timeout 5s\n"
+KEYS = "workers 2\nwatchdog 3s\nmax-requests 40\ndrain-timeout 5s\nreload-drain-timeout 5s\n"
 SERVERS = (
     HTTP + "<server s>\n type theirs:factory\n address systemd:name=s\n</server>\n<echo e>\n address {}\n</echo>\n"
 )
@@ -109,7 +109,7 @@ class Life:
             states = [(one["generation"], one["state"]) for one in status["workers"]]
             return not status["draining"] and states == [(status["generation"], "serving")] * 2 and status
 
-        status = wait_until(settled, 40, lambda: f"{self.made.status()}\n{self.made.running.errors[-3000:]}")
+        status = wait_until(settled, 60, lambda: f"{self.made.status()}\n{self.made.running.errors[-3000:]}")
         pids = {one["pid"] for one in status["workers"]}
         assert ask(self.made.passed, b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").startswith(
             b"HTTP/1.1 200"
@@ -147,7 +147,7 @@ def life(start, tmp_path):
         more=[("s", one)],
     )
     yield Life(made, tmp_path, one)
-    assert made.running.stop(timeout=30) == 0, "it did not leave in peace"
+    assert made.running.stop(timeout=60) == 0, "it did not leave in peace"
     assert in_session(made.running.process.pid) == [], "a process is left"
     assert list(runtime.iterdir()) == [] and not Path(made.control).exists(), "a socket or a folder is left"
     assert not (tmp_path / "e.sock").exists(), "the path of a socket is left"
@@ -180,7 +180,7 @@ def test_random_sequences(life):
                 one(life)
                 if life.random.random() < 0.3:
                     life.settle()
-            wait_until(lambda: life.children() == life.settle(), 20, lambda: f"children: {life.children()}")
+            wait_until(lambda: life.children() == life.settle(), 30, lambda: f"children: {life.children()}")
             wait_until(lambda: life.descriptors() == descriptors, 10, life.descriptors)
         except AssertionError as error:
             raise AssertionError(f"{words}\n{error}\n{life.made.running.errors[-4000:]}") from error

@@ -17,7 +17,7 @@ from functools import partial
 
 import pytest
 from support.authority import Authority
-from support.running import APPD, listening, wait_until
+from support.running import APPD, descriptors, listening, read_to, wait_until
 from support.service import Service
 
 AUTH = "<auth staff>\n passwords {folder}/passwd\n failure-delay 200ms\n</auth>\n"
@@ -108,7 +108,7 @@ def serve(start, tmp_path, certificate):
 
 
 def connect(address, tmp_path=None, tls=False, login=None, kind=smtplib.SMTP):
-    made = kind(address[0], address[1], local_hostname="client", timeout=20)
+    made = kind(address[0], address[1], local_hostname="client", timeout=30)
     if tls:
         made.starttls(context=ssl.create_default_context(cafile=tmp_path / "ca.pem"))
     if login:
@@ -240,7 +240,7 @@ def test_passwords_come_over_tls_only(serve, tmp_path):
 
 
 def talk(address):
-    made = socket.create_connection(address, timeout=20)
+    made = socket.create_connection(address, timeout=30)
     file = made.makefile("rb")
     file.readline()
     return made, file
@@ -260,7 +260,7 @@ def test_what_comes_behind_starttls_is_forgotten(serve):
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         with context.wrap_socket(made) as secure:
             secure.sendall(b"QUIT\r\n")
-            assert secure.recv(1000).startswith(b"221 ")
+            assert read_to(secure, b"\r\n").startswith(b"221 ")
 
 
 @pytest.mark.parametrize("body", [b"a\r\n\n.\n\r\nb", b"a\n.\r\nb", b"a\r\n.\nb", b"a\r.\r\nb", b"a\n\nb"])
@@ -308,9 +308,9 @@ def test_long_lines_and_messages(serve, tmp_path):
 
 def test_half_logins_end_and_a_thousand_connections_do_no_harm(serve, tmp_path):
     """A client that does not log in is cut; others are served."""
-    _running, address = serve(SUBMISSION, "<limits>\n login-timeout 3s\n </limits>")
-    with contextlib.ExitStack() as stack:
-        silent = [stack.enter_context(socket.create_connection(address, timeout=30)) for _ in range(1000)]
+    _running, address = serve(SUBMISSION, "<limits>\n login-timeout 8s\n </limits>")
+    with descriptors(4096), contextlib.ExitStack() as stack:
+        silent = [stack.enter_context(socket.create_connection(address, timeout=60)) for _ in range(1000)]
         began = time.monotonic()
         with connect(address, tmp_path, tls=True, login=("alice", "secret")) as client:
             client.sendmail("alice@example.org", ["alice@example.org"], MESSAGE)
@@ -318,8 +318,7 @@ def test_half_logins_end_and_a_thousand_connections_do_no_harm(serve, tmp_path):
                 with contextlib.suppress(ConnectionError):
                     while one.recv(1000):
                         pass
-            assert time.monotonic() - began < 25
-            wait_until(lambda: time.monotonic() - began > 3.5)
+            wait_until(lambda: time.monotonic() - began > 8.5, 30)
             assert client.noop()[0] == 250
 
 
@@ -363,7 +362,7 @@ def test_tls_from_the_first_byte(serve, tmp_path):
     assert done.returncode == 0, done.stderr
     assert b"with ESMTPSA" in letters(tmp_path / "mail/alice")[0]
     context = ssl.create_default_context(cafile=tmp_path / "ca.pem")
-    with smtplib.SMTP_SSL("127.0.0.1", address[1], local_hostname="client", timeout=20, context=context) as client:
+    with smtplib.SMTP_SSL("127.0.0.1", address[1], local_hostname="client", timeout=30, context=context) as client:
         client.ehlo()
         assert client.has_extn("auth") and not client.has_extn("starttls")
         assert client.docmd("STARTTLS")[0] // 100 == 5
@@ -374,7 +373,7 @@ def test_tls_from_the_first_byte(serve, tmp_path):
             client.sendmail("alice@example.org", ["a@elsewhere.org"], MESSAGE)
     assert len(letters(tmp_path / "mail/bob")) == 1
     # Who speaks plain to it is told nothing.
-    with socket.create_connection(address, timeout=20) as made:
+    with socket.create_connection(address, timeout=30) as made:
         made.sendall(b"EHLO x\r\n")
         with contextlib.suppress(ConnectionError):
             assert not made.recv(100).startswith(b"2")

@@ -17,7 +17,7 @@ ECHO = "<echo all>\n  address systemd:name={}\n</echo>\n"
 
 def exchange(client: socket.socket, address: Any, data: bytes) -> bytes:
     """One datagram there and back."""
-    client.settimeout(10)
+    client.settimeout(30)
     client.sendto(data, address)
     return client.recv(65536)
 
@@ -141,7 +141,7 @@ def test_accepted_connection(start, tmp_path, kind):
     """Accept=yes passes one connection: it is served, and the process leaves with 0 when it ends."""
     passed = listening() if kind == "tcp" else listening(socket.AF_UNIX, str(tmp_path / "a.sock"))
     client = socket.socket(passed.family)
-    client.settimeout(10)
+    client.settimeout(30)
     client.connect(passed.getsockname())
     accepted, _peer = passed.accept()
     running = start(ECHO.format("connection"), ("connection", accepted)).wait_ready()

@@ -15,7 +15,7 @@ import time
 from functools import partial
 
 import pytest
-from support.running import APPD, listening, wait_until
+from support.running import APPD, descriptors, listening, read_to, wait_until
 from support.service import Service
 
 pytestmark = pytest.mark.skipif(shutil.which("sftp") is None, reason="OpenSSH's client is not here")
@@ -277,14 +277,14 @@ def test_check_finds_what_is_wrong(tmp_path):
 
 def talk(port):
     """A connection that has read the greeting."""
-    made = socket.create_connection(("127.0.0.1", port), timeout=20)
-    assert made.recv(4096).startswith(b"SSH-2.0-appd\r\n")
+    made = socket.create_connection(("127.0.0.1", port), timeout=30)
+    assert read_to(made, b"\r\n").startswith(b"SSH-2.0-appd\r\n")
     return made
 
 
 def test_half_logins_garbage_and_long_lines(serve):
     """Each ends by itself, with no traceback, and others go on."""
-    running, client = serve("<limits>\n login-timeout 2s\n </limits>")
+    running, client = serve("<limits>\n login-timeout 8s\n </limits>")
     port = client.port
     began = time.monotonic()
     silent = [talk(port) for _ in range(3)]
@@ -301,16 +301,16 @@ def test_half_logins_garbage_and_long_lines(serve):
         with one, contextlib.suppress(ConnectionError):
             while one.recv(65536):
                 pass
-    assert time.monotonic() - began >= 1.5
+    assert time.monotonic() - began >= 7.5
     assert "Traceback" not in running.errors
 
 
 def test_a_thousand_connections(serve):
     """That say nothing: whoever logs in is served all the same."""
     _running, client = serve()
-    with contextlib.ExitStack() as stack:
+    with descriptors(4096), contextlib.ExitStack() as stack:
         for _ in range(1000):
-            stack.enter_context(socket.create_connection(("127.0.0.1", client.port), timeout=30))
+            stack.enter_context(socket.create_connection(("127.0.0.1", client.port), timeout=60))
         client.sftp("ls\n")
 
 
@@ -364,7 +364,7 @@ def test_a_long_transfer_goes_on(start, tmp_path, how):
     for name in ("files", "state", "keys"):
         (tmp_path / name).mkdir()
     subprocess.run([APPD, "passwd", str(tmp_path / "passwd"), "alice", "--bcrypt"], input="x\n", text=True, check=True)
-    size = 3_000_000
+    size = 10_000_000
     (tmp_path / "files" / "big").write_bytes(os.urandom(size))
     made = Service(
         partial(start, environ={"STATE_DIRECTORY": str(tmp_path / "state")}), tmp_path,
@@ -384,7 +384,7 @@ def test_a_long_transfer_goes_on(start, tmp_path, how):
         str(tmp_path / "got"),
     ]
     transfer = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    wait_until(lambda: (tmp_path / "got").exists() and (tmp_path / "got").stat().st_size > 0, 20)
+    wait_until(lambda: (tmp_path / "got").exists() and (tmp_path / "got").stat().st_size > 0, 30)
     [old] = made.workers()
     if how == "reload":
         assert made.reload().returncode == 0
@@ -393,7 +393,7 @@ def test_a_long_transfer_goes_on(start, tmp_path, how):
     else:
         made.running.process.send_signal(signal.SIGTERM)
     assert (tmp_path / "got").stat().st_size < size, "the transfer was over before it was to be tried"
-    assert transfer.wait(60) == 0, transfer.stderr.read()
+    assert transfer.wait(90) == 0, transfer.stderr.read()
     transfer.stderr.close()
     assert digest(tmp_path / "got") == digest(tmp_path / "files" / "big")
     if how == "restart":

@@ -16,7 +16,7 @@ def test_run_with_odd_streams(tmp_path, closed):
     file = tmp_path / "appd.conf"
     file.write_text(ECHO)
     done = subprocess.run(
-        f"{APPD} run {file} {closed}", shell=True, capture_output=True, text=True, timeout=30, check=False
+        f"{APPD} run {file} {closed}", shell=True, capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 78
     assert "Traceback" not in done.stderr
@@ -26,7 +26,7 @@ def test_run_with_odd_streams(tmp_path, closed):
 def test_listing_with_odd_streams(redirect, code):
     """What cannot be said is EX_IOERR; a stream that was closed was meant to be."""
     done = subprocess.run(
-        f"{APPD} version {redirect}", shell=True, capture_output=True, text=True, timeout=30, check=False
+        f"{APPD} version {redirect}", shell=True, capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == code and "Traceback" not in done.stderr
 
@@ -38,5 +38,5 @@ def test_check_does_not_wait_for_threads(tmp_path):
     )
     file = tmp_path / "appd.conf"
     file.write_text("python-path .\napplication-object theirs:make\n<echo e>\n address 127.0.0.1:0\n</echo>\n")
-    done = subprocess.run([APPD, "check", str(file)], capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run([APPD, "check", str(file)], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr

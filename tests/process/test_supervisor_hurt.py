@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,7 +13,8 @@ import time
 from pathlib import Path
 
 import pytest
-from support.running import APPD, ask, listening, wait_until
+from support.running import APPD, ask, listening, read_to, wait_until
+from support.service import GATE
 
 # What only a worker of appd's may say; hosted code runs in the same process and can say it too.
 SPEAKS = """
@@ -51,14 +53,14 @@ def service(start, tmp_path):
 
         def call(self, *arguments):
             command = [APPD, *arguments, "--socket", self.control]
-            return subprocess.run(command, capture_output=True, text=True, timeout=40, check=False)
+            return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
         def status(self):
             return json.loads(self.call("status", "--json").stdout)
 
         def connect(self):
             client = socket.socket(socket.AF_UNIX)
-            client.settimeout(10)
+            client.settimeout(30)
             client.connect(self.control)
             return client
 
@@ -94,7 +96,7 @@ def test_thousands_of_calls_in_one_write(service):
 def test_a_client_that_talks_while_it_waits(service, tmp_path):
     """While its reload is under way nothing more is read from it: its memory stays that of one message."""
     made = service()
-    (tmp_path / "speaks.py").write_text("import time\ntime.sleep(3)\n" + SPEAKS + "def make():\n    pass\n")
+    (tmp_path / "speaks.py").write_text(GATE + SPEAKS + "def make():\n    pass\n")
     with made.connect() as client:
         client.sendall(said("io.appd.Reload"))
         wait_until(lambda: len(made.status()["workers"]) == 2)
@@ -106,7 +108,8 @@ def test_a_client_that_talks_while_it_waits(service, tmp_path):
             except BlockingIOError:
                 time.sleep(0.01)
         assert sent < 5_000_000
-    wait_until(lambda: made.status()["reload"] is not None, 20)
+    (tmp_path / "go").touch()
+    wait_until(lambda: made.status()["reload"] is not None, 30)
     made.still_serves()
 
 
@@ -115,11 +118,11 @@ def test_a_namespace_that_is_no_text(service):
     made = service()
     with made.connect() as client:
         client.sendall(said("io.appd.SetLogLevel", level="debug", namespace="\ud800"))
-        assert b"InvalidParameter" in client.recv(65536)
+        assert b"InvalidParameter" in read_to(client, b"\0")
         client.sendall(said("io.appd.SetLogLevel", level="debug", namespace="x" * 50_000))
-        assert b"InvalidParameter" in client.recv(65536)
+        assert b"InvalidParameter" in read_to(client, b"\0")
         client.sendall(said("io.appd.\ud800", interface="\ud800"))
-        assert b"MethodNotFound" in client.recv(65536)
+        assert b"MethodNotFound" in read_to(client, b"\0")
     made.still_serves()
 
 
@@ -136,19 +139,19 @@ def test_two_reloads_of_one_client_in_one_write(service):
     made.still_serves()
 
 
-def test_reloads_of_two_clients_where_the_first_has_more_to_ask(service):
+def test_reloads_of_two_clients_where_the_first_has_more_to_ask(service, tmp_path):
     """The first is superseded, and its next reload, which waits behind, supersedes the second: all three are answered."""
     made = service()
+    (tmp_path / "speaks.py").write_text(GATE + SPEAKS + "def make():\n    pass\n")
     with made.connect() as first, made.connect() as second:
-        first.settimeout(30)
-        second.settimeout(30)
         first.sendall(said("io.appd.Reload") * 2)
         wait_until(lambda: len(made.status()["workers"]) == 2)
         second.sendall(said("io.appd.Reload"))
-        answers = b""
-        while answers.count(b"\0") < 2:
-            answers += first.recv(65536)
+        answers = read_to(first, b"\0")
         assert answers.startswith(b'{"error": "io.appd.ReloadFailed"')
+        (tmp_path / "go").touch()
+        if answers.count(b"\0") < 2:
+            read_to(first, b"\0")
         assert second.recv(65536)
     made.still_serves()
 
@@ -180,19 +183,23 @@ def test_hosted_code_says(service, what, marked):
 
 def test_a_hosted_watchdog_does_not_hide_a_hang(service):
     """A thread of hosted code says WATCHDOG=1 for itself; the reactor that hangs is found all the same."""
-    made = service("pass", "watchdog 1s\n")
+    made = service("pass", "watchdog 3s\n")
     first = made.pid()
     speaks = (
-        "import threading, time\n"
+        "import os, threading, time\n"
         "def beats():\n    while True:\n        say('WATCHDOG=1'); time.sleep(0.1)\n"
+        "def hang():\n    from twisted.internet import reactor\n"
+        "    if os.path.exists(os.path.join(os.path.dirname(__file__), 'go')):\n        time.sleep(60)\n"
+        "    reactor.callLater(0.05, hang)\n"
         "def make():\n    from twisted.internet import reactor\n"
-        "    threading.Thread(target=beats, daemon=True).start(); reactor.callLater(1.0, time.sleep, 60)\n"
+        "    threading.Thread(target=beats, daemon=True).start(); reactor.callLater(0.05, hang)\n"
     )
     path = Path(made.control).with_name("speaks.py")
     path.write_text(SPEAKS + speaks)
     assert made.call("reload").returncode == 0
     path.write_text(SPEAKS + "def make():\n    pass\n")
-    made.running.wait_said("has not answered for 1 s: it is killed")
+    path.with_name("go").touch()
+    made.running.wait_said("has not answered for 3 s: it is killed")
     wait_until(lambda: made.status()["restarts"] == 1)
     assert first
 
@@ -220,10 +227,10 @@ def test_no_descriptors_for_a_reload(service):
     before = fds(made.process.pid)
     with made.connect() as client:
         client.sendall(said("org.varlink.service.GetInfo"))
-        client.recv(65536)
+        read_to(client, b"\0")
         hard = limit(made.process.pid, 0)
         client.sendall(said("io.appd.Reload"))
-        answer = json.loads(client.recv(65536).rstrip(b"\0"))
+        answer = json.loads(read_to(client, b"\0").rstrip(b"\0"))
         assert answer["error"] == "io.appd.ReloadFailed" and answer["parameters"]["exit"] == 69
         assert "no further process" in answer["parameters"]["reason"]
     resource.prlimit(made.process.pid, resource.RLIMIT_NOFILE, (1024, hard))
@@ -236,7 +243,10 @@ def test_no_descriptors_for_a_reload(service):
 def test_no_descriptors_for_a_replacement(service):
     """A line, the other worker serves, and it is tried again until there is one."""
     made = service(before="workers 2\n")
+    before = len(fds(made.process.pid))
     workers = {one["number"]: one["pid"] for one in made.status()["workers"]}
+    # Until that client has gone.
+    wait_until(lambda: len(fds(made.process.pid)) <= before)
     # Two of its descriptors go with the worker; the pair of a channel takes them, and the memfd has none.
     hard = limit(made.process.pid, 0)
     with made.connect():
@@ -244,7 +254,7 @@ def test_no_descriptors_for_a_replacement(service):
         made.running.wait_said("worker 2 cannot be started: Too many open files")
         assert made.pid() == workers[1]
     resource.prlimit(made.process.pid, resource.RLIMIT_NOFILE, (1024, hard))
-    wait_until(lambda: [one["state"] for one in made.status()["workers"]] == ["serving"] * 2, 20)
+    wait_until(lambda: [one["state"] for one in made.status()["workers"]] == ["serving"] * 2, 30)
     made.still_serves()
 
 
@@ -258,7 +268,7 @@ def test_no_descriptors_for_a_control_client(service):
         time.sleep(2)
         assert processor_time(made.process.pid) - used < 0.5
         resource.prlimit(made.process.pid, resource.RLIMIT_NOFILE, (1024, hard))
-        assert b"io.appd" in client.recv(65536)
+        assert b"io.appd" in read_to(client, b"\0")
     made.still_serves()
 
 
@@ -267,7 +277,7 @@ def test_names_of_servers_with_signs(start, tmp_path):
     control = str(tmp_path / "control")
     text = "<echo>\n address tcp:0:interface=127.0.0.1\n</echo>\n"
     running = start(text, arguments=("--control", control)).wait_ready()
-    done = subprocess.run([APPD, "status", "--json", "--socket", control], capture_output=True, timeout=30, check=True)
+    done = subprocess.run([APPD, "status", "--json", "--socket", control], capture_output=True, timeout=60, check=True)
     assert json.loads(done.stdout)["servers"] == ["echo:tcp:0:interface=127.0.0.1"]
     assert running.stop() == 0
 
@@ -278,7 +288,7 @@ def test_many_servers(start, tmp_path):
     text = "".join(f"<echo {'long-' * 50}{n}>\n address 127.0.0.1:0\n</echo>\n" for n in range(300))
     running = start(text, arguments=("--control", control))
     running.wait_ready(60)
-    done = subprocess.run([APPD, "status", "--json", "--socket", control], capture_output=True, timeout=30, check=False)
+    done = subprocess.run([APPD, "status", "--json", "--socket", control], capture_output=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert len(json.loads(done.stdout)["servers"]) == 300
 
@@ -305,5 +315,17 @@ def test_a_member_of_the_group_may_control(service):
         if "pytest" in str(parent):
             parent.chmod(0o755)
     command = ["setpriv", "--reuid=65534", "--regid=65534", f"--groups={os.getegid()}", APPD, "reload"]
-    done = subprocess.run([*command, "--socket", made.control], capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run([*command, "--socket", made.control], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("alone", [False, True], ids=["supervised", "single"])
+def test_no_further_thread(start, tmp_path, alone):
+    """69 and a line that names what bounds them. A stack larger than the address space is one that no thread gets."""
+    file = tmp_path / "appd.conf"
+    file.write_text("<http h>\n address 127.0.0.1:0\n <redirect>\n  to https://x/\n </redirect>\n</http>\n")
+    prlimit = shutil.which("prlimit")
+    assert prlimit
+    running = start("", command=[prlimit, f"--stack={1 << 47}", APPD, "run", str(file), *["--single"] * alone])
+    assert running.wait_exit() == 69
+    assert "TasksMax=" in running.errors and "fault" not in running.errors and "Traceback" not in running.errors

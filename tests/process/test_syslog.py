@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import logging.handlers
@@ -13,7 +14,7 @@ import time
 
 import pytest
 from support.authority import Authority
-from support.running import MADE, datagram, listening, wait_until
+from support.running import MADE, datagram, descriptors, listening, wait_until
 
 ROOT = Authority("Root")
 SYSLOG = "<log>\n format json\n</log>\n<syslog s>\n address systemd:name=s\n{}</syslog>\n"
@@ -40,7 +41,7 @@ def entry(running, text):
 
 
 def logger(*arguments):
-    subprocess.run(["logger", *arguments], check=True, timeout=20)
+    subprocess.run(["logger", *arguments], check=True, timeout=60)
 
 
 def test_logger_by_every_way(start, tmp_path):
@@ -101,7 +102,7 @@ def test_over_tls(start, tmp_path):
         ("s", sock),
     ).wait_ready()
     context = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
-    plain = socket.create_connection(sock.getsockname(), timeout=10)
+    plain = socket.create_connection(sock.getsockname(), timeout=30)
     with context.wrap_socket(plain, server_hostname="localhost") as client:
         client.sendall(b"19 <13>1 - - b - - - ")
         client.sendall(b"x")
@@ -118,9 +119,10 @@ def test_what_is_too_long_or_malformed(start):
     client.sendto(b"<13>a: " + b"x" * 60000, udp.getsockname())
     assert entry(running, "x" * 473)["APPD_CUT"] == 60007
     for bad in (b"481 <13>x", b"99999999999", b"1x"):
-        with socket.create_connection(tcp.getsockname(), timeout=10) as stream:
+        with socket.create_connection(tcp.getsockname(), timeout=30) as stream:
             stream.sendall(b"<13>a: before " + bad[:2] + b"\n" + bad)
-            assert stream.recv(1) == b""
+            with contextlib.suppress(ConnectionResetError):  # what it has not read of that
+                assert stream.recv(1) == b""
         assert entry(running, "before " + bad[:2].decode())
     running.wait_said("the connection ends")
     client.sendto(bytes(range(256)), udp.getsockname())
@@ -142,21 +144,21 @@ def test_nothing_is_lost_in_a_reload(start, tmp_path, workers):
     reload = None
     ends = time.monotonic() + 20
     while sent < 3000 and time.monotonic() < ends:
-        with socket.create_connection(tcp.getsockname(), timeout=10) as client:
+        with socket.create_connection(tcp.getsockname(), timeout=30) as client:
             for _ in range(100):
                 client.sendall(b"<13>n: %d.\n" % sent)
                 sent += 1
         if sent == 1000:
             reload = subprocess.Popen([APPD, "reload", "--socket", str(tmp_path / "control")])
     assert reload is not None and reload.wait(30) == 0
-    wait_until(lambda: len({one["MESSAGE"] for one in entries(running, SYSLOG_IDENTIFIER="n")}) == sent, 20)
+    wait_until(lambda: len({one["MESSAGE"] for one in entries(running, SYSLOG_IDENTIFIER="n")}) == sent, 30)
 
 
 def test_a_drain_waits_for_a_lull(start):
     """Who is silent is let go; who is in the middle of a message may finish it."""
     tcp = listening()
     running = start(SYSLOG.format(""), ("s", tcp)).wait_ready()
-    silent, busy = (socket.create_connection(tcp.getsockname(), timeout=10) for _ in range(2))
+    silent, busy = (socket.create_connection(tcp.getsockname(), timeout=30) for _ in range(2))
     MADE.extend((silent, busy))
     silent.sendall(b"<13>a: one\n")
     busy.sendall(b"<13>a: be")
@@ -171,17 +173,11 @@ def test_a_drain_waits_for_a_lull(start):
 
 def test_a_thousand_senders(start):
     """Each with a connection of its own, that stays."""
-    import resource
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard), hard))
-    try:
+    with descriptors(4096):
         tcp = listening(backlog=1024)
         running = start(SYSLOG.format(""), ("s", tcp)).wait_ready()
-        clients = [socket.create_connection(tcp.getsockname(), timeout=20) for _ in range(1000)]
+        clients = [socket.create_connection(tcp.getsockname(), timeout=30) for _ in range(1000)]
         MADE.extend(clients)
         for number, client in enumerate(clients):
             client.sendall(b"<13>k: %d.\n" % number)
         wait_until(lambda: len(entries(running, SYSLOG_IDENTIFIER="k")) == 1000, 30)
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -72,10 +72,10 @@ def test_the_example_of_the_page(start, greeting):
     assert ask(passed, b"") == b"come in\n"
     running.wait_said("-- door Server started.")
     done = subprocess.run(
-        [APPD, "types", "greeting"], capture_output=True, text=True, env=environ, timeout=30, check=True
+        [APPD, "types", "greeting"], capture_output=True, text=True, env=environ, timeout=60, check=True
     )
     assert "Greets who connects." in done.stdout and "text  (text, default hello)" in done.stdout
-    done = subprocess.run([APPD, "types"], capture_output=True, text=True, env=environ, timeout=30, check=True)
+    done = subprocess.run([APPD, "types"], capture_output=True, text=True, env=environ, timeout=60, check=True)
     assert re.search(r"^greeting +greeting +Greets who connects", done.stdout, re.M)
 
 
@@ -111,7 +111,7 @@ def test_two_packages_with_one_name(start, tmp_path):
     assert running.wait_exit() == 78
     reason = "server type 'apple' is brought by apple (apple:server_type) and other-dist (other:server_type)"
     assert reason in running.errors
-    done = subprocess.run([APPD, "types"], capture_output=True, text=True, env=environ, timeout=30, check=False)
+    done = subprocess.run([APPD, "types"], capture_output=True, text=True, env=environ, timeout=60, check=False)
     assert done.returncode == 78 and reason in done.stderr
 
 
@@ -119,7 +119,7 @@ def test_a_name_of_appds_own(tmp_path):
     """A package that brings `echo` is told apart in `types`, with both owners."""
     package(tmp_path, "apple", nested("apple", "red"), "echo = apple:server_type")
     environ = {"PYTHONPATH": str(tmp_path)}
-    done = subprocess.run([APPD, "types"], capture_output=True, text=True, env=environ, timeout=30, check=False)
+    done = subprocess.run([APPD, "types"], capture_output=True, text=True, env=environ, timeout=60, check=False)
     assert done.returncode == 78
     assert (
         "server type 'echo' is brought by appd (appd.servers.echo.echo:server_type) and apple (apple:server_type)"
@@ -163,7 +163,7 @@ def test_a_type_that_opens_connections(tmp_path):
 
     def appd(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [APPD, *arguments]
-        return subprocess.run(command, capture_output=True, text=True, env=environ, timeout=30, check=False)
+        return subprocess.run(command, capture_output=True, text=True, env=environ, timeout=60, check=False)
 
     assert "opens connections" in appd("types", "dialler").stdout.splitlines()[0]
     assert "opens connections" not in appd("types", "http").stdout.splitlines()[0]

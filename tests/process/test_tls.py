@@ -80,14 +80,14 @@ def curl(url: str, pems: Path, *options: str, port: int = 0) -> subprocess.Compl
         "--silent",
         "--show-error",
         "--max-time",
-        "20",
+        "30",
         "--cacert",
         str(pems / "ca.pem"),
         *to,
         *options,
         url,
     ]
-    return subprocess.run(command, capture_output=True, text=True, timeout=40, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
 def context(pems: Path, client: Path | None = None, **settings: object) -> ssl.SSLContext:
@@ -102,7 +102,7 @@ def context(pems: Path, client: Path | None = None, **settings: object) -> ssl.S
 
 def connect(passed: socket.socket, made: ssl.SSLContext, name: str = "localhost") -> ssl.SSLSocket:
     plain = socket.socket(passed.family)
-    plain.settimeout(15)
+    plain.settimeout(30)
     try:
         plain.connect(passed.getsockname())
         return made.wrap_socket(plain, server_hostname=name)
@@ -149,7 +149,7 @@ def test_every_kind_of_socket(start, pems, tmp_path):
             with connect(passed, context(pems)) as client:
                 client.sendall(b"hello")
                 assert client.recv(100) == b"hello"
-    with socket.create_connection(sockets[2][1].getsockname(), 10) as plain:
+    with socket.create_connection(sockets[2][1].getsockname(), 30) as plain:
         plain.sendall(b"hello")
         assert plain.recv(100) == b"hello"
     assert Path(path).is_socket()
@@ -306,9 +306,9 @@ def test_half_a_request_ends_with_its_client(start, pems):
     address = f"OPENSSL:127.0.0.1:{web.getsockname()[1]},cafile={pems}/ca.pem,commonname=localhost"
     begun = time.monotonic()
     subprocess.run(
-        ["socat", "-t30", "-", address], input="GET /", capture_output=True, text=True, timeout=40, check=False
+        ["socat", "-t30", "-", address], input="GET /", capture_output=True, text=True, timeout=60, check=False
     )
-    assert time.monotonic() - begun < 15
+    assert time.monotonic() - begun < 25
 
 
 @pytest.mark.parametrize("version", ["1.2", "1.3"])
@@ -322,7 +322,7 @@ def test_half_closed_connections_are_answered(start, pems, version):
         method = f"openssl-min-proto-version=TLS{version},openssl-max-proto-version=TLS{version}"
         address = f"OPENSSL:127.0.0.1:{passed.getsockname()[1]},cafile={pems}/ca.pem,commonname=localhost,{method}"
         done = subprocess.run(
-            ["socat", "-t10", "-", address], input=said, capture_output=True, text=True, timeout=30, check=False
+            ["socat", "-t10", "-", address], input=said, capture_output=True, text=True, timeout=60, check=False
         )
         assert done.stdout.endswith(end), done.stderr
 
@@ -375,13 +375,13 @@ def test_connections_that_outlast_the_drain_are_cut(start, pems):
     """As plain ones are, half a handshake among them."""
     web = listening()
     running = start(f"drain-timeout 1s\n{echo(pems)}".replace("<echo>", "<echo e>"), ("web", web)).wait_ready()
-    with connect(web, context(pems)) as client, socket.create_connection(web.getsockname(), 10) as half:
+    with connect(web, context(pems)) as client, socket.create_connection(web.getsockname(), 30) as half:
         half.sendall(b"\x16\x03\x01\x02\x00\x01")
         client.sendall(b"x")
         assert client.recv(10) == b"x"
         begun = time.monotonic()
         assert running.stop() == 0
-        assert time.monotonic() - begun < 8
+        assert time.monotonic() - begun < 25
         with contextlib.suppress(ConnectionResetError):
             assert half.recv(10) == b""
 
@@ -402,7 +402,7 @@ def test_garbage_leaves_nothing_behind(start, pems):
     running.wait_said("ready: ")
     before, lines = wait_until(descriptors), len(running.err)
     for number in range(MANY):
-        with socket.create_connection(web.getsockname(), 10) as client:
+        with socket.create_connection(web.getsockname(), 30) as client:
             client.sendall(
                 (begin, begin[:50], b"\x16\x03\x01\x00\x05hello", os.urandom(200), b"GET / HTTP/1.0\r\n\r\n")[
                     number % 5
@@ -431,14 +431,15 @@ class TestRenewal:
         (pems / "new").symlink_to("fresh.pem")
         (pems / "new").rename(live)
         running.wait_said("shop: renewed: certificate of localhost")
-        wait_until(lambda: all(served(web, pems) == fresh.der for _try in range(20)), 15)
+        wait_until(lambda: all(served(web, pems) == fresh.der for _try in range(20)), 30)
         # A pair that does not belong together.
         SITE.write(pems / "fresh.pem", SITE.certificate_pem + fresh.key_pem())
         running.wait_said("the new certificates are refused and the old ones stay")
         assert all(served(web, pems) == fresh.der for _try in range(10))
         again = ROOT.issue("localhost")
         again.write(pems / "fresh.pem")
-        wait_until(lambda: all(served(web, pems) == again.der for _try in range(20)), 15)
+        wait_until(lambda: all(served(web, pems) == again.der for _try in range(20)), 30)
+        wait_until(lambda: running.errors.count("renewed:") >= 2)
         assert running.errors.count("renewed:") == 2
         assert running.errors.count("are refused") == 1
         assert "PRIVATE KEY" not in running.errors
@@ -462,10 +463,10 @@ class TestRenewal:
         command = [APPD, "reload", "--socket", str(pems / "control")]
         fresh = ROOT.issue("localhost")
         fresh.write(pems / "site.pem")
-        subprocess.run(command, check=True, timeout=40)
+        subprocess.run(command, check=True, timeout=60)
         wait_until(lambda: served(web, pems) == fresh.der)
         (pems / "site.pem").write_bytes(b"nonsense")
-        done = subprocess.run(command, capture_output=True, text=True, timeout=40, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 78
         assert "site.pem: it is not PEM" in done.stderr
         assert served(web, pems) == fresh.der
@@ -484,7 +485,7 @@ def test_status_tells_when_certificates_expire(start, pems):
         )
     )
     command = [APPD, "status", "--socket", str(pems / "control")]
-    said = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
+    said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
     assert re.search(rf"\ncertificate of soon\.example \(shop, {pems}/soon\.pem\) expires \d{{4}}-\d\d-\d\d\n", said)
     assert running.wait_said("shop: the certificate of soon.example").startswith("<4>")
     assert running.errors.count("soon.example (") == 1
@@ -495,7 +496,7 @@ def test_check_tells_when_certificates_expire(pems):
     ROOT.issue("soon.example", days=6.5).write(pems / "soon.pem")
     (pems / "appd.conf").write_text(http(pems, f"    certificate {pems}/site.pem\n    certificate {pems}/soon.pem"))
     done = subprocess.run(
-        [APPD, "check", str(pems / "appd.conf")], capture_output=True, text=True, timeout=40, check=True
+        [APPD, "check", str(pems / "appd.conf")], capture_output=True, text=True, timeout=60, check=True
     )
     assert f"certificate {pems}/site.pem: localhost expires 20" in done.stdout
     assert f"warning: server 'shop': {pems}/soon.pem: soon.example expires in 6 days, on 20" in done.stdout
@@ -554,7 +555,7 @@ class TestWithoutTls:
         web = listening()
         text = f"python-path {pems}/hosted\n<server>\n  type upgrade:factory\n  address systemd:name=web\n</server>\n"
         start(text, ("web", web)).wait_ready()
-        plain = socket.create_connection(web.getsockname(), 15)
+        plain = socket.create_connection(web.getsockname(), 30)
         plain.sendall(b"STARTTLS")
         assert plain.recv(10) == b"go"
         with context(pems).wrap_socket(plain, server_hostname="other.example") as client:

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 from support.authority import Authority
-from support.running import Running, listening, wait_until
+from support.running import Running, listening, read_to, wait_until
 from support.talking import Talker
 
 ROOT = Authority("Root")
@@ -52,7 +52,7 @@ class Served:
 
     def plain(self) -> socket.socket:
         client = socket.socket(self.sock.family)
-        client.settimeout(15)
+        client.settimeout(30)
         client.connect(self.sock.getsockname())
         return client
 
@@ -114,9 +114,9 @@ def hello() -> bytes:
 @pytest.mark.parametrize("part", ["nothing", "half", "byte by byte", "all of it"])
 def test_a_handshake_that_never_ends(serve, part):
     """Its deadline is absolute; nothing is said, and others are served meanwhile."""
-    served = serve("  <limits>\n    handshake-timeout 1s\n  </limits>")
-    client = served.plain()
+    served = serve("  <limits>\n    handshake-timeout 3s\n  </limits>")
     began = time.monotonic()
+    client = served.plain()
     data = {"nothing": b"", "half": hello()[:100], "all of it": hello()}.get(part, b"")
     client.sendall(data)
     assert b"200 OK" in served.ask()
@@ -129,7 +129,7 @@ def test_a_handshake_that_never_ends(serve, part):
     else:
         with contextlib.suppress(ConnectionResetError):
             read_all(client)
-    assert 0.9 < time.monotonic() - began < 8
+    assert 2.9 < time.monotonic() - began < 25
     client.close()
 
 
@@ -148,11 +148,11 @@ def test_handshakes_that_are_broken_off(serve):
 
     break_off(200)
     assert b"200 OK" in served.ask()
-    wait_until(lambda: served.sockets() < 12, 20)
+    wait_until(lambda: served.sockets() < 12, 30)
     before, sockets, lines = served.memory(), served.sockets(), len(served.running.err)
     break_off(MANY)
     assert b"200 OK" in served.ask()
-    wait_until(lambda: served.sockets() <= sockets, 20)
+    wait_until(lambda: served.sockets() <= sockets, 30)
     assert len(served.running.err) == lines, served.running.errors
     assert served.memory() - before < 6000
     assert served.running.stop() == 0
@@ -212,7 +212,7 @@ def test_limits_of_connections(serve):
     served = serve("  <limits>\n    connections-per-peer 1\n  </limits>")
     with served.connect() as first:
         first.sendall(PEER)
-        assert b"200 OK" in first.recv(65536)
+        assert b"200 OK" in read_to(first, b"\r\n\r\n")
         with pytest.raises((ssl.SSLError, ConnectionError)):
             served.connect()
     wait_until(lambda: _serves(served))
@@ -247,7 +247,7 @@ def test_many_records(serve, tmp_path, version):
             assert read_sized(client, 100_000).endswith(body)
         for byte in PEER:
             client.sendall(bytes([byte]))
-        assert b"200 OK" in client.recv(65536)
+        assert b"200 OK" in read_to(client, b"\r\n\r\n")
         client.sendall(b"GET /static/large HTTP/1.1\r\nHost: x\r\n\r\n" * 2 + LAST)
         said = read_all(client)
     assert said.count((tmp_path / "large").read_bytes()) == 2
@@ -282,7 +282,7 @@ def test_keys_that_change(serve):
                 wait_until(lambda wanted=number: b"".join(said).count(b"KEYUPDATE") >= wanted)
         wait_until(lambda wanted=number: b"".join(said).count(b"HTTP/1.1 200 OK") >= wanted)
     client.kill()
-    reader.join(10)
+    reader.join(30)
     client.communicate()
 
 
@@ -291,7 +291,7 @@ def test_the_end_is_said(serve):
 
     asyncio's TLS is over in both directions when the client ends its own (RFC 8446, 6.1, lets the other go on).
     """
-    served = serve("  <limits>\n    idle-timeout 1s\n  </limits>")
+    served = serve("  <limits>\n    idle-timeout 3s\n  </limits>")
     with served.connect() as client:
         client.sendall(LAST)
         assert b"200 OK" in read_all(client)  # a Talker takes an end without close_notify for an error
@@ -321,12 +321,12 @@ def test_a_stop_waits_for_nobody_who_does_not_listen(serve):
     # The first is accepted by the time that the others are.
     with served.plain() as silent, served.connect() as idle, served.connect() as asked:
         idle.sendall(PEER)
-        assert b"200 OK" in idle.recv(65536)
+        assert b"200 OK" in read_to(idle, b"\r\n\r\n")
         asked.sendall(PEER)
         began = time.monotonic()
         assert served.running.stop() == 0
-        assert time.monotonic() - began < 8
-        assert b"200 OK" in asked.recv(65536)
+        assert time.monotonic() - began < 25
+        assert b"200 OK" in read_to(asked, b"\r\n\r\n")
         assert silent.recv(1) == b""
 
 

@@ -24,7 +24,7 @@ def talk(command: list[str], data: bytes, marker: bytes) -> bytes:
     client = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert client.stdin is not None
     assert client.stdout is not None
-    said, ends = b"", time.monotonic() + 20
+    said, ends = b"", time.monotonic() + 60
     try:
         # Its standard input stays open: some end with it, before the answer is there.
         with contextlib.suppress(BrokenPipeError):
@@ -59,7 +59,7 @@ def by_gnutls(folder: Path, port: int, name: str, client: Path | None, data: byt
 
 
 def by_curl(folder: Path, port: int, name: str, client: Path | None, data: bytes, marker: bytes) -> bytes:
-    command = ["curl", "--silent", "--show-error", "--include", "--max-time", "20", "--http1.1"]
+    command = ["curl", "--silent", "--show-error", "--include", "--max-time", "30", "--http1.1"]
     command += ["--cacert", str(folder / "ca.pem"), "--connect-to", f"::127.0.0.1:{port}"]
     command += ["--cert", str(client)] if client else []
     return talk([*command, f"https://{name}:{port}/"], data, marker)
@@ -72,7 +72,7 @@ def by_python(folder: Path, port: int, name: str, client: Path | None, data: byt
     said = b""
     try:
         with (
-            socket.create_connection(("127.0.0.1", port), 20) as plain,
+            socket.create_connection(("127.0.0.1", port), 30) as plain,
             context.wrap_socket(plain, server_hostname=name) as secure,
         ):
             secure.sendall(data)

@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from support.running import TWISTD, ask, listening, wait_until
+from support.running import TWISTD, ask, listening, spare_port, wait_until
 
 ECHO = "<echo e>\n  address systemd:name=e\n</echo>\n"
 
@@ -32,7 +32,7 @@ def test_adopts_and_drains(twistd):
     """Descriptors by name, READY=1, STATUS=, a drained stop, exit 0 and not death by SIGTERM."""
     passed = listening()
     running = twistd(ECHO, ("e", passed)).wait_ready()
-    with socket.create_connection(passed.getsockname(), timeout=10) as client:
+    with socket.create_connection(passed.getsockname(), timeout=30) as client:
         client.sendall(b"x")
         assert client.recv(1) == b"x"
         assert running.stop() == 0
@@ -47,7 +47,7 @@ def test_adopts_when_twisted_was_there_first(twistd, tmp_path):
     (tmp_path / "twisted" / "plugins" / "other.py").write_text("import twisted.internet.endpoints\n")
     passed = listening()
     running = twistd(ECHO, ("e", passed), environ={"PYTHONPATH": str(tmp_path)}).wait_ready()
-    with socket.create_connection(passed.getsockname(), timeout=10) as client:
+    with socket.create_connection(passed.getsockname(), timeout=30) as client:
         client.sendall(b"x")
         assert client.recv(1) == b"x"
     assert running.stop() == 0
@@ -104,7 +104,7 @@ def test_daemon(tmp_path):
         "--config",
         str(file),
     ]
-    subprocess.run(command, check=True, timeout=30, capture_output=True)
+    subprocess.run(command, check=True, timeout=60, capture_output=True)
     wait_until(lambda: (tmp_path / "d.sock").exists() and (tmp_path / "pid").exists())
     try:
         assert ask(str(tmp_path / "d.sock"), b"x", socket.AF_UNIX) == b"x"
@@ -158,11 +158,12 @@ def test_uid_and_gid(twistd, tmp_path):
     for parent in (tmp_path, *tmp_path.parents):
         if "pytest" in str(parent):
             parent.chmod(0o755)
-    text = "<echo e>\n address 127.0.0.1:79\n</echo>\n"
+    port = spare_port(below=1024)
+    text = f"<echo e>\n address 127.0.0.1:{port}\n</echo>\n"
     running = twistd(text, before=("--uid", "65534", "--gid", "65534")).wait_ready()
     status = Path(f"/proc/{running.process.pid}/status").read_text()
     assert "Uid:\t65534\t65534\t65534" in status
-    assert ask(("127.0.0.1", 79), b"x") == b"x"
+    assert ask(("127.0.0.1", port), b"x") == b"x"
     assert running.stop() == 0
 
 

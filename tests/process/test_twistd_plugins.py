@@ -16,7 +16,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from support.running import TWISTD, listening, wait_until
+from support.running import TWISTD, listening, read_exactly, spare_port, wait_until
 from support.service import Service
 from twisted.application.service import IServiceMaker
 from twisted.plugin import getPlugins
@@ -29,13 +29,6 @@ SSH = (
     "-o", "PreferredAuthentications=password", "-o", "NumberOfPasswordPrompts=1",
 )  # fmt: skip
 ASKS = {"SSH_ASKPASS_REQUIRE": "force"}
-
-
-def free_port():
-    """A port that nobody has; whoever binds it next may."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
 
 
 @pytest.fixture
@@ -63,7 +56,7 @@ def serve(start, folder):
 
     def run(plugin, arguments, client, more=()):
         sockets = [("one", listening()), ("two", listening())]
-        port = free_port()
+        port = spare_port()
         words = arguments.format(folder=folder, port=port, one="systemd:domain=INET:name=one", two="systemd:name=two")
         servers = (
             f"<plugin p>\n plugin {plugin}\n arguments {words}\n</plugin>\n<echo e>\n address systemd:name=h\n</echo>\n"
@@ -89,7 +82,7 @@ def stock(folder, plugin, *arguments):
         yield (folder / "twistd.log").read_text
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(30)
 
 
 def connected(port):
@@ -97,9 +90,9 @@ def connected(port):
 
     def attempt():
         with contextlib.suppress(ConnectionRefusedError):
-            return socket.create_connection(("127.0.0.1", port), timeout=20)
+            return socket.create_connection(("127.0.0.1", port), timeout=30)
 
-    return wait_until(attempt, 20)
+    return wait_until(attempt, 30)
 
 
 def test_none_is_forgotten():
@@ -113,7 +106,7 @@ def test_none_is_forgotten():
 
 
 def curl(*arguments):
-    done = subprocess.run(["curl", "-sS", "--max-time", "20", *arguments], capture_output=True, timeout=40, check=False)
+    done = subprocess.run(["curl", "-sS", "--max-time", "30", *arguments], capture_output=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.decode()
 
@@ -124,7 +117,7 @@ def test_ftp(serve):
     def client(_one, _two, port):
         assert curl(f"ftp://127.0.0.1:{port}/f") == "content"
         assert curl(f"ftp://127.0.0.1:{port}/").rstrip().endswith(" f")
-        with ftplib.FTP(timeout=20) as other, pytest.raises(ftplib.error_perm):
+        with ftplib.FTP(timeout=30) as other, pytest.raises(ftplib.error_perm):
             other.connect("127.0.0.1", port)
             other.login("joe", "wrong")
 
@@ -144,13 +137,13 @@ def test_portforward(serve):
     target = listening()
 
     def client(one, _two, _port):
-        with socket.create_connection(("127.0.0.1", one), timeout=20) as made:
+        with socket.create_connection(("127.0.0.1", one), timeout=30) as made:
             made.sendall(b"there")
             other, _address = target.accept()
             with other:
-                assert other.recv(100) == b"there"
+                assert read_exactly(other, 5) == b"there"
                 other.sendall(b"and back")
-                assert made.recv(100) == b"and back"
+                assert read_exactly(made, 8) == b"and back"
 
     serve("portforward", f"--port {{one}} --host 127.0.0.1 --dest_port {target.getsockname()[1]}", client)
 
@@ -160,7 +153,7 @@ def by_password(folder, *command):
     environ = {**os.environ, **ASKS, "SSH_ASKPASS": str(folder / "password")}
     command = [*SSH, *map(str, command)]
     return subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=40, env=environ, check=False
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, env=environ, check=False
     )
 
 
@@ -275,14 +268,14 @@ def test_dns(serve, folder):
 
 def test_inetd(serve, folder):
     """A program for each connection: its input and output are that."""
-    port = free_port()
+    port = spare_port()
     (folder / "inetd.conf").write_text(f"{port} stream tcp nowait {os.geteuid()} /bin/cat cat\n")
 
     def client(_one, _two, _port):
         with connected(port) as made:
             made.sendall(b"there and back")
             made.shutdown(socket.SHUT_WR)
-            assert made.recv(100) == b"there and back"
+            assert read_exactly(made, 14) == b"there and back"
 
     serve("inetd", "--file {folder}/inetd.conf", client)
 
@@ -350,7 +343,7 @@ def irc_login(port):
 
 def test_words_lets_nobody_into_irc(folder, serve):
     """The right password is refused, under twistd and here."""
-    port = free_port()
+    port = spare_port()
     with stock(folder, "words", "--irc-port", f"tcp:{port}:interface=127.0.0.1", "--auth", f"file:{folder}/users"):
         assert b"Login failed" in irc_login(port)
 
@@ -374,12 +367,12 @@ def test_options_that_fail(folder, arguments, said):
 
 def no_mail(smtp, pop3):
     """They greet, and that is all: nobody can have a mailbox."""
-    with smtplib.SMTP("127.0.0.1", smtp, timeout=20) as client:
+    with smtplib.SMTP("127.0.0.1", smtp, timeout=30) as client:
         client.ehlo_or_helo_if_needed()
         assert client.mail("a@example.net")[0] == 250
         assert client.rcpt("joe@example.org")[0] == 550
     with pytest.raises(poplib.error_proto, match="Authentication failed"):
-        client = poplib.POP3("127.0.0.1", pop3, timeout=20)
+        client = poplib.POP3("127.0.0.1", pop3, timeout=30)
         try:
             client.user("joe@example.org")
             client.pass_("secret")
@@ -389,7 +382,7 @@ def no_mail(smtp, pop3):
 
 def test_mail_has_no_mailboxes(folder, serve):
     """Under twistd and here, and what it relays is lost before it is queued."""
-    smtp, pop3, relay = (free_port() for _ in range(3))
+    smtp, pop3, relay = (spare_port() for _ in range(3))
     ends = [f"tcp:{one}:interface=127.0.0.1" for one in (smtp, pop3, relay)]
     with stock(folder, "mail", "--smtp", ends[0], "--pop3", ends[1], "-d", f"example.org={folder}/box"):
         for one in (smtp, pop3):
@@ -397,7 +390,7 @@ def test_mail_has_no_mailboxes(folder, serve):
         no_mail(smtp, pop3)
     with stock(folder, "mail", "--smtp", ends[2], "--no-pop3", "--relay", folder / "queue") as log:
         connected(relay).close()
-        with smtplib.SMTP("127.0.0.1", relay, timeout=20) as client:
+        with smtplib.SMTP("127.0.0.1", relay, timeout=30) as client:
             client.ehlo_or_helo_if_needed()
             client.mail("a@example.net")
             assert client.rcpt("joe@example.org")[0] == 451

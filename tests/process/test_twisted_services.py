@@ -13,15 +13,8 @@ from pathlib import Path
 import irc.client
 import pytest
 from support import examples, maildirs
-from support.running import APPD, MADE, ask, datagram, listening, wait_until
+from support.running import APPD, MADE, ask, datagram, listening, spare_port, wait_until
 from support.service import Service
-
-
-def free_port():
-    """A port that nobody has; whoever binds it next may."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
 
 
 @pytest.fixture
@@ -72,7 +65,7 @@ def until(*clients, done):
             one.turn()
         return done()
 
-    wait_until(turned, 20)
+    wait_until(turned, 60)
 
 
 def test_irc(start, page, tmp_path):
@@ -103,18 +96,18 @@ def test_pop3(start, page, tmp_path):
     sock = listening()
     made = Service(start, tmp_path, "", page("Mail: POP3", **{"mail.passwd": "joe:secret\n"}), [("pop3", sock)])
     address = sock.getsockname()
-    client = poplib.POP3(*address, timeout=10)
+    client = poplib.POP3(*address, timeout=30)
     client.user("joe")
     with pytest.raises(poplib.error_proto):
         client.pass_("wrong")
     client.close()
-    client = poplib.POP3(*address, timeout=10)
+    client = poplib.POP3(*address, timeout=30)
     client.user("joe")
     client.pass_("secret")
     assert client.stat() == (0, 0)
     client.quit()
     (box / "new" / "1.2.x").write_text("Subject: hi\n\nThere.\n")
-    client = poplib.POP3(*address, timeout=10)
+    client = poplib.POP3(*address, timeout=30)
     client.user("joe")
     client.pass_("secret")
     assert b"There." in client.retr(1)[1]
@@ -127,7 +120,7 @@ def test_imap4(start, page, tmp_path):
     """The example: imaplib logs in, lists and selects, before and after a reload."""
     sock = listening()
     made = Service(start, tmp_path, "", page("Mail: IMAP4", **{"imap.passwd": "joe:secret\n"}), [("imap", sock)])
-    client = imaplib.IMAP4(*sock.getsockname(), timeout=10)
+    client = imaplib.IMAP4(*sock.getsockname(), timeout=30)
     with pytest.raises(imaplib.IMAP4.error):
         client.login("joe", "wrong")
     client.login("joe", "secret")
@@ -135,7 +128,7 @@ def test_imap4(start, page, tmp_path):
     assert made.reload().returncode == 0
     assert client.select("INBOX", readonly=True) == ("OK", [b"0"])
     client.logout()
-    client = imaplib.IMAP4(*sock.getsockname(), timeout=10)
+    client = imaplib.IMAP4(*sock.getsockname(), timeout=30)
     client.login("joe", "secret")
     client.logout()
     assert made.running.stop() == 0
@@ -143,15 +136,15 @@ def test_imap4(start, page, tmp_path):
 
 def test_socks(start, page, tmp_path):
     """The example: curl goes through it; the port it binds itself is the same socket over two reloads, and nobody is refused."""
-    port = free_port()
+    port = spare_port()
     section = page("A proxy: SOCKS").replace("1080", str(port))
     http = "<http h>\n address systemd:name=h\n <wsgi>\n  application hosted:app\n </wsgi>\n</http>\n"
     made = Service(start, tmp_path, "", section + http)
     url = f"http://127.0.0.1:{made.passed.getsockname()[1]}/"
 
     def through():
-        command = ["curl", "--silent", "--show-error", "--max-time", "20", "--socks4", f"127.0.0.1:{port}", url]
-        return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        command = ["curl", "--silent", "--show-error", "--max-time", "30", "--socks4", f"127.0.0.1:{port}", url]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
     done = through()
     assert done.returncode == 0 and done.stdout.isdecimal(), done.stderr
@@ -230,7 +223,7 @@ add(Later())
 @pytest.fixture
 def every(start, tmp_path):
     """A service that listens in every way, and where."""
-    where = {one: free_port() for one in ("A_TCP", "A_UDP", "AN_ENDPOINT", "A_LATE_ONE")}
+    where = {one: spare_port() for one in ("A_TCP", "A_UDP", "AN_ENDPOINT", "A_LATE_ONE")}
     where["A_PATH"] = tmp_path / "own.sock"
     text = EVERY
     for name, value in where.items():
@@ -254,15 +247,15 @@ def every(start, tmp_path):
 
 def asked(family, address, data=b"x"):
     with socket.socket(family) as client:
-        client.settimeout(10)
+        client.settimeout(30)
         client.connect(address)
         client.sendall(data)
-        return client.recv(100)
+        return b"".join(iter(lambda: client.recv(100), b""))
 
 
 def over_udp(port):
     with datagram() as client:
-        client.settimeout(10)
+        client.settimeout(30)
         client.sendto(b"x", ("127.0.0.1", port))
         return client.recv(100)
 
@@ -354,7 +347,7 @@ def test_what_is_wrong_is_said(start, tmp_path, text, code, said):
 
 def test_check_and_explain(tmp_path):
     """They make it, and bind nothing; a name that a unit passes and only arguments mention is no disagreement."""
-    port = free_port()
+    port = spare_port()
     (tmp_path / "units").mkdir()
     (tmp_path / "units" / "irc.socket").write_text("[Socket]\nListenStream=6667\nFileDescriptorName=irc\n")
     (tmp_path / "chat.passwd").write_text("joe:secret\n")
@@ -381,7 +374,7 @@ def test_a_socket_section_stands_in(start, tmp_path):
     ).wait_ready()
     assert path.exists()
     with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(10)
+        client.settimeout(30)
         client.connect(str(path))
         client.sendall(b"PASS secret\r\nNICK joe\r\nUSER joe 0 * :Joe\r\n")
         seen, more = b"", b"x"

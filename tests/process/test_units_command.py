@@ -20,7 +20,7 @@ def units(tmp_path):
 
     def run(*arguments: str, code: int = 0) -> str:
         command = [sys.executable, "-m", "appd", "units", str(path), *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == code, done
         return done.stdout + done.stderr
 
@@ -73,7 +73,7 @@ def test_the_shipped_socket_is_set_aside(tmp_path, name):
 
     def run(*arguments: str, code: int = 0) -> str:
         command = [sys.executable, "-m", "appd", *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == code, done
         return done.stdout + done.stderr
 
@@ -101,7 +101,7 @@ def test_sockets_that_the_service_does_not_start(units, tmp_path):
     command = [sys.executable, "-m", "appd", "check", str(tmp_path / "appd.conf"), "--units", str(folder)]
 
     def check() -> str:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         return done.stdout + done.stderr
 
     assert "good, 2 servers" in check()
@@ -145,7 +145,7 @@ def test_a_credential(units, tmp_path):
     said = units("--output", str(folder), "--diff", code=78)
     assert f"-LoadCredential=appd-test.pem:{tmp_path}/appd.conf\n+LoadCredential=other.pem:" in said
     command = [sys.executable, "-m", "appd", "check", str(tmp_path / "appd.conf"), "--units", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 78
     assert f"{tmp_path}/appd.conf:7: credential:other.pem: appd.service does not load it" in done.stderr
 

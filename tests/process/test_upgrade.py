@@ -44,7 +44,7 @@ class Load:
         while not self._end.is_set():
             try:
                 fresh = client is None
-                client = client or socket.create_connection(self.address, timeout=20)
+                client = client or socket.create_connection(self.address, timeout=30)
                 client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n" + b"Connection: close\r\n" * (not keeps) + b"\r\n")
                 answer = b""
                 while not re.search(rb"\r\n\r\n[^\n]{40}$", answer):
@@ -179,12 +179,12 @@ def serves_on(made, version):
     """The new program does everything: a reload, a worker that is killed, a stop, and leaves nobody."""
     pids = made.serving()
     os.kill(pids[2], signal.SIGKILL)
-    wait_until(lambda: made.serving().get(2) not in (None, pids[2]), 20)
+    wait_until(lambda: made.serving().get(2) not in (None, pids[2]), 30)
     made.reload()
     assert made.status()["version"] == version
     made.settled()
     children = made.children()
-    assert made.running.stop(timeout=40) == 0
+    assert made.running.stop(timeout=60) == 0
     assert not any(Path(f"/proc/{pid}").exists() for pid in children)
     assert "Traceback" not in made.running.errors
     assert not Path(made.control).exists() and not (made.package.parents[1] / "e.sock").exists()
@@ -212,7 +212,7 @@ def test_an_upgrade_under_load(service):
     assert not set(made.serving().values()) & set(workers.values())
     made.settled()
     assert made.descriptors() == before
-    with socket.create_connection(made.passed.getsockname(), timeout=10) as client:
+    with socket.create_connection(made.passed.getsockname(), timeout=30) as client:
         client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         assert b"0.2.0 " in b"".join(iter(lambda: client.recv(65536), b""))
     manager = made.running.manager
@@ -274,20 +274,20 @@ def test_signals_and_deaths_on_the_way(service):
     asker = subprocess.Popen([APPD, "reload", "--socket", made.control], stdout=subprocess.PIPE, text=True)
     # It is executed when it has opened the state, which the earlier one has not got open.
     wait_until(lambda: b"\0run\0" in Path(f"/proc/{made.pid}/cmdline").read_bytes() and blocks_signals(made.pid), 30)
-    with socket.create_connection(made.passed.getsockname(), timeout=10) as client:
+    with socket.create_connection(made.passed.getsockname(), timeout=30) as client:
         client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         assert b"0.2.0 " in b"".join(iter(lambda: client.recv(65536), b""))
     victim = max(made.children())
     os.kill(victim, signal.SIGKILL)
-    out, _ = asker.communicate(timeout=30)
+    out, _ = asker.communicate(timeout=60)
     assert (asker.returncode, out) == (0, "generation 2 serves\n")
     made.running.wait_said("was killed by SIGKILL")
-    wait_until(lambda: len(made.serving()) == 2 and victim not in made.serving().values(), 20)
+    wait_until(lambda: len(made.serving()) == 2 and victim not in made.serving().values(), 30)
     assert not [pid for pid in made.children() if "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text()]
     made.write("__init__.py", ("0.2.0", "0.3.0"))
     os.kill(made.pid, signal.SIGHUP)
     wait_until(lambda: blocks_signals(made.pid), 30)
-    assert made.running.stop(timeout=40) == 0
+    assert made.running.stop(timeout=60) == 0
 
 
 def blocks_signals(pid):
@@ -328,4 +328,4 @@ def test_a_killed_new_supervisor_takes_its_workers_along(service):
     made.settled()
     children = made.children()
     made.running.process.kill()
-    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), 20)
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), 30)

@@ -18,7 +18,7 @@ numbers = st.sampled_from(
 texts = st.text(st.characters(min_codepoint=1, max_codepoint=0x2FF), max_size=12)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=300)
 @given(count=st.none() | numbers | texts, names=st.none() | texts, pid=st.sampled_from(["own", "1", "", "x"]))
 def test_any_variables(count, names, pid):
     """The real sd_listen_fds(3) on generated variables: never another exception, and the variables are gone after it."""

@@ -100,7 +100,7 @@ def test_any_word_unpacks(word):
     assert all(isinstance(one, str) for pair in unpack(word).items() for one in pair)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None)
 @given(
     messages=st.lists(
         st.tuples(st.binary(max_size=100), st.integers(0, 70), st.booleans())

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import random
+import resource
 import signal
 import socket
 import subprocess
@@ -18,6 +20,10 @@ from typing import Any
 APPD = str(Path(sys.executable).with_name("appd"))
 TWISTD = str(Path(sys.executable).with_name("twistd"))
 _ACTIVATE = str(Path(__file__).with_name("activate.py"))
+
+# How long a test waits for what has to come, in seconds: long on a machine that does much else, and shorter than the
+# drain-timeout that a file has by itself, so that a stop that waits for it is found out.
+PATIENCE = 25.0
 
 # What systemd would set for a service; nothing of it may leak in from whoever runs the tests.
 _CLEARED = (
@@ -111,7 +117,7 @@ class Running:
         """What it has said on standard error."""
         return "\n".join(self.err)
 
-    def wait_ready(self, timeout: float = 20.0) -> Running:
+    def wait_ready(self, timeout: float = 60.0) -> Running:
         """Waits for READY=1."""
         ends = time.monotonic() + timeout
         while time.monotonic() < ends:
@@ -123,17 +129,17 @@ class Running:
                 raise AssertionError(f"it ended with {self.process.returncode} before READY=1:\n{self.errors}")
         raise AssertionError(f"no READY=1 in {timeout} s:\n{self.errors}")
 
-    def wait_said(self, text: str, timeout: float = 10.0) -> str:
+    def wait_said(self, text: str, timeout: float = PATIENCE) -> str:
         """Waits for a line on standard error that contains a text, and returns it."""
         return wait_until(lambda: next((line for line in self.err if text in line), None), timeout, lambda: self.errors)
 
-    def wait_exit(self, timeout: float = 20.0) -> int:
+    def wait_exit(self, timeout: float = PATIENCE) -> int:
         """Waits for the end and returns the exit code."""
         code = self.process.wait(timeout)
         self._reader.join(5)
         return code
 
-    def stop(self, number: int = signal.SIGTERM, timeout: float = 20.0) -> int:
+    def stop(self, number: int = signal.SIGTERM, timeout: float = PATIENCE) -> int:
         """Sends a signal and returns the exit code."""
         self.process.send_signal(number)
         return self.wait_exit(timeout)
@@ -171,7 +177,7 @@ def serving(folder: Path) -> Iterator[tuple[Running, int]]:
             running.close()
 
 
-def wait_until(predicate: Any, timeout: float = 10.0, explain: Any = lambda: "") -> Any:
+def wait_until(predicate: Any, timeout: float = PATIENCE, explain: Any = lambda: "") -> Any:
     """Calls a predicate until it is true, and returns what it returned."""
     ends = time.monotonic() + timeout
     while True:
@@ -206,7 +212,69 @@ def datagram(family: int = socket.AF_INET, address: Any = ("127.0.0.1", 0)) -> s
     return sock
 
 
-def ask(sock_or_address: Any, data: bytes, family: int | None = None, timeout: float = 10.0) -> bytes:
+def read_to(client: Any, text: bytes) -> bytes:
+    """Reads until a text has come: a stream may be cut anywhere, and what was sent at once may come in pieces."""
+    data = b""
+    while text not in data:
+        more = client.recv(65536)
+        assert more, f"the end after {data!r}, and no {text!r}"
+        data += more
+    return data
+
+
+def read_exactly(client: Any, size: int) -> bytes:
+    """So many bytes, and fewer at the end."""
+    data = b""
+    while len(data) < size and (more := client.recv(size - len(data))):
+        data += more
+    return data
+
+
+def spare_port(below: int = 0) -> int:
+    """A TCP and UDP port of 127.0.0.1 that nobody has, for what is to bind it later.
+
+    The kernel gives none of them to whoever asks for any, as tests do that run beside this one.
+
+    Args:
+        below: It has to be below that one.
+    """
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    top = below or (first if first > 12_000 else 65_536)
+    for port in random.SystemRandom().sample(range(top // 2, top), 50):
+        with (
+            contextlib.suppress(OSError),
+            socket.socket(socket.AF_INET, socket.SOCK_STREAM) as stream,
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other,
+        ):
+            stream.bind(("127.0.0.1", port))
+            other.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError(f"no port is free below {top}")
+
+
+def refusing_port() -> int:
+    """A port of 127.0.0.1 that refuses connections until the test is over: it is bound, and does not listen."""
+    sock = socket.socket()
+    MADE.append(sock)
+    sock.bind(("127.0.0.1", 0))
+    port: int = sock.getsockname()[1]
+    return port
+
+
+@contextlib.contextmanager
+def descriptors(count: int) -> Iterator[None]:
+    """Allows this process and what it starts so many open files, if anybody may; what was allowed before comes back."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def ask(sock_or_address: Any, data: bytes, family: int | None = None, timeout: float = PATIENCE) -> bytes:
     """Connects, sends, ends its side, and reads to the end."""
     if isinstance(sock_or_address, socket.socket):
         family, address = sock_or_address.family, sock_or_address.getsockname()

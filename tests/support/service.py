@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,11 +15,17 @@ from typing import Any
 
 from support.running import APPD, Running, ask, listening, wait_until
 
+# /slow takes a while, /wait until there is a file `go`; `begun` is there when either has begun, beside the code.
 PID_APPLICATION = """
 import os, time
+HERE = os.path.dirname(os.path.abspath(__file__))
 def app(environ, start_response):
+    if environ["PATH_INFO"] in ("/slow", "/wait"):
+        open(os.path.join(HERE, "begun"), "w").close()
     if environ["PATH_INFO"] == "/slow":
         time.sleep(1.5)
+    while environ["PATH_INFO"] == "/wait" and not os.path.exists(os.path.join(HERE, "go")):
+        time.sleep(0.01)
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [str(os.getpid()).encode()]
 """
@@ -34,12 +41,21 @@ class Says(Protocol):
 def factory():
     return Factory.forProtocol(Says)
 """
+# Before the code of a module: its import takes until there is a file `go` beside it.
+GATE = """
+import os, time
+while not os.path.exists(os.path.join(os.path.dirname(os.path.abspath(__file__)), "go")):
+    time.sleep(0.01)
+"""
 HTTP = "<http h>\n address systemd:name=h\n <wsgi>\n  application hosted:app\n </wsgi>\n</http>\n"
 
 
 def gone(pid: int) -> bool:
-    """Whether there is no such process."""
-    return not Path(f"/proc/{pid}").exists()
+    """Whether a process has ended. Who has lost its parent stays a zombie for as long as the first process does not look."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 class Service:
@@ -81,7 +97,7 @@ class Service:
     def call(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Runs a command of `appd` that uses the control socket."""
         command = [APPD, *arguments, "--socket", self.control]
-        return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
     def reload(self) -> subprocess.CompletedProcess[str]:
         return self.call("reload")
@@ -95,8 +111,15 @@ class Service:
         return {one["pid"] for one in self.status()["workers"] if one["state"] == "serving"}
 
 
+# How long a connection is silent before a server that drains, or a worker that is recycled, ends it, in seconds.
+LINGER = 0.2
+
+
 class Load:
     """Requests from some threads until it is left; `results` says what became of them.
+
+    On a kept connection no request is expected to be answered that was sent later than LINGER after the one before: whoever
+    is as slow as that, on a busy machine, may find that the server has ended the connection in peace (RFC 9112, 9.3.1).
 
     Args:
         address: The socket.
@@ -115,14 +138,14 @@ class Load:
     def _loop(self) -> None:
         while not self._end.is_set():
             try:
-                answer = ask(self.address, b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", timeout=20)
+                answer = ask(self.address, b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", timeout=30)
                 self.results["ok" if re.search(rb"\r\n\r\n\d+$", answer) else f"bad {answer[:40]!r}"] += 1
             except OSError as error:
                 self.results[type(error).__name__] += 1
 
     def _loop_kept(self) -> None:
         while not self._end.is_set():
-            connection = http.client.HTTPConnection(*self.address.getsockname(), timeout=20)
+            connection = http.client.HTTPConnection(*self.address.getsockname(), timeout=30)
             self.connections += 1
             try:
                 self._use(connection)
@@ -132,10 +155,18 @@ class Load:
                 connection.close()
 
     def _use(self, connection: http.client.HTTPConnection) -> None:
-        last = False
+        last, before = False, None
         while not last and not self._end.is_set():
-            connection.request("GET", "/")
-            answer = connection.getresponse()
+            begins, asked = time.monotonic(), None
+            try:
+                connection.request("GET", "/")
+                asked = time.monotonic()
+                answer = connection.getresponse()
+            except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError):
+                if before is None or (asked or time.monotonic()) - before < LINGER:
+                    raise
+                return
+            before = begins
             last = answer.getheader("Connection") == "close"
             self.results["ok" if answer.status == 200 and answer.read().isdigit() else f"bad {answer.status}"] += 1
 

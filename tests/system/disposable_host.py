@@ -73,7 +73,7 @@ def unavailable(root: Path = ROOT, bare: bool = False) -> str | None:
     return None
 
 
-def wait_until(predicate: Callable[[], _T], timeout: float = 10.0, interval: float = 0.03) -> _T:
+def wait_until(predicate: Callable[[], _T], timeout: float = 30.0, interval: float = 0.03) -> _T:
     """Asks again and again until the answer is true.
 
     Args:
@@ -192,7 +192,7 @@ class Host:
     def close(self) -> None:
         """Ends the host and everything in it, and waits until nothing is left."""
         self.begin_to_close()
-        self._process.wait(20)
+        self._process.wait(60)
         for stream in (self._process.stdout, self._process.stderr):
             assert stream is not None
             stream.close()
@@ -200,7 +200,7 @@ class Host:
             one.communicate()
 
     def run(
-        self, *command: str | os.PathLike[str], check: bool = True, input: str = "", timeout: float = 40
+        self, *command: str | os.PathLike[str], check: bool = True, input: str = "", timeout: float = 90
     ) -> subprocess.CompletedProcess[str]:
         """Runs a command in the host, as root.
 
@@ -283,9 +283,17 @@ class Host:
         """One property of a unit."""
         return self.show(unit, name)[name]
 
+    def wait_property(self, unit: str, name: str, value: str) -> None:
+        """Waits until a property is what it is to be: one that is started again and again has none of them in between."""
+        wait_until(lambda: self.property(unit, name) == value)
+
     def state(self, unit: str) -> str:
         """active, inactive, activating, failed …"""
         return self.property(unit, "ActiveState")
+
+    def wait_active(self, unit: str = "appd.service") -> None:
+        """Waits until a unit is active: who has woken it may have its answer a moment before."""
+        wait_until(lambda: self.state(unit) == "active")
 
     def main_pid(self, unit: str = "appd.service") -> int:
         """The main process as the host numbers it; 0 without one."""
@@ -308,7 +316,7 @@ class Host:
         said = self.run("journalctl", "--no-pager", "--all", "-o", "json", *matches).stdout
         return [{key: _field(value) for key, value in json.loads(line).items()} for line in said.splitlines()]
 
-    def get(self, url: str, *options: str, timeout: float = 30) -> Answer:
+    def get(self, url: str, *options: str, timeout: float = 60) -> Answer:
         """Makes an HTTP request with curl, in the host.
 
         Args:
@@ -319,7 +327,7 @@ class Host:
         done = self.run(*self.curl(url, *options, timeout=timeout), check=False, timeout=timeout + 10)
         return answer(done.stdout)
 
-    def curl(self, url: str, *options: str, timeout: float = 30) -> Sequence[str]:
+    def curl(self, url: str, *options: str, timeout: float = 60) -> Sequence[str]:
         """The command that `get` runs, for `start`; `answer` reads what it prints."""
         return [
             "curl",
@@ -338,9 +346,9 @@ class Host:
             address: As socat has it: `TCP:127.0.0.1:8080`, `UNIX-CONNECT:/path`.
             text: What to send.
         """
-        return self.run("socat", "-t5", "-", address, input=text).stdout
+        return self.run("socat", "-t30", "-", address, input=text).stdout
 
-    def datagram(self, host: str, port: int, text: str, *own: str, wait: float = 5) -> str:
+    def datagram(self, host: str, port: int, text: str, *own: str, wait: float = 30) -> str:
         """Sends a datagram, from inside, and gives the answer.
 
         Args:

@@ -153,21 +153,21 @@ declare -p keep >$work/arguments
 outer=$!
 
 init=
-for _ in {1..1000}; do
+for _ in {1..6000}; do
     kill -0 $outer 2>/dev/null || not_booted "the host ended while it was made"
     child=
     read -r child _ 2>/dev/null <"/proc/$outer/task/$outer/children" || : # no newline at the end
     if [ -n "$child" ] && [ "$(cat "/proc/$child/comm" 2>/dev/null)" = systemd ]; then init=$child; break; fi
     sleep .01
 done
-[ -n "$init" ] || not_booted "no systemd after ten seconds"
+[ -n "$init" ] || not_booted "no systemd after a minute"
 inside=(nsenter --target "$init" --pid --mount --net --cgroup --uts --ipc)
-for _ in {1..1000}; do
+for _ in {1..6000}; do
     "${inside[@]}" test -S /run/systemd/private 2>/dev/null && break
     kill -0 "$init" 2>/dev/null || not_booted "systemd ended"
     sleep .01
 done
-state=$(timeout 60 "${inside[@]}" systemctl is-system-running --wait 2>/dev/null) || :
+state=$(timeout 120 "${inside[@]}" systemctl is-system-running --wait 2>/dev/null) || :
 case $state in
     running | degraded) ;;
     *) not_booted "the state of the host is ${state:-unknown}" ;;

@@ -18,7 +18,7 @@ def test_the_next_start_takes_the_kept_file(host: Host) -> None:
     """Seen by what stands in it: a name that the configuration file never had."""
     host.configure("<echo first>\n  address 127.0.0.1:7007\n</echo>\n")
     host.systemctl("start", "appd.service")
-    wait_until(host.path(_KEPT).exists, timeout=20)
+    wait_until(host.path(_KEPT).exists)
     about = host.run("stat", "--format=%U %a", _KEPT, "/var/cache/appd").stdout.split("\n")
     assert about[:2] == ["appd 600", "appd 700"]
     kept = host.path(_KEPT)

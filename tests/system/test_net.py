@@ -27,7 +27,7 @@ def test_dns_wakes_answers_and_reads_its_zone_anew(host: Host) -> None:
     _socket(host, "dns", "ListenDatagram=127.0.0.1:5300\nListenStream=127.0.0.1:5300\n")
     assert host.state("appd.service") == "inactive"
     assert _dig(host, "ns.example.org") == "192.0.2.53"
-    assert host.state("appd.service") == "active"
+    host.wait_active()
     assert _dig(host, "+tcp", "example.org", "SOA").split()[2] == "1"
     host.write("/etc/appd/example.org.zone", _ZONE.format(2))
     host.systemctl("reload", "appd.service")
@@ -72,10 +72,10 @@ def test_portforward_carries_a_long_transfer_over_reload_and_restart(host: Host)
     host.start("socat", "TCP-LISTEN:7001,fork,reuseaddr,bind=127.0.0.1", "EXEC:/bin/cat")
     wait_until(lambda: host.run("socat", "-u", "OPEN:/dev/null", "TCP:127.0.0.1:7001", check=False).returncode == 0)
     assert host.exchange("TCP:127.0.0.1:7000", "hello") == "hello"
-    slow = "for n in 1 2 3 4 5 6 7 8; do echo $n; sleep 0.5; done | socat -t10 - TCP:127.0.0.1:7000"
+    slow = "for n in 1 2 3 4 5 6 7 8; do echo $n; sleep 0.5; done | socat -t30 - TCP:127.0.0.1:7000"
     running = host.start("sh", "-c", slow)
     host.systemctl("reload", "appd.service")
     assert host.exchange("TCP:127.0.0.1:7000", "new") == "new"
     host.systemctl("restart", "appd.service")
-    assert running.communicate(timeout=60)[0].split() == [str(one) for one in range(1, 9)]
+    assert running.communicate(timeout=90)[0].split() == [str(one) for one in range(1, 9)]
     assert host.exchange("TCP:127.0.0.1:7000", "after") == "after"

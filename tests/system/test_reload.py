@@ -45,7 +45,7 @@ def test_type_notify_reload(host: Host) -> None:
     supervisor, first = host.main_pid(), _pid(host)
     begun = time.monotonic()
     host.systemctl("reload", "appd.service")
-    assert time.monotonic() - begun >= 1
+    assert time.monotonic() - begun >= 3
     second = _pid(host)
     assert second != first and host.main_pid() == supervisor
     said = _status(host)
@@ -121,7 +121,7 @@ def test_nothing_can_serve_any_more(host: Host) -> None:
     assert host.get(f"{_URL}/").body == "hello"
     host.write("/srv/own/own.py", "import no_such_module\n")
     host.run("kill", "-KILL", *(str(one["pid"]) for one in _status(host)["workers"]))
-    wait_until(lambda: host.state("appd.service") == "failed", timeout=20)
+    wait_until(lambda: host.state("appd.service") == "failed")
     shown = host.show("appd.service", "Result", "ExecMainStatus", "StatusText")
     assert shown["Result"] == "exit-code" and shown["ExecMainStatus"] == "78"
     assert shown["StatusText"].startswith("cannot start: /etc/appd/appd.conf:")

@@ -66,7 +66,7 @@ def test_who_opens_connections_is_told_at_the_start(host: Host) -> None:
     host.write(_DROP_IN, _INBOUND_ONLY)
     host.drop_in("appd.service", "[Service]\nRestart=no\nEnvironment=PYTHONPATH=/srv/plugin\n")
     assert host.systemctl("start", "appd.service", check=False).returncode != 0
-    assert host.property("appd.service", "ExecMainStatus") == "78"
+    host.wait_property("appd.service", "ExecMainStatus", "78")
     [entry] = host.journal("-u", "appd.service", "SYSLOG_IDENTIFIER=appd", "PRIORITY=3")
     assert entry["MESSAGE"] == (
         "/etc/appd/appd.conf:2: server 'far': it opens connections of its own: remove inbound-only.conf from "

@@ -30,13 +30,13 @@ def test_unix_socket_stays_as_it_is(host: Host) -> None:
     assert re.fullmatch(r"\d+ socket 620 daemon appd", made[0])
     assert made[1] == "77"
     assert host.exchange(f"UNIX-CONNECT:{_PATH}", "one") == "one"
-    assert host.state("appd.service") == "active"
+    host.wait_active()
     assert _unix_socket(host) == made
     host.systemctl("stop", "appd.service")
     assert host.state("appd.service") == "inactive"
     assert _unix_socket(host) == made
     assert host.exchange(f"UNIX-CONNECT:{_PATH}", "two") == "two"
-    assert host.state("appd.service") == "active"
+    host.wait_active()
     host.systemctl("kill", "--signal=KILL", "appd.service")
     assert host.exchange(f"UNIX-CONNECT:{_PATH}", "three") == "three"
     assert _unix_socket(host) == made
@@ -70,7 +70,7 @@ def test_datagram_sockets_start_and_serve(host: Host) -> None:
     made = host.run("stat", "--format=%i %a", path).stdout
     assert host.state("appd.service") == "inactive"
     assert host.datagram("127.0.0.1", 7007, "first") == "first"
-    assert host.state("appd.service") == "active"
+    host.wait_active()
     assert host.datagram("::1", 7007, "second") == "second"
     assert host.datagram(path, 0, "third", "/run/client.sock") == "third"
     assert host.datagram(path, 0, "nobody can answer this", wait=0.1) == ""
@@ -171,7 +171,7 @@ def test_misfit_is_refused_in_one_line(host: Host, unit: str, text: str, told: l
     host.configure(text)
     host.unit("appd.socket", f"[Socket]\n{unit}\n")
     assert host.systemctl("start", "appd.service", check=False).returncode != 0
-    assert host.property("appd.service", "ExecMainStatus") == "78"
+    host.wait_property("appd.service", "ExecMainStatus", "78")
     # It is started again and again; each time says the same, once.
     invocation = host.property("appd.service", "InvocationID")
     entries = host.journal("-u", "appd.service", "SYSLOG_IDENTIFIER=appd", f"_SYSTEMD_INVOCATION_ID={invocation}")
@@ -201,7 +201,7 @@ def test_datagram_server_refuses_a_stream_socket(host: Host) -> None:
     host.drop_in("appd.service", "[Service]\nEnvironment=PYTHONPATH=/srv/plugin\n")
     host.configure("<quotes shop>\n  address systemd:name=http\n</quotes>\n")
     assert host.systemctl("start", "appd.service", check=False).returncode != 0
-    assert host.property("appd.service", "ExecMainStatus") == "78"
+    host.wait_property("appd.service", "ExecMainStatus", "78")
     # It is started again and again; each time says the same, once.
     invocation = host.property("appd.service", "InvocationID")
     entries = host.journal("-u", "appd.service", "SYSLOG_IDENTIFIER=appd", f"_SYSTEMD_INVOCATION_ID={invocation}")
@@ -220,7 +220,7 @@ def test_unclaimed_socket_is_a_warning_or_an_error(host: Host) -> None:
     assert "7001" in entry["MESSAGE"]
     host.configure(f"strict-sockets on\n{_ECHO}")
     assert host.systemctl("restart", "appd.service", check=False).returncode != 0
-    assert host.property("appd.service", "ExecMainStatus") == "78"
+    host.wait_property("appd.service", "ExecMainStatus", "78")
 
 
 def test_accepted_connections_have_an_instance_each(host: Host) -> None:
@@ -277,8 +277,8 @@ def test_address_in_use_is_told(host: Host) -> None:
     host.unit("other.socket", "[Socket]\nListenStream=127.0.0.1:7001\nService=appd@other.service\n")
     host.systemctl("start", "other.socket")
     assert host.systemctl("start", "appd.service", check=False).returncode != 0
-    assert host.property("appd.service", "ExecMainStatus") == "69"
-    assert host.property("appd.service", "StatusErrno") == "98"
+    host.wait_property("appd.service", "ExecMainStatus", "69")
+    host.wait_property("appd.service", "StatusErrno", "98")
     entries = [one["MESSAGE"] for one in host.journal("-u", "appd.service", "SYSLOG_IDENTIFIER=appd", "PRIORITY=3")]
     assert entries
     assert "127.0.0.1:7001" in entries[0]

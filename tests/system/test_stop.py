@@ -41,7 +41,7 @@ def test_request_in_flight_is_answered_after_one_signal(host: Host) -> None:
     client = _begin_slow_request(host, 2)
     took = _stop(host)
     assert answer(client.communicate()[0]) == (200, "after 2 s")
-    assert took < 5
+    assert took < 25
     assert host.show("appd.service", "Result", "ExecMainStatus", "ExecMainCode") == {
         "Result": "success",
         "ExecMainStatus": "0",
@@ -57,12 +57,12 @@ def test_status_counts_down_while_draining(host: Host) -> None:
     """`systemctl status` says what a stop is waiting for."""
     host.configure(_SHOP)
     host.systemctl("start", "appd.service")
-    client = _begin_slow_request(host, 2)
+    client = _begin_slow_request(host, 6)
     host.systemctl("stop", "--no-block", "appd.service")
     told = wait_until(lambda: (said := host.property("appd.service", "StatusText")).startswith("draining") and said)
     assert told.startswith("draining, serving 1 server, 1 worker, 1 connection")
     assert host.state("appd.service") == "deactivating"
-    assert answer(client.communicate()[0]).body == "after 2 s"
+    assert answer(client.communicate()[0]).body == "after 6 s"
 
 
 def test_drain_timeout_bounds_the_stop(host: Host) -> None:
@@ -70,7 +70,7 @@ def test_drain_timeout_bounds_the_stop(host: Host) -> None:
     host.configure(f"drain-timeout 1s\n{_SHOP}")
     host.systemctl("start", "appd.service")
     client = _begin_slow_request(host, 60)
-    assert 0.9 <= _stop(host) < 4
+    assert 0.9 <= _stop(host) < 20
     assert answer(client.communicate()[0]).status == 0
     assert host.property("appd.service", "Result") == "success"
     assert [
@@ -83,9 +83,9 @@ def test_drain_longer_than_the_stop_timeout(host: Host) -> None:
     host.configure(_SHOP)
     host.drop_in("appd.service", "[Service]\nTimeoutStopSec=1s\n")
     host.systemctl("start", "appd.service")
-    client = _begin_slow_request(host, 3)
+    client = _begin_slow_request(host, 6)
     took = _stop(host)
-    assert answer(client.communicate()[0]) == (200, "after 3 s")
+    assert answer(client.communicate()[0]) == (200, "after 6 s")
     assert took > 2
     assert host.property("appd.service", "Result") == "success"
 
@@ -102,9 +102,9 @@ def test_idle_connections_do_not_delay_the_stop(host: Host) -> None:
     kept.stdin.flush()
     assert kept.stdout.readline().startswith("HTTP/1.1 200")
     wait_until(lambda: "2 connections" in host.property("appd.service", "StatusText"))
-    assert _stop(host) < 3
-    assert silent.wait(5) == 0
-    assert kept.wait(5) == 0
+    assert _stop(host) < 20
+    assert silent.wait(30) == 0
+    assert kept.wait(30) == 0
 
 
 def test_clients_wait_while_the_service_drains(host: Host) -> None:
@@ -112,11 +112,11 @@ def test_clients_wait_while_the_service_drains(host: Host) -> None:
     host.configure(_SHOP)
     host.systemctl("start", "appd.service")
     first = host.main_pid()
-    slow = _begin_slow_request(host, 2)
+    slow = _begin_slow_request(host, 5)
     host.systemctl("restart", "--no-block", "appd.service")
     wait_until(lambda: host.state("appd.service") == "deactivating")
     assert host.get(f"{_URL}/pid").status == 200
-    assert answer(slow.communicate()[0]).body == "after 2 s"
+    assert answer(slow.communicate()[0]).body == "after 5 s"
     assert host.main_pid() not in (0, first)
 
 
@@ -147,7 +147,7 @@ def test_restart_under_load_loses_no_connection(host: Host, how: str) -> None:
         for cut in ("ConnectionResetError", "empty", "cut"):
             results.pop(cut, None)
     assert results == {}
-    assert said["longest"] < 5
+    assert said["longest"] < 20
 
 
 def test_stop_and_start_under_load_loses_no_connection(host: Host) -> None:
@@ -172,13 +172,13 @@ def test_stop_before_ready(host: Host) -> None:
     wait_until(lambda: host.main_pid() != 0)
     time.sleep(0.3)
     assert host.state("appd.service") == "activating"
-    assert _stop(host) < 1
+    assert _stop(host) < 2.5
     assert host.show("appd.service", "ActiveState", "Result") == {"ActiveState": "inactive", "Result": "success"}
 
 
 def test_hung_reactor_is_killed_and_replaced(host: Host) -> None:
     """An application that blocks the reactor: its worker is killed with its stacks in the journal, and replaced."""
-    host.configure("watchdog 1s\n<server>\n  type chat:SleepyFactory\n  address systemd:name=http\n</server>\n")
+    host.configure("watchdog 3s\n<server>\n  type chat:SleepyFactory\n  address systemd:name=http\n</server>\n")
     host.systemctl("start", "appd.service")
     supervisor = host.main_pid()
     client = host.start("socat", "-", "TCP:127.0.0.1:8080")
@@ -199,10 +199,10 @@ def test_worker_alone_that_hangs_is_killed_by_systemd(host: Host) -> None:
     """`appd run --single` under WatchdogSec=: systemd kills it, and the next service answers."""
     host.configure("<server>\n  type chat:SleepyFactory\n  address systemd:name=http\n</server>\n")
     command = "ExecStart=\nExecStart=/usr/bin/appd run --single /etc/appd/appd.conf\n"
-    host.drop_in("appd.service", f"[Service]\nWatchdogSec=1s\n{command}")
+    host.drop_in("appd.service", f"[Service]\nWatchdogSec=4s\n{command}")
     host.systemctl("start", "appd.service")
     hung = host.main_pid()
-    time.sleep(1.5)
+    time.sleep(6)
     assert host.main_pid() == hung, "it says WATCHDOG=1 while it is well"
     client = host.start("socat", "-", "TCP:127.0.0.1:8080")
     assert client.stdin is not None

@@ -105,7 +105,7 @@ def served(host: Host) -> Host:
 
 def echo(host: Host, client: str) -> str:
     options = f"cert=/root/{client}.pem,cafile={FOLDER}/ca.pem,verify=1"
-    done = host.run("socat", "-t5", "-", f"OPENSSL:localhost:4433,pf=ip4,{options}", input="hello", check=False)
+    done = host.run("socat", "-t30", "-", f"OPENSSL:localhost:4433,pf=ip4,{options}", input="hello", check=False)
     return done.stdout
 
 
@@ -167,16 +167,16 @@ def test_files_are_renewed_under_load(served: Host) -> None:
         for port in (4433, 8443)
     ]  # fmt: skip
     put(served, f"{FOLDER}/echo.pem", ROOT.issue("localhost").pem)
-    wait_until(lambda: fingerprint(served, 4433) not in ("", before), 20)
+    wait_until(lambda: fingerprint(served, 4433) not in ("", before), 60)
     middle = fingerprint(served, 4433)
     put(served, f"{FOLDER}/echo.pem", b"nonsense")
-    wait_until(lambda: any("are refused" in one["MESSAGE"] for one in served.journal("-u", "appd.service")), 20)
+    wait_until(lambda: any("are refused" in one["MESSAGE"] for one in served.journal("-u", "appd.service")), 60)
     assert fingerprint(served, 4433) == middle
     put(served, f"{FOLDER}/echo.pem", ROOT.issue("localhost").pem)
-    wait_until(lambda: fingerprint(served, 4433) not in ("", middle), 20)
-    assert fingerprint(served, 8443) == fingerprint(served, 4433)
+    wait_until(lambda: fingerprint(served, 4433) not in ("", middle), 60)
+    wait_until(lambda: fingerprint(served, 8443) == fingerprint(served, 4433))
     for load in loads:
-        said = load.communicate(timeout=40)[0]
+        said = load.communicate(timeout=90)[0]
         assert load.returncode == 0, said
         found = re.search(r"(\d+) connections in", said)
         assert found is not None, said
@@ -197,7 +197,7 @@ def test_credentials_are_renewed_by_a_restart(served: Host) -> None:
     # Its user may not look into root's folder. Where it may, it says so.
     served.run("chmod", "0711", "/etc/letsencrypt")
     told = "credential:shop.pem is older than /etc/letsencrypt/shop.pem: restart"
-    wait_until(lambda: told in served.property("appd.service", "StatusText"), 20)
+    wait_until(lambda: told in served.property("appd.service", "StatusText"), 60)
     client = served.start(*served.curl("https://localhost/", "--cacert", f"{FOLDER}/ca.pem"))
     served.systemctl("restart", "appd.service")
     assert answer(client.communicate()[0]).status == 200
@@ -219,5 +219,5 @@ def test_missing_credential_is_told(served: Host) -> None:
     begun = time.monotonic()
     client = served.start(*served.curl("https://localhost/", "--cacert", f"{FOLDER}/ca.pem"))
     served.configure(_FILE)
-    assert answer(client.communicate(timeout=40)[0]).status == 200
-    assert time.monotonic() - begun < 30
+    assert answer(client.communicate(timeout=90)[0]).status == 200
+    assert time.monotonic() - begun < 60

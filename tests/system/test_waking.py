@@ -25,7 +25,7 @@ def test_idle_exit_and_wake(host: Host) -> None:
     host.configure(_SHOP)
     host.systemctl("start", "appd.service")
     first = host.property("appd.service", "MainPID")
-    wait_until(lambda: host.state("appd.service") == "inactive", 30)
+    wait_until(lambda: host.state("appd.service") == "inactive", 60)
     assert host.show("appd.service", "Result", "ExecMainStatus", "NRestarts") == {
         "Result": "success",
         "ExecMainStatus": "0",
@@ -37,7 +37,7 @@ def test_idle_exit_and_wake(host: Host) -> None:
     for _ in range(5):
         time.sleep(chance.uniform(5.0, 7.5))
         assert host.get(f"{_URL}/").status == 200
-    wait_until(lambda: host.state("appd.service") == "inactive", 30)
+    wait_until(lambda: host.state("appd.service") == "inactive", 60)
     assert host.property("appd.service", "Result") == "success"
     said = [one["MESSAGE"] for one in host.journal("-u", "appd.service", "SYSLOG_IDENTIFIER=appd")]
     assert said.count("nothing to do: the service ends until somebody connects") >= 2

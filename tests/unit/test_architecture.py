@@ -178,7 +178,7 @@ def test_only_the_command_line_exits():
 def test_the_start_does_not_import_twisted(name):
     """What runs before the descriptors are taken over."""
     code = f"import sys, appd.{name}; print([m for m in sys.modules if m.split('.')[0] in ('twisted', 'OpenSSL', 'asyncio')])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "[]"
 
 
@@ -190,7 +190,7 @@ def test_the_supervisor_imports_neither_twisted_nor_zconfig():
         "print([m for m in sys.modules if m.split('.')[0] in ('twisted', 'ZConfig', 'zope', 'OpenSSL', 'asyncio')])\n"
         "assert threading.active_count() == 1\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "[]"
 
 
@@ -221,7 +221,7 @@ def test_what_runs_before_the_first_worker_is_forked_is_little():
         [sys.executable, "-I", "-S", "-c", f"import sys; sys.path = {sys.path!r}\n{code}"],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         check=True,
     )
     assert done.stdout.strip() == "[]"

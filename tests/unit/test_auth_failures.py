@@ -120,7 +120,7 @@ def test_a_worker_that_hangs_with_the_table_holds_up_nobody(tmp_path):
     fcntl.flock(other, fcntl.LOCK_EX)
     began = time.monotonic()
     assert Failures(1.0, ledger=table).failed("p") == (1, 1.0)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 25
     os.close(other)
 
 

@@ -47,7 +47,7 @@ class Serving:
         theirs, ours = socket.socketpair()
         ours.setblocking(False)
         self.server.adopt(ours)
-        theirs.settimeout(10)
+        theirs.settimeout(30)
         self.held.append(theirs)
         return theirs
 
@@ -58,7 +58,7 @@ class Serving:
             received += theirs.recv(65536)
 
     def until(self, condition: Any) -> None:
-        ends = time.monotonic() + 10
+        ends = time.monotonic() + 30
         while not condition():
             assert time.monotonic() < ends
             time.sleep(0.002)

@@ -70,4 +70,4 @@ def test_the_table_of_the_host_is_read_late() -> None:
         "import sys, appd.http.static.static, appd.http.static.mime as m; m.media_type('a.css'); assert 'mimetypes' not in sys.modules\n"
         "m.media_type('a.csv'); assert 'mimetypes' in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

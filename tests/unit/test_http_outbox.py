@@ -20,7 +20,7 @@ def pair():
     """A socket that sends, non-blocking, and one that reads."""
     one, other = socket.socketpair()
     one.setblocking(False)
-    other.settimeout(5)
+    other.settimeout(30)
     yield one, other
     one.close()
     other.close()

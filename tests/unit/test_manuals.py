@@ -70,7 +70,7 @@ def test_troff_has_no_complaint(pages):
     for page in (pages / "appd.8", pages / "appd.conf.5"):
         try:
             done = subprocess.run(
-                ["groff", "-man", "-ww", "-z", "-Tutf8", "-Kutf8", page], capture_output=True, text=True, timeout=30
+                ["groff", "-man", "-ww", "-z", "-Tutf8", "-Kutf8", page], capture_output=True, text=True, timeout=60
             )
         except FileNotFoundError:
             pytest.skip("there is no groff")
@@ -109,7 +109,7 @@ def test_bash_completes(pages, tmp_path):
             text=True,
             cwd=tmp_path,
             check=True,
-            timeout=30,
+            timeout=60,
         )
         return done.stdout.split()
 

@@ -72,7 +72,7 @@ def test_a_manager_that_is_busy_is_not_waited_for(tmp_path):
     path = str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(path)
-        manager.settimeout(5)
+        manager.settimeout(30)
         notifier = Notifier({"NOTIFY_SOCKET": path})
         blocked: list[int] = []
         notifier.when_blocked = lambda: blocked.append(1)

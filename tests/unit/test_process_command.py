@@ -59,7 +59,7 @@ def launch(parent, *program, **environ):
     """What becomes of a program that is launched."""
     command = launched(program, sys.executable, parent)
     environ = {"PATH": "/usr/bin:/bin", **environ}
-    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, env=environ)
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environ)
 
 
 def test_what_is_executed():

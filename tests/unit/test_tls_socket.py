@@ -26,7 +26,7 @@ class Ends:
         context.sslobject_class = TlsSocket
         context.num_tickets = 1
         theirs, self.far = socket.socketpair()
-        self.far.settimeout(5)
+        self.far.settimeout(30)
         theirs.setblocking(False)
         coming, going = ssl.MemoryBIO(), ssl.MemoryBIO()
         server = context.wrap_bio(coming, going, server_side=True)

@@ -1,4 +1,4 @@
-"""An application that needs a second before it can answer."""
+"""An application that needs three seconds before it can answer."""
 
 import time
 
@@ -6,4 +6,4 @@ from shop import application
 
 __all__ = ["application"]
 
-time.sleep(1)
+time.sleep(3)
