@@ -1,6 +1,6 @@
 """ASGI, WebSocket, HTTP/2 and resources beside other servers: the work of a request or message, and of an idle client.
 
-usage: python bench/asgi.py [--seconds S] [--rounds N] [--idle N] [--quick]
+usage: python bench/asgi.py [--seconds S] [--rounds N] [--idle N] [--resources] [--quick]
 
 One worker each, bound to one processor; the clients run on the other. Each round runs every candidate, one after the
 other. Printed are medians of the processor time of all processes of the server for one request or message, which other
@@ -295,6 +295,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--idle", type=int, default=5000)
+    parser.add_argument("--resources", action="store_true", help="measure the rows of resource alone")
     parser.add_argument("--quick", action="store_true", help="see that it runs; the figures mean nothing")
     options = parser.parse_args()
     missing = [one for one in ("wrk", "h2load") if shutil.which(one) is None]
@@ -304,6 +305,10 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     rounds, seconds, idle = (1, 1.0, 100) if options.quick else (options.rounds, options.seconds, options.idle)
     available = sorted(os.sched_getaffinity(0))
+    if options.resources:
+        print(f"{surroundings()}; {rounds} rounds of {seconds:.0f} s")
+        compare_resources(rounds, seconds, (available[0], available[-1]))
+        return
     print(f"{surroundings()}; {rounds} rounds of {seconds:.0f} s, {idle} idle connections")
     kinds = [AppdAsgi, *installed([UvicornAsgi, HypercornAsgi, GranianAsgi])]
     taken: dict[str, list[dict[str, float]]] = {kind.name: [] for kind in kinds}

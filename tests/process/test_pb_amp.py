@@ -178,7 +178,7 @@ def throw(sock, data):
     """Sends what makes no sense, and reads to the end."""
     with socket.create_connection(sock.getsockname(), timeout=60) as client, contextlib.suppress(ConnectionError):
         client.sendall(data)
-        with contextlib.suppress(OSError):  # shutdown(2) says ENOTCONN after a reset
+        with contextlib.suppress(OSError):  # ENOTCONN: it has been cut by now
             client.shutdown(socket.SHUT_WR)
         while client.recv(65536):
             pass

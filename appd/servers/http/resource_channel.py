@@ -59,7 +59,6 @@ class Channel:
 
     def __init__(self, site: Any, line: Any, request: Any, mounted: Any) -> None:
         self.site = site
-        self.transport = self
         self.request = request
         self.done = False
         self._line = line
@@ -72,6 +71,11 @@ class Channel:
         self._holds = self._begun = False
         self._producer: Any = None
         self._streaming = self._waits = False
+
+    @property
+    def transport(self) -> Channel:
+        """What twisted.web asks who is there: this. Nothing here refers to itself, so that nothing becomes garbage."""
+        return self
 
     # The request; called by the line.
 
@@ -246,6 +250,7 @@ class Channel:
         if self._ended:
             return
         line, head, body = self._line, self._head, b"".join(self._body)
+        self._asked = None
         self._end()
         try:
             if head is not None:
