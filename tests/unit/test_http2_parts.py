@@ -269,3 +269,37 @@ def test_requests_of_the_same_head() -> None:
     for _ in range(2):
         request = read_request(sized, LIMITS, ended=False)
         assert (request.length, request.expects_continue) == (7, True)
+
+
+_TUNNEL = {":method": "CONNECT", ":protocol": "websocket", ":scheme": "https", ":path": "/", ":authority": "x"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "taken"),
+    [
+        ({}, True),
+        ({":authority": None, "host": "x"}, True),
+        ({":method": "GET"}, False),
+        ({":path": None}, False),
+        ({":scheme": None}, False),
+        ({":protocol": ""}, False),
+        ({"content-length": "0"}, False),
+        ({"content-length": "5"}, False),
+    ],
+)
+@pytest.mark.parametrize("tunnels", [False, True])
+def test_a_tunnel(tunnels: bool, changes: dict[str, str | None], taken: bool) -> None:
+    """CONNECT that names a protocol is taken where we have said so, and malformed elsewhere: RFC 8441."""
+    core = Connection(100, 16384, tunnels=tunnels)
+    said = core.take_out()
+    assert (b"\0\x08\0\0\0\x01" in said) is tunnels
+    block = b"".join(literal(name, value) for name, value in (_TUNNEL | changes).items() if value is not None)
+    (settings, event) = core.receive(greeting() + frame(Frame.HEADERS, 4, 1, block))
+    assert settings[0] == Kind.SETTINGS
+    if tunnels and taken:
+        assert event[0] == Kind.REQUEST
+        assert event[2].protocol == b"websocket"
+        request = read_request(event[2], LIMITS, ended=event[3])
+        assert (request.method, request.path, request.host, request.length) == ("GET", "/", "x", None)
+    else:
+        assert event[:3] == (Kind.CLOSED, 1, Code.PROTOCOL_ERROR)

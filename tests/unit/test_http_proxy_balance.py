@@ -95,3 +95,15 @@ def test_never_passed_over():
 def test_retries(method, reached, body_begun, expected):
     """RFC 9110, 9.2.2."""
     assert may_retry(method, reached=reached, body_begun=body_begun) is expected
+
+
+def test_answers_that_are_none():
+    """One says something of a request; some in a row, with no good one in between, of the upstream."""
+    those, _clock = balance(2)
+    first = those.members[0]
+    assert [those.failed(first, garbled=True) for _ in range(2)] == [False, False]
+    those.succeeded(first)
+    assert [those.failed(first, garbled=True) for _ in range(3)] == [False, False, True]
+    assert hosts(those.choose()) == "b1"
+    those.succeeded(first)
+    assert those.failed(first) is True

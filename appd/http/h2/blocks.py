@@ -35,16 +35,18 @@ class Head:
         checked: Whether it is known to be well-formed as the head of a request.
         good: Whether it has begun and ended a request before, as a whole.
         length: What Content-Length says, when it is checked; -1 where there is none.
+        protocol: What the tunnel is for that CONNECT asks for (RFC 8441); b"" for any other request.
         made: For whoever makes something of it, and is given the same head again.
     """
 
-    __slots__ = ("checked", "fields", "good", "length", "made", "size")
+    __slots__ = ("checked", "fields", "good", "length", "made", "protocol", "size")
 
     def __init__(self, fields: tuple[tuple[bytes, bytes], ...]) -> None:
         self.fields = fields
         self.size = sum([len(name) + len(value) for name, value in fields]) + 32 * len(fields)
         self.checked = self.good = False
         self.length = -1
+        self.protocol = b""
         self.made: object = None
 
 

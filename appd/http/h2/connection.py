@@ -23,9 +23,11 @@ class Connection(Receiver):
 
     __slots__ = ()
 
-    def __init__(self, streams: int, most: int) -> None:
-        super().__init__(streams, most)
+    def __init__(self, streams: int, most: int, *, tunnels: bool = False) -> None:
+        super().__init__(streams, most, tunnels=tunnels)
         said = {Setting.MAX_CONCURRENT_STREAMS: streams, Setting.MAX_HEADER_LIST_SIZE: most}
+        if tunnels:
+            said[Setting.ENABLE_CONNECT_PROTOCOL] = 1
         self.say(frames.settings(said.items()))
         self.say(frames.window_update(0, CONNECTION_WINDOW - WINDOW))
 

@@ -22,6 +22,8 @@ _OF_THE_CONNECTION = frozenset({b"connection", b"keep-alive", b"proxy-connection
 _REQUEST = frozenset({b":method", b":scheme", b":authority", b":path"})
 _NEEDED = frozenset({b":method", b":scheme", b":path"})
 _CONNECT = frozenset({b":method", b":authority"})
+# RFC 8441, 4.
+_EXTENDED = _NEEDED | {b":protocol"}
 # Names that are well-formed and not of the connection. Whoever finds it full empties it.
 _GOOD: set[bytes] = set()
 _MOST, _LONGEST = 512, 64
@@ -31,8 +33,15 @@ def _malformed(reason: str) -> StreamFault:
     return StreamFault(Code.PROTOCOL_ERROR, reason)
 
 
-def check_request(fields: Fields) -> None:
+def check_request(fields: Fields, *, tunnels: bool = False) -> bytes:
     """Looks at the fields of a request.
+
+    Args:
+        fields: The fields.
+        tunnels: Whether we have said that CONNECT may name a protocol.
+
+    Returns:
+        The protocol that CONNECT names (RFC 8441); b"" for none.
 
     Raises:
         StreamFault: They are malformed.
@@ -41,7 +50,7 @@ def check_request(fields: Fields) -> None:
     regular = False
     for name, value in fields:
         if name[:1] == b":":
-            if name not in _REQUEST:
+            if name not in _REQUEST and not (tunnels and name == b":protocol"):
                 raise _malformed(f"the pseudo-field {name!r} is none of a request")
             if name in pseudo or regular:
                 raise _malformed(f"the pseudo-field {name!r} is there twice, or too late")
@@ -51,11 +60,16 @@ def check_request(fields: Fields) -> None:
         else:
             regular = True
             _check(name, value)
-    if pseudo.get(b":method") == b"CONNECT":
+    protocol = pseudo.get(b":protocol", b"")
+    if b":protocol" in pseudo:
+        if pseudo.get(b":method") != b"CONNECT" or not pseudo.keys() >= _EXTENDED or not all(pseudo.values()):
+            raise _malformed("a protocol without CONNECT, or without :scheme and :path")
+    elif pseudo.get(b":method") == b"CONNECT":
         if pseudo.keys() != _CONNECT:
             raise _malformed("CONNECT with other pseudo-fields than :authority")
     elif not pseudo.keys() >= _NEEDED or not all(pseudo[one] for one in _NEEDED):
         raise _malformed("a pseudo-field is missing or empty")
+    return protocol
 
 
 def check_trailers(fields: Fields) -> None:

@@ -40,6 +40,7 @@ class Receiver(Streams):
     Args:
         streams: How many may be open at one time.
         most: The largest field list that is taken, in bytes as RFC 9113, 6.5.2 counts them.
+        tunnels: Whether CONNECT may name a protocol (RFC 8441).
 
     Attributes:
         partial: Which frame, or head of several frames, has begun and is not complete: a number that is another one for
@@ -55,12 +56,14 @@ class Receiver(Streams):
         "_most_block",
         "_rest",
         "_table_size",
+        "_tunnels",
         "_unit",
         "partial",
     )
 
-    def __init__(self, streams: int, most: int) -> None:
+    def __init__(self, streams: int, most: int, *, tunnels: bool = False) -> None:
         super().__init__(streams)
+        self._tunnels = tunnels
         self._blocks = Blocks(most)
         # Compressed it is smaller, or at least not much larger.
         self._most_block = 2 * most
@@ -255,8 +258,11 @@ class Receiver(Streams):
             return
         flow = self._begin(stream)
         if not head.checked:
-            check_request(head.fields)
+            head.protocol = check_request(head.fields, tunnels=self._tunnels)
             head.length = content_length(head.fields)
+            if head.protocol and head.length >= 0:
+                # RFC 9110, 9.3.6: it has no content.
+                raise StreamFault(Code.PROTOCOL_ERROR, "CONNECT with a Content-Length")
             head.checked = True
         flow.left = head.length
         if ended:

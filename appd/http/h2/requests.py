@@ -82,6 +82,9 @@ def _read(head: Head, limits: Limits) -> Request:
         lines.append(f"cookie: {'; '.join(cookies)}")
         size += len(lines[-1]) + 2
     method = pseudo[":method"]
+    if ":protocol" in pseudo:
+        # RFC 8441, 5: what WebSocket's GET with Upgrade is in HTTP/1.1.
+        method = "GET"
     path = pseudo[":authority"] if method == "CONNECT" else pseudo[":path"]
     if " " in path or " " in method:
         raise Refused(400, "a space in a pseudo-field")

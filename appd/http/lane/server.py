@@ -67,6 +67,7 @@ class Server:
         driver: What serves those mounts, and connections of HTTP/2.
         full: Whether so many connections are open that no more is to be accepted.
         http2: Whether HTTP/2 is spoken.
+        tunnels: Whether WebSockets are taken within HTTP/2.
         elsewhere: Whether there are mounts that the lane does not serve.
     """
 
@@ -107,6 +108,7 @@ class Server:
         self._mounted = [driver.mount(one) if isinstance(one.serves, Asgi) else serve(one, lane) for one in site.mounts]
         shares = zip(site.mounts, [getattr(one, "share", None) for one in self._mounted], strict=True)
         self._shares = [(one.where, share) for one, share in shares if share is not None]
+        self.tunnels = any(isinstance(one.serves, Asgi) and one.serves.websocket for one in site.mounts)
         self.elsewhere = any(one.driver is not None for one in self._mounted)
         self._router = Router([one.route for one in site.mounts])
         self._found: dict[tuple[str, str], Found | None] = {}

@@ -34,11 +34,13 @@ class Caller(asyncio.Protocol):
         claims: What trusted proxies say of the request.
         tls: What ASGI's TLS extension says; None for plain connections.
         mounted: The mount that answers the request, while one does.
+        protocol: What a tunnel within HTTP/2 is for; "" where none is asked for.
     """
 
     __slots__ = ("claims", "door", "forbidden", "host", "is_beyond", "port", "secure", "server", "tls", "variables")
 
     mounted: Mounted | None
+    protocol = ""
 
     def __init__(self, door: Any, host: str, port: int) -> None:
         self.door = door

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from appd.http.core.response import prepare
 from appd.http.loop.exchange import is_ours
 from appd.http.loop.heads import make_head
 from appd.http.loop.pump import Disconnected
@@ -14,7 +13,6 @@ from appd.http.loop.websocket import INTERNAL, NORMAL, WebSocket
 
 if TYPE_CHECKING:
     from appd.http.core.request import Request
-    from appd.http.loop.leaver import LoopLeaver
 
 __all__ = ["Handshake"]
 
@@ -28,7 +26,7 @@ class Handshake:
     """To the connection it is what an `Exchange` is.
 
     Args:
-        line: The connection.
+        line: The connection, or a stream of one.
         request: The request.
         mount: The mount.
         scope: What the application is told.
@@ -55,7 +53,7 @@ class Handshake:
         "task",
     )
 
-    def __init__(self, line: LoopLeaver, request: Request, mount: Any, scope: dict[str, Any], offer: Offer) -> None:
+    def __init__(self, line: Any, request: Request, mount: Any, scope: dict[str, Any], offer: Offer) -> None:
         self.line = line
         self.request = request
         self.mount = mount
@@ -128,7 +126,7 @@ class Handshake:
     def _accept(self, message: Any) -> None:
         line, offer, serves = self.line, self._offer, self.mount.serves
         extensions, said = offer.deflate() if serves.compression else ([], "")
-        fields = [("Sec-WebSocket-Accept", offer.accept)]
+        fields = []
         subprotocol = message.get("subprotocol")
         if subprotocol is not None:
             if subprotocol not in offer.subprotocols:
@@ -138,18 +136,15 @@ class Handshake:
             fields.append(("Sec-WebSocket-Extensions", said))
         given = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in message.get("headers") or ()]
         given = self.mount.with_headers([one for one in given if one[0].lower() not in _OURS])
-        text = prepare([*fields, *given]).text
-        about = line.server.origin.fields()
-        head = f"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n{about}{text}\r\n"
-        line.transport.write(head.encode("latin-1"))
+        client = line.accept(offer.accept, [*fields, *given])
         self.done = True
-        websocket = self._websocket = WebSocket(line, self.request, self.mount, extensions)
-        rest = line.hand_to(websocket)
+        websocket = self._websocket = WebSocket(client, self.request, self.mount, extensions)
+        rest = client.hand_to(websocket)
         if line.server.draining:
             websocket.drain(0.0)
         if rest:
             websocket.data_received(rest)
-        if line.ended:
+        if client.ended:
             websocket.transport.close()
 
     def _answer(self, status: int, fields: Any, body: bytes) -> None:

@@ -129,7 +129,8 @@ class Http2(Http2Leaver):
             if stream is not None:
                 stream.end_body(what.fields if what is not None else ())
         elif kind == Kind.OPENED:
-            if what >= _SMALL_UPDATE or self._allow(self._controls, "windows opened byte by byte"):
+            free = what >= _SMALL_UPDATE or self._is_tunnelling(stream)
+            if free or self._allow(self._controls, "windows opened byte by byte"):
                 self._flush(stream, number)
         elif kind == Kind.SETTINGS:
             if self._allow(self._controls, "SETTINGS"):
@@ -149,6 +150,10 @@ class Http2(Http2Leaver):
         else:
             self._fail(what, more)
 
+    def _is_tunnelling(self, stream: Stream | None) -> bool:
+        """Whether small messages are sent, of which each may open the windows by its size, and none waits."""
+        return bool(self._tunnels()) and (stream is None or not stream.waiting)
+
     def _allow(self, bucket: Bucket, what: str) -> bool:
         if bucket.take(time.monotonic()):
             return True
@@ -166,7 +171,8 @@ class Http2(Http2Leaver):
         except Refused as refused:
             self._refuse(number, head, refused)
             return
-        stream = self._streams[number] = Stream(self, number, request)
+        protocol = head.protocol.decode("latin-1") if head.protocol else ""
+        stream = self._streams[number] = Stream(self, number, request, protocol)
         if client.forbidden:
             stream.refuse(Refused(403, "its certificate has none of the names (client-names)"))
             return

@@ -19,6 +19,7 @@ from appd.journal import DEBUG
 if TYPE_CHECKING:
     from appd.http.loop.leaver import LoopLeaver
     from appd.http.loop.stream import Stream
+    from appd.http.loop.tunnel import Tunnel
 
 __all__ = ["HELD", "Http2Leaver"]
 
@@ -77,7 +78,7 @@ class Http2Leaver(asyncio.Protocol):
         # Whether anything was asked since the connection was idle last.
         self._asked = True
         self._rest = self._stuck = 0
-        self.core = Connection(_STREAMS, limits.header_size + limits.request_line)
+        self.core = Connection(_STREAMS, limits.header_size + limits.request_line, tunnels=client.server.tunnels)
 
     # Turns.
 
@@ -121,7 +122,7 @@ class Http2Leaver(asyncio.Protocol):
             return
         if is_gone(self.transport, secure=client.tls is not None):
             client.broken = True
-            self.transport.abort()
+            self._part()
         else:
             self.transport.write(data)
 
@@ -219,12 +220,20 @@ class Http2Leaver(asyncio.Protocol):
         if not self._draining and not self._closing:
             self._say_goodbye()
             self._begin_turn()
+            for one in self._tunnels():
+                one.drain()
+
+    def _tunnels(self) -> list[Tunnel]:
+        """The streams that carry WebSockets."""
+        return [one.tunnel for one in self._streams.values() if one.tunnel is not None]
 
     def abort(self) -> None:
         """Cuts the connection at once. Any thread may call."""
         self.client.driver.post(self._abort)
 
     def _abort(self) -> None:
+        for one in self._tunnels():
+            one.leave()
         if self._streams:
             self.transport.abort()
             return

@@ -8,7 +8,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from appd.http.core.errors import Incomplete, Misuse, Refused
-from appd.http.core.response import prepare, status_line
+from appd.http.core.response import Fields, prepare, status_line
 from appd.http.lane.client import DRAIN_LINGER
 from appd.http.lane.leaving import Phase
 from appd.http.log.peer import peer_text
@@ -29,9 +29,15 @@ _CLIENT_GONE = 499
 
 
 class LoopLeaver(LoopSender):
-    """See `LoopClient`."""
+    """See `LoopClient`.
+
+    Attributes:
+        accepted: The status of a handshake that was taken up.
+    """
 
     __slots__ = ()
+
+    accepted = 101
 
     # What the transport calls.
 
@@ -203,6 +209,26 @@ class LoopLeaver(LoopSender):
             self.phase = Phase.CLOSED
             self.driver.alarm.deadlines.drop(self)
             part(self.driver.alarm, self.transport, self.server.limits.write_timeout)
+
+    def accept(self, key: str, fields: Fields) -> LoopLeaver:
+        """Takes up the handshake of a WebSocket.
+
+        Args:
+            key: The value of Sec-WebSocket-Accept.
+            fields: All other fields.
+
+        Raises:
+            Misuse: They cannot be sent.
+        """
+        text = prepare([("Sec-WebSocket-Accept", key), *fields]).text
+        about = self.server.origin.fields()
+        head = f"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n{about}{text}\r\n"
+        self.transport.write(head.encode("latin-1"))
+        return self
+
+    def over(self, websocket: Any) -> None:
+        """The WebSocket that the connection has become is over."""
+        self.server.lost(websocket)
 
     def hand_to(self, successor: Any) -> bytes:
         """Gives the transport to another protocol, which is the connection from now on.

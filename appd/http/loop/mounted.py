@@ -63,7 +63,7 @@ class AsgiMounted(Mounted):
         if self._begin_directly is not None:
             self._begin_directly(line, request, self)
             return
-        if self.serves.websocket and "upgrade" in request.named and asks_for_websocket(request):
+        if line.protocol or (self.serves.websocket and "upgrade" in request.named and asks_for_websocket(request)):
             self._begin_websocket(line, request)
             return
         exchange = line.exchange = Exchange(line, request, self, make_scope(line, request, self))
@@ -78,7 +78,7 @@ class AsgiMounted(Mounted):
             line.plain(426, ("Sec-WebSocket-Version", "13"))
             return
         try:
-            offer = read_offer(request)
+            offer = read_offer(request, tunnel=bool(line.protocol))
         except Refused as refused:
             line.refuse(refused)
             return

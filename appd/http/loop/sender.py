@@ -11,7 +11,7 @@ from appd.http.core.errors import Incomplete
 from appd.http.core.response import Fields, Prepared
 from appd.http.lane.leaving import Phase
 from appd.http.loop.caller import Caller
-from appd.http.loop.parting import is_gone
+from appd.http.loop.parting import is_gone, part
 
 if TYPE_CHECKING:
     from appd.http.core.request import Request
@@ -170,7 +170,8 @@ class LoopSender(Caller):
         if is_gone(self.transport, secure=secure):
             if not self.broken:
                 self.broken = True
-                self.transport.abort()
+                # What was written before is still sent.
+                part(self.driver.alarm, self.transport, self.server.limits.write_timeout)
             return
         if not secure or len(out) <= _PIECE:
             self.transport.write(out)

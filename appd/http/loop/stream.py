@@ -12,11 +12,12 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from appd.http.core.errors import Refused
-from appd.http.core.response import Prepared, prepare, status_line
+from appd.http.core.response import Fields, Prepared, prepare, status_line
 from appd.http.h2.codes import Code
 from appd.http.h2.encoding import encode_fields
 from appd.http.log.peer import answer_of, peer_text
 from appd.http.loop.streamsender import StreamSender
+from appd.http.loop.tunnel import Tunnel
 from appd.journal import DEBUG, ERROR
 
 if TYPE_CHECKING:
@@ -38,6 +39,10 @@ class Stream(StreamSender):
         connection: What it is a stream of.
         number: Its identifier.
         request: The request.
+        protocol: See `Caller`.
+
+    Attributes:
+        tunnel: What the stream has become, where it is none of a request and its response.
     """
 
     __slots__ = ()
@@ -59,9 +64,14 @@ class Stream(StreamSender):
             server.requests += 1
             self.plain(200 if request.path == "*" else 404)
             return
-        if self.body_comes:
-            self._connection.bodies.append(self)
         self.mounted = mounted = found.mounted
+        if self.protocol:
+            if self.protocol != "websocket" or not getattr(getattr(mounted, "serves", None), "websocket", False):
+                self.refuse(Refused(501, f"a tunnel for {self.protocol!r}"))
+                return
+            self.tunnel = Tunnel(self)
+        elif self.body_comes:
+            self._connection.bodies.append(self)
         if mounted.driver is None:
             self._connection.visit(self, request, mounted)
             return
@@ -79,11 +89,15 @@ class Stream(StreamSender):
         """
         self._received += len(data)
         self.continue_due = False
-        most = self.server.limits.body_size
+        most = self.server.limits.body_size if not self.protocol else 0
         if most and self._received > most:
             self._refuse_body(Refused(413, f"a body of more than {most} bytes"))
             return
         self._unacknowledged += flow
+        if self.tunnel is not None:
+            if self.tunnel.feed(data):
+                self.acknowledge()
+            return
         if self.exchange is None or self.exchange.done or self.exchange.feed(data):
             self.acknowledge()
         if self._body_is_due and not self.broken:
@@ -98,6 +112,12 @@ class Stream(StreamSender):
         Args:
             trailers: The fields that follow it.
         """
+        if self.tunnel is not None:
+            self.body_comes = False
+            self.tunnel.end()
+            if self.exchange is not None:
+                self.exchange.lost()
+            return
         self.body_comes = self.continue_due = False
         # One with a body is no other's: see `read_request`.
         self.request.trailers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in trailers]
@@ -134,6 +154,15 @@ class Stream(StreamSender):
         """For the scope."""
         return "2"
 
+    def accept(self, _key: str, fields: Fields) -> Tunnel:
+        """Takes up the handshake of a WebSocket: from now on what is in DATA is its frames."""
+        tunnel = self.tunnel
+        assert tunnel is not None
+        self.begin(200, prepare(fields), None)
+        self.exchange = None
+        self.driver.alarm.deadlines.drop(self)
+        return tunnel
+
     # The end.
 
     def _over(self) -> None:
@@ -154,6 +183,7 @@ class Stream(StreamSender):
             self.broken = True
             self._connection.done_with(self._number, complete=not self.body_comes)
         self._free()
+        self._end_tunnel()
 
     def lost(self) -> None:
         """The client has reset the stream, or has left."""
@@ -166,6 +196,18 @@ class Stream(StreamSender):
             self._log(self.status or 499)
         self.driver.alarm.deadlines.drop(self)
         self._free()
+        self._end_tunnel()
+
+    def _end_tunnel(self) -> None:
+        tunnel, self.tunnel = self.tunnel, None
+        if tunnel is not None:
+            tunnel.lost()
+
+    def abandon(self, code: Code) -> None:
+        """Resets the stream, and is over."""
+        if not self.broken:
+            self._connection.reset(self._number, code)
+            self.lost()
 
     def _log(self, status: int) -> None:
         kind = (self.mounted or self.server).access_log
@@ -219,6 +261,7 @@ class Stream(StreamSender):
         self.driver.alarm.deadlines.drop(self)
         self._connection.reset(self._number, Code.INTERNAL_ERROR)
         self._free()
+        self._end_tunnel()
 
     # Time.
 
@@ -301,6 +344,7 @@ class Stream(StreamSender):
             self.too_late()
 
     def _stuck(self) -> None:
+        """The client takes nothing."""
         exchange = self.exchange
         self._connection.reset(self._number, Code.CANCEL)
         self.lost()

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from appd.http.core.request import Request
     from appd.http.lane.mounted import Mounted
     from appd.http.loop.http2 import Http2
+    from appd.http.loop.tunnel import Tunnel
 
 __all__ = ["StreamSender"]
 
@@ -51,19 +52,23 @@ class StreamSender(Caller):
         "exchange",
         "loop",
         "mounted",
+        "protocol",
         "request",
         "sent",
         "status",
         "tick",
+        "tunnel",
     )
 
-    def __init__(self, connection: Http2, number: int, request: Request) -> None:
+    def __init__(self, connection: Http2, number: int, request: Request, protocol: str) -> None:
         client = connection.client
         super().__init__(client.door, client.host, client.port)
         self.secure, self.is_beyond = client.secure, client.is_beyond
         self.tls, self.variables = client.tls, client.variables
         self.driver, self.loop = client.driver, client.loop
         self.request = request
+        self.protocol = protocol
+        self.tunnel: Tunnel | None = None
         self.exchange: Any = None
         self.mounted: Mounted | None = None
         self.blocked: asyncio.Future[None] | None = None
@@ -178,6 +183,11 @@ class StreamSender(Caller):
             self._over()
         if self.blocked is not None and self._waiting <= _LOW:
             self._free()
+
+    @property
+    def waiting(self) -> int:
+        """How many bytes of the response wait."""
+        return self._waiting
 
     def _free(self) -> None:
         blocked, self.blocked = self.blocked, None

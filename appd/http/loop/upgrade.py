@@ -37,7 +37,7 @@ class Offer(NamedTuple):
     """What a client asks for.
 
     Attributes:
-        accept: The value of Sec-WebSocket-Accept.
+        accept: The value of Sec-WebSocket-Accept; "" within HTTP/2.
         subprotocols: Those that it speaks, the best first.
         extensions: The extensions that it offers.
     """
@@ -89,13 +89,22 @@ def asks_for_websocket(request: Request) -> bool:
     return "upgrade" in [one.strip() for one in named.get("connection", "").lower().split(",")]
 
 
-def read_offer(request: Request) -> Offer:
+def read_offer(request: Request, *, tunnel: bool = False) -> Offer:
     """Reads the handshake.
+
+    Args:
+        request: The request.
+        tunnel: Whether it came within HTTP/2, where it has no key: RFC 8441, 5.
 
     Raises:
         Refused: It is none.
     """
     named = request.named
+    subprotocols, extensions = _listed(named, "sec-websocket-protocol"), _listed(named, "sec-websocket-extensions")
+    if tunnel:
+        if request.length == 0:
+            raise Refused(400, "a handshake of WebSocket that has ended")
+        return Offer("", subprotocols, extensions)
     if request.length != 0:
         raise Refused(400, "a handshake of WebSocket with a body")
     key = named.get("sec-websocket-key", "")
@@ -106,7 +115,7 @@ def read_offer(request: Request) -> Offer:
     if not sound:
         raise Refused(400, "Sec-WebSocket-Key is not 16 bytes in base64")
     accept = base64.b64encode(hashlib.sha1(key.encode("latin-1") + _GUID).digest()).decode()
-    return Offer(accept, _listed(named, "sec-websocket-protocol"), _listed(named, "sec-websocket-extensions"))
+    return Offer(accept, subprotocols, extensions)
 
 
 def _listed(named: dict[str, str], name: str) -> list[str]:

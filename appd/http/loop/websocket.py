@@ -208,8 +208,8 @@ class WebSocket(asyncio.Protocol):
         client.driver.alarm.deadlines.drop(self)
         kind = self._mount.access_log
         if kind != "off":
-            client.log_access(self._request, kind, 101, self._sent, self._began)
-        client.server.lost(self)
+            client.log_access(self._request, kind, client.accepted, self._sent, self._began)
+        client.over(self)
         self.resume_writing()
 
     def pause_writing(self) -> None:
@@ -323,9 +323,10 @@ class WebSocket(asyncio.Protocol):
     def _write_out(self, data: bytes) -> None:
         client = self._client
         if is_gone(self.transport, secure=client.tls is not None):
-            client.broken = True
-            self._end(ABNORMAL, "")
-            self.transport.abort()
+            if not client.broken:
+                client.broken = True
+                self._end(ABNORMAL, "")
+                self._part()
             return
         self._sent += len(data)
         self.transport.write(data)
@@ -366,9 +367,10 @@ class WebSocket(asyncio.Protocol):
 
     def abort(self) -> None:
         """Ends the connection at once; the client is told why, if it listens."""
-        self._client.driver.post(self._abort)
+        self._client.driver.post(self.leave)
 
-    def _abort(self) -> None:
+    def leave(self) -> None:
+        """As `abort`, in the thread of the loop."""
         if self.closed is None:
             self.close(SERVICE_RESTART if self._client.server.reloading else GOING_AWAY)
         self._part()

@@ -101,8 +101,10 @@ class Proxy:
 
     def reached_nobody(self, member: Member, error: BaseException) -> str:
         """Takes down that an upstream has failed, and says how for the log."""
+        from appd.http.proxy.pool import is_garbled
+
         what = f"upstream {member.upstream}: {reason(error, self.options)}"
-        if self.balance.failed(member) and len(self.balance.members) > 1:
+        if self.balance.failed(member, garbled=is_garbled(error)) and len(self.balance.members) > 1:
             what += f"; it is passed over for {self.options.pause:g} s"
         return what
 

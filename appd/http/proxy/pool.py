@@ -20,7 +20,7 @@ from appd.http.proxy.upstream import Upstream
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["Pool", "is_unreached"]
+__all__ = ["Pool", "is_garbled", "is_unreached"]
 
 # As aiohttp adds them by itself, and nobody asked for them.
 _NOT_OURS = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
@@ -122,6 +122,11 @@ class Pool:
 def is_unreached(error: BaseException) -> bool:
     """Whether an upstream cannot have got anything of a request, by what `Pool` raised."""
     return isinstance(error, aiohttp.ClientConnectorError | aiohttp.ServerTimeoutError)
+
+
+def is_garbled(error: BaseException) -> bool:
+    """Whether an upstream has answered, and what it said is no response, by what `Pool` raised or is wrong with it."""
+    return isinstance(error, aiohttp.ClientResponseError | ValueError)
 
 
 class _Quiet(aiohttp.BaseConnector):
