@@ -12,7 +12,7 @@ import sys
 
 from appd import __version__
 from appd.address import Address, parse_bind
-from appd.errors import EX_IOERR, EX_OK, EX_SOFTWARE, EX_USAGE, AppdError
+from appd.errors import EX_IOERR, EX_OK, EX_SOFTWARE, EX_USAGE, AppdError, of_the_host
 from appd.signals import RESUME, Stopped, StopSignals
 from appd.startup.bare import signal
 from appd.startup.records import NamedTuple
@@ -167,7 +167,10 @@ def _work(
     signals.raise_when_told()
     log = Log()
     log.fields.update({key: os.environ[key] for key in ("APPD_GENERATION", "APPD_WORKER") if key in os.environ})
-    log.start()
+    try:
+        log.start()
+    except RuntimeError as error:
+        raise of_the_host(error) or error from None
     try:
         code = worker.run(options.file, options.bind, log, signals, inheritance, cold=cold)
     except Stopped:

@@ -10,7 +10,7 @@ import errno
 
 from appd.startup.records import NamedTuple
 
-__all__ = ["AppdError", "ConfigurationError", "HostError", "Place", "Problem", "UsageError"]
+__all__ = ["AppdError", "ConfigurationError", "HostError", "Place", "Problem", "UsageError", "of_the_host"]
 
 EX_OK = 0
 EX_USAGE = 64
@@ -84,3 +84,11 @@ class ConfigurationError(AppdError):
 
     exit_code = EX_CONFIG
     errno = errno.EINVAL
+
+
+def of_the_host(error: BaseException) -> HostError | None:
+    """What `threading` raises where the host allows no further thread, which has no class of its own; else None."""
+    if not isinstance(error, RuntimeError) or str(error) != "can't start new thread":
+        return None
+    line = "the host allows no further thread: TasksMax=, LimitNPROC= and the memory of the unit bound them"
+    return HostError(line, number=errno.EAGAIN)

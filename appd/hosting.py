@@ -11,7 +11,7 @@ import sys
 
 from appd.access import folder_refusal
 from appd.config.settings import Settings
-from appd.errors import AppdError, ConfigurationError, Place, Problem
+from appd.errors import AppdError, ConfigurationError, Place, Problem, of_the_host
 from appd.signals import Stopped
 from appd.startup.bare import signal
 
@@ -193,6 +193,9 @@ def guard(what: str, hosted: Callable[[], Any], place: Place | None = None) -> A
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             raise  # a person's, not theirs
+        refused = of_the_host(error)
+        if refused is not None:
+            raise refused from None
         reason = (f"{type(error).__name__}: {error}".splitlines() or [""])[0] + _where_it_is_looked_for(error, what)
         raised = error
     raise ConfigurationError(Problem(f"{what}: {reason}", place, _their_traceback(raised))) from None

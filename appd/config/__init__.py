@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from appd.config.settings import Settings
 from appd.startup.records import NamedTuple
 
@@ -81,5 +79,9 @@ def load_kept(path: str, texts: Mapping[str, str] | None = None) -> Loaded:
 
     loader = Loader(Registry(), texts)
     settings = loader.load(path)
-    keep = partial(cache.write, settings, loader.inputs) if current else lambda: None
-    return Loaded(settings, keep, lambda: loader.inputs.texts, current)
+    return Loaded(
+        settings,
+        lambda: cache.write(settings, loader.inputs) if current else None,
+        lambda: loader.inputs.texts,
+        current,
+    )

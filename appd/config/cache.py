@@ -20,6 +20,7 @@ import sys
 from appd import __version__
 from appd.config.inputs import Inputs, identity
 from appd.config.plain import NotPlain, decode, encode
+from appd.config.processors import count_processors
 from appd.config.reading import read_text
 from appd.config.settings import Settings
 
@@ -166,4 +167,4 @@ class SettingsCache:
         """What a reading depends on beside files and variables, as JSON gives it back."""
         # `workers auto` counts processors; a relative path means another file elsewhere.
         cwd = "" if os.path.isabs(self._path) else os.getcwd()
-        return [_FORMAT, __version__, sys.hexversion, self._path, cwd, len(os.sched_getaffinity(0))]
+        return [_FORMAT, __version__, sys.hexversion, self._path, cwd, count_processors()]

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from appd import address as addresses
+from appd.config.processors import count_processors
 
 __all__ = ["REGISTERED", "placed"]
 
@@ -145,7 +146,7 @@ class one_of:  # called as the functions beside it are
 def workers(text: str) -> int:
     """A number from 1 on, or `auto`: one for each processor that this process may use."""
     if text.lower() == "auto":
-        return len(os.sched_getaffinity(0))
+        return count_processors()
     try:
         return positive(text)
     except ValueError:

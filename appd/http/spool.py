@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections import deque
 
-from appd.startup.bare import socket
+from appd.startup.bare import deque, socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,7 +5,6 @@ An application is called when its request is complete, so that a slow upload hol
 
 from __future__ import annotations
 
-from contextlib import suppress
 from io import BytesIO
 
 TYPE_CHECKING = False
@@ -68,5 +67,7 @@ class Upload:
     def close(self) -> None:
         """Gives it up."""
         # What there was no room for is tried once more.
-        with suppress(OSError):
+        try:
             self._file.close()
+        except OSError:
+            return

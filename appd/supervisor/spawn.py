@@ -14,6 +14,7 @@ import os
 import sys
 import time
 
+from appd.errors import EX_SOFTWARE, AppdError, HostError
 from appd.startup.bare import signal, socket
 from appd.startup.records import NamedTuple
 
@@ -34,7 +35,6 @@ READING = "APPD_READING"
 STACKS = "APPD_STACKS"
 
 _LISTEN_FDS_START = 3
-_EX_SOFTWARE = 70
 _PR_SET_PDEATHSIG = 1
 
 
@@ -180,22 +180,25 @@ def _child(
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         go_on()
     except Exception as error:
-        _complain(command[0], error, environ)
+        if isinstance(error, OSError) and go_on is None:
+            error = HostError(f"{command[0]} cannot be executed: {error.strerror}", number=error.errno)
+        _complain(error, environ)
+        os._exit(error.exit_code if isinstance(error, AppdError) else EX_SOFTWARE)
     finally:
-        os._exit(_EX_SOFTWARE)
+        os._exit(EX_SOFTWARE)
 
 
-def _complain(program: str, error: Exception, environ: Mapping[str, str]) -> None:
-    """In a child that cannot be executed: says why, for people and for the supervisor."""
+def _complain(error: Exception, environ: Mapping[str, str]) -> None:
+    """In a child that cannot go on: says why, for people and for the supervisor."""
     from appd.supervisor.directlog import DirectLog
     from appd.systemd.notify import MARK, Notifier
 
-    what = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
-    text = f"{program} cannot be executed: {what}"
-    DirectLog(os.environ).write(text, 3)
+    if not isinstance(error, AppdError):
+        error = AppdError(f"{type(error).__name__}: {error}")
+    DirectLog(os.environ).write(str(error), 3)
     notifier = Notifier(environ)
     notifier.mark = MARK
-    notifier.tell(status=f"cannot start: {text}")
+    notifier.tell_failure(error)
 
 
 def _arrange(wanted: Sequence[int]) -> None:

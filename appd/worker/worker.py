@@ -13,7 +13,7 @@ import sys
 
 from appd.address import Address
 from appd.config import Loaded, Settings, load_kept
-from appd.errors import EX_OK, AppdError
+from appd.errors import EX_OK, AppdError, of_the_host
 from appd.messages import CANNOT_START
 from appd.signals import Stopped, StopSignals
 from appd.startup.bare import signal
@@ -122,7 +122,10 @@ def run(
     except Stopped:
         notifier.tell(stopping=True, status="stopped before it served")
         return EX_OK
-    except AppdError as error:
+    except (AppdError, RuntimeError) as raised:
+        error = raised if isinstance(raised, AppdError) else of_the_host(raised)
+        if error is None:
+            raise
         report(log, error)
         notifier.tell_failure(error)
         return error.exit_code

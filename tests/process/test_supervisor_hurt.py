@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -316,3 +317,15 @@ def test_a_member_of_the_group_may_control(service):
     command = ["setpriv", "--reuid=65534", "--regid=65534", f"--groups={os.getegid()}", APPD, "reload"]
     done = subprocess.run([*command, "--socket", made.control], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("alone", [False, True], ids=["supervised", "single"])
+def test_no_further_thread(start, tmp_path, alone):
+    """69 and a line that names what bounds them. A stack larger than the address space is one that no thread gets."""
+    file = tmp_path / "appd.conf"
+    file.write_text("<http h>\n address 127.0.0.1:0\n <redirect>\n  to https://x/\n </redirect>\n</http>\n")
+    prlimit = shutil.which("prlimit")
+    assert prlimit
+    running = start("", command=[prlimit, f"--stack={1 << 47}", APPD, "run", str(file), *["--single"] * alone])
+    assert running.wait_exit() == 69
+    assert "TasksMax=" in running.errors and "fault" not in running.errors and "Traceback" not in running.errors

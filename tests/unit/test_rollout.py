@@ -397,7 +397,7 @@ def test_a_storm_of_signals(host):
         host.poller.on_signal(number, lambda number=number: heard.append(number))
     try:
         for number in (*[signal.SIGCHLD] * 3000, signal.SIGTERM, signal.SIGTERM):
-            os.kill(os.getpid(), number)
+            signal.raise_signal(number)
         host.poller.turn(0)
     finally:
         signal.set_wakeup_fd(-1)
@@ -429,7 +429,7 @@ def test_a_program_that_is_not_there(tmp_path, monkeypatch):
             letter.words["STATUS"]
             == f"cannot start: {tmp_path}/no-python cannot be executed: No such file or directory"
         )
-        assert exit_code(status) == 70
+        assert letter.words["ERRNO"] == str(errno.ENOENT) and exit_code(status) == 69
     finally:
         made.channel.close()
         os.close(made.stacks)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import ssl
 from pathlib import Path
 from typing import Any
@@ -391,3 +393,38 @@ def test_a_key_is_never_in_an_error(tmp_path):
 def test_secrets_are_written_privately(tmp_path):
     """The helper of the tests does what appd demands."""
     assert write_secret(tmp_path / "x", b"").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("library", [openssl, stdlib], ids=["openssl", "stdlib"])
+def test_a_weak_certificate_behind_a_good_one_is_refused(tmp_path, library):
+    """Its context is made when somebody asks for its name, and then it would be too late to say so."""
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+    weak = ROOT.issue("weak.example", key=rsa.generate_private_key(65537, 1024))
+    paths = [SITES["default"].write(tmp_path / "0.pem"), weak.write(tmp_path / "1.pem")]
+    policy = Policy(HERE, tuple(Source("certificate", str(one), HERE) for one in paths))
+    material, _unseen = read_material(policy)
+    with pytest.raises(ValueError, match=r"1\.pem: .*does not take it: .*key too small"):
+        library.Contexts(policy, material)
+
+
+@pytest.mark.parametrize("library", [openssl, stdlib], ids=["openssl", "stdlib"])
+def test_without_descriptors_a_name_is_refused_for_now(tmp_path, monkeypatch, library):
+    """The context for a name is made when it is first asked for. If that fails the next client has more luck."""
+    paths = [SITES[one].write(tmp_path / f"{one}.pem") for one in ("default", "exact")]
+    policy = Policy(HERE, tuple(Source("certificate", str(one), HERE) for one in paths))
+    material, _unseen = read_material(policy)
+    contexts_of, server_of = ADAPTERS["openssl" if library is openssl else "stdlib"]
+    contexts = contexts_of(policy, material)
+
+    def as_file(_data):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(library, "as_file", as_file)
+        for _ in range(2):
+            with pytest.raises(Refused):
+                handshake(server_of(contexts), client_context(tmp_path), "exact.wild.example")
+        assert handshake(server_of(contexts), client_context(tmp_path))
+    client = handshake(server_of(contexts), client_context(tmp_path), "exact.wild.example")
+    assert client.getpeercert(binary_form=True) == SITES["exact"].der

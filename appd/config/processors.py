@@ -1,0 +1,46 @@
+"""How many processors this process may use: what `workers auto` means.
+
+CPUAffinity= and AllowedCPUs= of a unit show in sched_getaffinity(2). CPUQuota= does not: a service that may use a
+fifth of a large host would have a worker for each of its processors. cgroups(7): cpu.max of the unit's group and of
+every slice above it.
+"""
+
+from __future__ import annotations
+
+import os
+
+__all__ = ["count_processors"]
+
+
+def count_processors(groups: str = "/sys/fs/cgroup", own: str = "/proc/self/cgroup") -> int:
+    """Counts them, from 1 on; a part of one counts as one.
+
+    Args:
+        groups: Where cgroup2 is mounted.
+        own: The file that says in which group this process is.
+    """
+    allowed = len(os.sched_getaffinity(0))
+    path = _group(own)
+    while path is not None:
+        allowed = min(allowed, _quota(f"{groups}{path}/cpu.max", allowed))
+        path = path.rpartition("/")[0] if path else None
+    return max(1, allowed)
+
+
+def _group(own: str) -> str | None:
+    try:
+        with open(own, encoding="utf-8", errors="surrogateescape") as file:
+            paths = [line[3:].rstrip("\n/") for line in file if line.startswith("0::")]
+    except OSError:
+        return None
+    return paths[0] if paths else None
+
+
+def _quota(file: str, otherwise: int) -> int:
+    """Of "150000 100000", microseconds in each period, it makes 2. The root has no such file, nor has version 1."""
+    try:
+        with open(file, encoding="ascii") as opened:
+            quota, period = opened.read().split()
+        return -(-int(quota) // int(period))
+    except (OSError, ValueError, ZeroDivisionError):
+        return otherwise  # "max" among others
