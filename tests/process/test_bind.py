@@ -148,7 +148,9 @@ def test_twisted_endpoint_of_several_workers(tmp_path):
     file.write_text("workers 2\n<echo e>\n address haproxy:tcp:8080\n</echo>\n")
     done = subprocess.run([APPD, "check", str(file)], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 78 and f"{file}:3: server 'e': Twisted binds haproxy:tcp:8080" in done.stderr
-    file.write_text("workers 2\n<server e>\n type twisted.internet.protocol:Factory\n address haproxy:tcp:8080\n</server>\n")
+    file.write_text(
+        "workers 2\n<server e>\n type twisted.internet.protocol:Factory\n address haproxy:tcp:8080\n</server>\n"
+    )
     subprocess.run([APPD, "check", str(file)], timeout=60, check=True)
 
 
