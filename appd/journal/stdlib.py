@@ -113,6 +113,12 @@ def _thread_failed(args: threading.ExceptHookArgs) -> None:
 
 def _cannot_be_raised(args: sys.UnraisableHookArgs) -> None:
     """`sys.unraisablehook`: an exception in a finalizer or a callback from C."""
+    error = args.exc_value
+    if isinstance(error, UnicodeDecodeError) and type(args.object) is bytes and error.object == args.object:
+        # So Python's ssl says that the name which a client asks for (SNI) is no text. Anybody may send anything, so
+        # that it is not worth more.
+        logging.getLogger("appd.tls").debug("no handshake: it asks for a name that is no text")
+        return
     text = args.err_msg or "an exception was ignored in"
     logging.getLogger("sys").error("%s %r", text, args.object, exc_info=args.exc_value)
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet import tcp, unix
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory
+from twisted.python import log
 
 from appd.listening.connections import Connections
 from appd.listening.datagrams import AdoptedUDPPort, AdoptedUNIXDatagramPort
@@ -28,11 +29,13 @@ from appd.portion import Portion
 if TYPE_CHECKING:
     from twisted.internet.protocol import DatagramProtocol
 
-__all__ = ["adopt_connection", "adopt_datagram", "adopt_stream", "has_unread"]
+__all__ = ["AdoptedTCPPort", "AdoptedUNIXPort", "adopt_connection", "adopt_datagram", "adopt_stream", "has_unread"]
 
 # The largest datagram that UDP can carry, and more than systemd's and syslog's UNIX datagrams use; Twisted's 8192 would
 # cut longer ones off without a word.
 _MAX_DATAGRAM = 65536
+# How many parts an address of IPv6 has.
+_OF_IPV6 = 4
 
 
 def has_unread(transport: Any) -> bool:
@@ -68,6 +71,9 @@ class _AdoptedMixin:
         port.connected = True
         port.socket = listening
         port.fileno = listening.fileno
+        port.logstr = port.logPrefix()
+        # With the library's names for these, each connection would look for them anew.
+        self._kind = int(listening.family), int(listening.type), listening.proto
         port.startReading()
 
     def doRead(self) -> None:
@@ -76,14 +82,44 @@ class _AdoptedMixin:
         Twisted takes as many as there are; of a burst the busier of two workers had nearly all.
         """
         port: Any = self
-        port.numberAccepts = 1  # after each call Twisted sets what it would take in the next
         taken = self.connections.total
-        tcp.Port.doRead(port)
+        try:
+            fd, address = port.socket._accept()
+        except BlockingIOError:
+            return
+        except OSError:
+            # It is said again, and Twisted knows what to do: without descriptors it takes the one in reserve.
+            port.numberAccepts = 1
+            tcp.Port.doRead(port)
+        else:
+            try:
+                self._begin(fd, address)
+            except BaseException:
+                log.err()
         if self.portion is None or self.connections.total == taken:
             return
         if self.portion.take() and port.connected and not self.connections.full:
             self.stopReading()
             self._back = port.reactor.callLater(self.portion.rest, self._come_back)
+
+    def _begin(self, fd: int, address: Any) -> None:
+        """Makes a connection, as Twisted's `tcp.Port` does."""
+        port: Any = self
+        skt = socket.socket(*self._kind, fd)
+        try:
+            if len(address) == _OF_IPV6:  # with the zone of a link-local one: RFC 4007, 11
+                host, _port = socket.getnameinfo(address, socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)
+                address = (host, *address[1:])
+            protocol = port.factory.buildProtocol(port._buildAddr(address))
+        except BaseException:
+            skt.close()
+            raise
+        if protocol is None:
+            skt.close()
+            return
+        number = port.sessionno
+        port.sessionno = number + 1
+        protocol.makeConnection(port.transport(skt, protocol, address, port, number, port.reactor))
 
     def _come_back(self) -> None:
         port: Any = self
@@ -104,11 +140,13 @@ class _AdoptedMixin:
         """Says nothing: the service tells when it stops."""
 
 
-class _AdoptedTCPPort(_AdoptedMixin, tcp.Port):
-    pass
+class AdoptedTCPPort(_AdoptedMixin, tcp.Port):
+    """A listening TCP socket."""
 
 
-class _AdoptedUNIXPort(_AdoptedMixin, unix.Port):
+class AdoptedUNIXPort(_AdoptedMixin, unix.Port):
+    """A listening UNIX socket."""
+
     def connectionLost(self, reason: Any) -> None:
         # Past unix.Port, which would remove the path.
         tcp.Port.connectionLost(self, reason)
@@ -132,9 +170,9 @@ def adopt_stream(
     port: Any
     factory = connections.admitting(factory)
     if family == socket.AF_UNIX:
-        port = _AdoptedUNIXPort._fromListeningDescriptor(reactor, fd, factory)
+        port = AdoptedUNIXPort._fromListeningDescriptor(reactor, fd, factory)
     else:
-        port = _AdoptedTCPPort._fromListeningDescriptor(reactor, fd, family, factory)
+        port = AdoptedTCPPort._fromListeningDescriptor(reactor, fd, family, factory)
     port.connections = connections
     if connections.shared:
         port.portion = Portion(reactor.seconds)

@@ -2,7 +2,7 @@
 
 For each event Twisted asks the descriptor what its log lines begin with, copies dicts for that, calls through four
 functions, and asks whether the descriptor is one still: a sixth of all that an echo of a few bytes takes. Here an
-event that says no more than that a transport or a datagram port of ours can be read has that done with it. What hosted
+event that asks no more than that a transport or a port of ours is read has that done with it. What hosted
 code sees is the same: the prefix of its log lines, what becomes of an exception, when a connection is lost. All other
 events, and all other descriptors, go Twisted's own way.
 """
@@ -18,13 +18,25 @@ from twisted.internet.epollreactor import EPollReactor
 from twisted.python import context, log
 
 from appd.listening.datagrams import AdoptedUDPPort, AdoptedUNIXDatagramPort
+from appd.listening.ports import AdoptedTCPPort, AdoptedUNIXPort
 from appd.listening.ride import RidingReactor
 from appd.listening.transports import CountedTCPServer, CountedUNIXServer
 
 __all__ = ["PromptReactor", "adopt", "install"]
 
-_OURS = frozenset((CountedTCPServer, CountedUNIXServer, AdoptedUDPPort, AdoptedUNIXDatagramPort))
+_OURS = frozenset(
+    (
+        AdoptedTCPPort,
+        AdoptedUDPPort,
+        AdoptedUNIXDatagramPort,
+        AdoptedUNIXPort,
+        CountedTCPServer,
+        CountedUNIXServer,
+    )
+)
 _CAN_BE_READ = select.EPOLLIN
+# Of an end that comes with it (EPOLLHUP, EPOLLERR) reading tells.
+_READ_OR_WRITE = select.EPOLLIN | select.EPOLLOUT
 # A datagram that nobody took comes back as an error of the socket, which recvfrom(2) tells. For Twisted an error with
 # nothing to be read is the end: connectionRefused would never be called.
 _DATAGRAMS = frozenset((AdoptedUDPPort, AdoptedUNIXDatagramPort))
@@ -49,8 +61,8 @@ class PromptReactor(RidingReactor):
         for fd, event in events:
             one = selectables.get(fd)
             kind = type(one)
-            if (event != _CAN_BE_READ or kind not in _OURS) and (
-                event & ~_CAN_BE_READ_OR_FAILS or kind not in _DATAGRAMS
+            if kind not in _OURS or (
+                event & _READ_OR_WRITE != _CAN_BE_READ and (event & ~_CAN_BE_READ_OR_FAILS or kind not in _DATAGRAMS)
             ):
                 if one is not None:
                     log.callWithLogger(one, reactor._doReadOrWrite, one, fd, event)

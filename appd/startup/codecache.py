@@ -20,7 +20,7 @@ import sys
 
 # importlib without all that it imports, which is to be found in the cache.
 from _frozen_importlib import ModuleSpec
-from _frozen_importlib_external import MAGIC_NUMBER, SourceFileLoader, cache_from_source
+from _frozen_importlib_external import MAGIC_NUMBER, PathFinder, SourceFileLoader, cache_from_source
 from mmap import MAP_PRIVATE, PROT_READ, mmap
 
 from appd.startup.patterns import keep, known
@@ -42,8 +42,13 @@ __all__ = ["CodeCache", "Entry", "forget"]
 _FORMAT = 1
 # The length of the index, in front.
 _HEAD = 8
+# Where modules were looked for first when the start began.
+_FRONT = sys.path[:1]
 # The folders whose modules are kept: this package's and that of Python's library, but for what is installed there.
 _PACKAGE, _LIBRARY = (os.path.dirname(one) + os.sep for one in (os.path.dirname(__file__), os.__file__))
+
+
+_CODE = type((lambda: None).__code__)
 
 
 class Entry(NamedTuple):
@@ -71,8 +76,12 @@ class _Loader(SourceFileLoader):
         code, self._code = self._code, None
         if code is None:
             return super().get_code(fullname)
-        found: CodeType = marshal.loads(code)
-        return found
+        try:
+            found = marshal.loads(code)
+        except (EOFError, ValueError, TypeError):
+            found = None
+        # What a file system has lost lies in its file as well.
+        return found if type(found) is _CODE else super().get_code(fullname)
 
 
 class CodeCache:
@@ -98,13 +107,15 @@ class CodeCache:
             sys.meta_path.insert(0, self)
 
     def find_spec(
-        self, name: str, _path: Sequence[str] | None = None, _target: ModuleType | None = None
+        self, name: str, search: Sequence[str] | None = None, _target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """Finds a module, as importlib asks for it."""
         entry = self._modules.get(name)
-        if entry is None or _version(entry.version[0]) != entry.version:
+        if entry is None:
             return None
         path = entry.version[0]
+        if _is_hidden(name, path, search) or _version(path) != entry.version:
+            return None
         # What importlib.util.spec_from_file_location does, but for what is known.
         spec = ModuleSpec(name, _Loader(name, path, entry.code), origin=path, is_package=path.endswith("/__init__.py"))
         spec.has_location = True
@@ -185,6 +196,18 @@ def forget() -> None:
 def _surroundings() -> tuple[int, bytes, int, int, str]:
     """What compiled code depends on beside its source."""
     return _FORMAT, MAGIC_NUMBER, sys.hexversion, sys.flags.optimize, __file__
+
+
+def _is_hidden(name: str, path: str, search: Sequence[str] | None) -> bool:
+    """Whether Python finds another module of that name, in a folder that was put in front or another package."""
+    if search is not None:
+        folder = os.path.dirname(path)
+        return (os.path.dirname(folder) if path.endswith("/__init__.py") else folder) not in search
+    if sys.path[:1] == _FRONT:
+        return False
+    front = sys.path[: sys.path.index(_FRONT[0])] if _FRONT and _FRONT[0] in sys.path else sys.path
+    found = PathFinder.find_spec(name, front)
+    return found is not None and found.loader is not None
 
 
 def _version(path: str) -> Version:

@@ -55,9 +55,14 @@ class Poller:
     def on_signal(self, number: int, call: Callable[[], None]) -> None:
         """Calls back for a signal, from the loop and not from the handler."""
         self._signals[number] = call
-        signal.signal(number, lambda *_: None)
-        signal.siginterrupt(number, False)
-        signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
+        # One that came between the first of these and the last would be lost.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, [number])
+        try:
+            signal.signal(number, lambda *_: None)
+            signal.siginterrupt(number, False)
+            signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def call_later(self, delay: float, call: Callable[[], None]) -> Callable[[], None]:
         """Calls back once after some seconds. Returns what takes that back."""

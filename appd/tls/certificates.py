@@ -38,12 +38,21 @@ class Pair:
         chain: The certificates, the server's own first, as PEM.
         key: The key as PEM, without a passphrase. It is never shown.
         serial: What tells it from another certificate, for people: issuer and serial number.
+        strength: What a library asks of it: kind and size of each key of the chain, and what was signed with.
     """
 
-    __slots__ = ("chain", "expires", "key", "kind", "names", "serial", "where")
+    __slots__ = ("chain", "expires", "key", "kind", "names", "serial", "strength", "where")
 
     def __init__(
-        self, where: str, names: tuple[str, ...], expires: float, kind: str, chain: bytes, key: bytes, serial: str
+        self,
+        where: str,
+        names: tuple[str, ...],
+        expires: float,
+        kind: str,
+        chain: bytes,
+        key: bytes,
+        serial: str,
+        strength: tuple[object, ...] = (),
     ) -> None:
         self.where = where
         self.names = names
@@ -52,6 +61,7 @@ class Pair:
         self.chain = chain
         self.key = key
         self.serial = serial
+        self.strength = strength
 
     def __repr__(self) -> str:
         return f"<Pair {self.title} {self.where}>"
@@ -105,6 +115,17 @@ def read_pair(where: str, texts: Sequence[bytes], key_text: bytes | None, passph
         b"".join(one.public_bytes(serialization.Encoding.PEM) for one in chain),
         pem,
         f"{chain[0].issuer.rfc4514_string()} {chain[0].serial_number:x}",
+        tuple(_strength(one) for one in chain),
+    )
+
+
+def _strength(certificate: x509.Certificate) -> tuple[object, ...]:
+    key: Any = certificate.public_key()
+    return (
+        type(key).__name__,
+        getattr(key, "key_size", None),
+        getattr(getattr(key, "curve", None), "name", None),
+        certificate.signature_algorithm_oid.dotted_string,
     )
 
 

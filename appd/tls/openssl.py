@@ -83,17 +83,33 @@ class Contexts:
     def __init__(self, policy: Policy, material: Material) -> None:
         self._policy = policy
         self._material = material
-        self._made: dict[tuple[int, ...], SSL.Context | None] = {}
+        self._made: dict[tuple[int, ...], SSL.Context] = {}
+        self._told: set[tuple[int, ...]] = set()
         self._alpn = [one.encode() for one in policy.alpn]
         try:
             self.default = self._context([material.pairs[number] for number in material.index.default])
         except SSL.Error as error:
             raise ValueError(f"{version()} does not take it: {_reason(error)}") from None
         self._made[material.index.default] = self.default
+        self._try()
         if len(material.pairs) > 1 or policy.unknown_name == "refuse":
             # A context without a certificate: the handshake fails, and the client is told so.
             self._nothing = self._context([])
             self.default.set_tlsext_servername_callback(self._choose)
+
+    def _try(self) -> None:
+        """Has the library look at certificates whose contexts are made when somebody asks for them: one of each kind.
+
+        Raises:
+            ValueError: It does not take one: a key may be too short, or a signature too weak for it.
+        """
+        scratch = SSL.Context(SSL.TLS_SERVER_METHOD)
+        scratch.set_cipher_list(self._policy.ciphers.encode())
+        for pair in {one.strength: one for one in self._material.pairs}.values():
+            try:
+                _use(scratch, pair)
+            except SSL.Error as error:
+                raise ValueError(f"{pair.where}: {version()} does not take it: {_reason(error)}") from None
 
     def _context(self, pairs: Sequence[Pair]) -> SSL.Context:
         context = SSL.Context(SSL.TLS_SERVER_METHOD)
@@ -104,10 +120,7 @@ class Contexts:
         # Clients keep their sessions in tickets; those of TLS 1.2 without tickets shake hands in full.
         context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
         for pair in pairs:
-            with as_file(pair.chain) as path:
-                context.use_certificate_chain_file(path)
-            with as_file(pair.key) as path:
-                context.use_privatekey_file(path)
+            _use(context, pair)
         if self._alpn:
             context.set_alpn_select_callback(self._agree)
         if self._policy.client_verify != "none":
@@ -146,12 +159,27 @@ class Contexts:
         if numbers not in self._made:
             try:
                 self._made[numbers] = self._context([self._material.pairs[number] for number in numbers])
-            except (
-                Exception
-            ):  # what is raised in a callback of OpenSSL's ends on standard error, and the default serves
-                _log.failure("{name}: its certificate cannot be used", name=self._material.pairs[numbers[0]].title)
-                self._made[numbers] = None
-        connection.set_context(self._made[numbers] or self._nothing)
+            except Exception as error:
+                # What is raised in a callback of OpenSSL's ends on standard error, and the default serves. The next
+                # handshake tries again: usually there are no descriptors now.
+                self._tell(numbers, error)
+                connection.set_context(self._nothing)
+                return
+        connection.set_context(self._made[numbers])
+
+    def _tell(self, numbers: tuple[int, ...], error: Exception) -> None:
+        """Says once what keeps a certificate from being used."""
+        if numbers not in self._told:
+            self._told.add(numbers)
+            title = self._material.pairs[numbers[0]].title
+            _log.error("{name}: its certificate cannot be used now: {reason}", name=title, reason=str(error))
+
+
+def _use(context: SSL.Context, pair: Pair) -> None:
+    with as_file(pair.chain) as path:
+        context.use_certificate_chain_file(path)
+    with as_file(pair.key) as path:
+        context.use_privatekey_file(path)
 
 
 def _reason(error: SSL.Error) -> str:

@@ -7,6 +7,7 @@ are asked after the handshake, by `Contexts.admits`.
 
 from __future__ import annotations
 
+import logging
 import ssl
 import threading
 from collections.abc import Callable, Sequence
@@ -57,11 +58,13 @@ class Contexts:
         self._material = material
         self._lock = threading.Lock()
         self._made: dict[tuple[int, ...], ssl.SSLContext] = {}
+        self._told: set[tuple[int, ...]] = set()
         try:
             self.default = self._context([material.pairs[number] for number in material.index.default])
         except ssl.SSLError as error:
             raise ValueError(f"{ssl.OPENSSL_VERSION} does not take it: {error.reason or error}") from None
         self._made[material.index.default] = self.default
+        self._try()
         self.default.sni_callback = self._choose
         self._is_one = len(material.pairs) == 1 and policy.unknown_name != "refuse"
 
@@ -72,6 +75,22 @@ class Contexts:
             der: Its certificate, from `getpeercert(binary_form=True)`; None without one.
         """
         return der is None or is_admitted(der, self._policy.client_names)
+
+    def _try(self) -> None:
+        """Has the library look at certificates whose contexts are made when somebody asks for them: one of each kind.
+
+        Raises:
+            ValueError: It does not take one: a key may be too short, or a signature too weak for it.
+        """
+        scratch = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        scratch.set_ciphers(self._policy.ciphers)
+        for pair in {one.strength: one for one in self._material.pairs}.values():
+            with as_file(pair.chain + b"\n" + pair.key) as path:
+                try:
+                    scratch.load_cert_chain(path)
+                except ssl.SSLError as error:
+                    reason = (error.reason or str(error)).replace("_", " ").lower()
+                    raise ValueError(f"{pair.where}: {ssl.OPENSSL_VERSION} does not take it: {reason}") from None
 
     def _context(self, pairs: Sequence[Pair]) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -105,11 +124,22 @@ class Contexts:
             return ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME if self._policy.unknown_name == "refuse" else None
         context = self._made.get(numbers)
         if context is None:
-            with self._lock:
-                context = self._made.get(numbers) or self._context([self._material.pairs[number] for number in numbers])
-                self._made[numbers] = context
+            try:
+                with self._lock:
+                    context = self._made.get(numbers) or self._context([self._material.pairs[one] for one in numbers])
+                    self._made[numbers] = context
+            except Exception as error:  # what is raised here is printed with each handshake; the next one tries again
+                self._tell(numbers, error)
+                return ssl.ALERT_DESCRIPTION_INTERNAL_ERROR
         connection.context = context
         return None
+
+    def _tell(self, numbers: tuple[int, ...], error: Exception) -> None:
+        """Says once what keeps a certificate from being used: usually that there are no descriptors."""
+        if numbers not in self._told:
+            self._told.add(numbers)
+            title = self._material.pairs[numbers[0]].title
+            logging.getLogger("appd.tls").error("%s: its certificate cannot be used now: %s", title, error)
 
 
 class OnSockets:
@@ -128,7 +158,10 @@ class OnSockets:
     def wrap(self, sock: Any) -> Any:
         """Makes a session for a socket; the handshake is to be made."""
         coming, going = ssl.MemoryBIO(), ssl.MemoryBIO()
-        session: Any = self.contexts().default.wrap_bio(coming, going, server_side=True)
+        context: Any = self.contexts().default
+        # As `wrap_bio` does, in fewer calls.
+        session: Any = context.sslobject_class.__new__(context.sslobject_class)
+        session._sslobj = context._wrap_bio(coming, going, True, owner=session)
         session.begin(sock, coming, going)
         return session
 

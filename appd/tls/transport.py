@@ -21,6 +21,7 @@ from typing import Any
 from OpenSSL import SSL
 from twisted.internet import tcp, unix
 from twisted.internet.interfaces import IHalfCloseableProtocol, IOpenSSLServerConnectionCreator, ISSLTransport
+from twisted.internet.main import CONNECTION_LOST
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
@@ -29,6 +30,7 @@ from zope.interface import directlyProvides, implementer, providedBy
 
 from appd.tls.framing import Framing
 from appd.tls.gathered import Gathered
+from appd.tls.handshakes import Handshakes
 from appd.tls.identity import der_of, variables
 from appd.tls.openssl import Contexts
 from appd.tls.policy import Policy
@@ -40,6 +42,8 @@ _log = Logger(namespace="appd.tls")
 # How long the other side may take to say that it has ended too, in seconds; then the connection ends without (RFC 8446,
 # 6.1, does not ask to wait at all).
 LAST_READ = 2.0
+
+_CUT_OFF = Failure(CONNECTION_LOST)
 
 _PLAIN = re.compile(rb"[A-Z]{3,20} ")
 _PLAIN_ANSWER = (
@@ -63,6 +67,9 @@ class _TlsTransport(_Base):  # type: ignore[misc]  # typed as Any
 
     factory: Any
     transport: Any
+    # Twisted's.
+    _lostTLSConnection: bool
+    _reason: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -70,7 +77,7 @@ class _TlsTransport(_Base):  # type: ignore[misc]  # typed as Any
         self.write = self._gathered.write
         self._framing = Framing()
         self._is_one = False
-        self._deadline: Any = None
+        self._shaking = True
         self._last_read: Any = None
         self._refused = False
         self._peer_done = False
@@ -79,7 +86,7 @@ class _TlsTransport(_Base):  # type: ignore[misc]  # typed as Any
     def makeConnection(self, transport: Any) -> None:
         if isinstance(transport, tcp.Connection) and not isinstance(transport, unix.Server):
             transport.setTcpNoDelay(True)
-        self._deadline = self.factory.clock.callLater(self.factory.handshake, transport.abortConnection)
+        self.factory.handshakes.begin(transport)
         # Twisted's own, but that OpenSSL is not asked to go on before the client has said anything.
         connection = self._tlsConnection = self.factory.serverConnectionForTLS(self)
         connection.set_accept_state()
@@ -106,9 +113,9 @@ class _TlsTransport(_Base):  # type: ignore[misc]  # typed as Any
         finally:
             self._is_one = gathered.receiving = False
             gathered.flush()
-        if self._deadline is not None and self._handshakeDone:
-            _cancel(self._deadline)
-            self._deadline = None
+        if self._shaking and self._handshakeDone:
+            self._shaking = False
+            self.factory.handshakes.end(self.transport)
 
     def writeSequence(self, sequence: Iterable[bytes]) -> None:
         self._gathered.write(b"".join(sequence))
@@ -118,15 +125,22 @@ class _TlsTransport(_Base):  # type: ignore[misc]  # typed as Any
         super().loseConnection()
 
     def connectionLost(self, reason: Any = connectionDone) -> None:
-        _cancel(self._deadline)
+        self.factory.handshakes.end(self.transport)
         if not self._handshakeDone:
             # Not worth more: anybody may connect and say anything.
             _log.debug(
                 "{appd_server}: no handshake: {reason}", appd_server=self.factory.server, reason=_why(self, reason)
             )
         self._gathered.close()
+        if not self._lostTLSConnection:
+            # Twisted has OpenSSL look for more, which is all taken already, and find that the client has gone without a
+            # word.
+            self._lostTLSConnection = True
+            if not self._peer_done and self._reason is None:
+                self._reason = _CUT_OFF
         super().connectionLost(reason)
-        _cancel(self._last_read)
+        if self._last_read is not None and self._last_read.active():
+            self._last_read.cancel()
 
     def _flushReceiveBIO(self) -> None:
         # Twisted's own, but for what becomes of an end, and that it ends where nothing more can be.
@@ -189,11 +203,6 @@ class _TlsTransport(_Base):  # type: ignore[misc]  # typed as Any
         return self._variables
 
 
-def _cancel(call: Any) -> None:
-    if call is not None and call.active():
-        call.cancel()
-
-
 def _why(protocol: Any, reason: Any) -> str:
     failure = protocol._reason or reason
     error = getattr(failure, "value", failure)
@@ -229,7 +238,7 @@ class TlsFactory(TLSMemoryBIOFactory):  # type: ignore[misc, unused-ignore]
         handshake: float = 10.0,
     ) -> None:
         self.server = server
-        self.handshake = handshake
+        self.handshakes = Handshakes(clock, handshake)
         self.policy = policy
         self.http = any(one.startswith(("http/", "h2")) for one in policy.alpn)
         self.clock = clock

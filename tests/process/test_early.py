@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from support.needless import NEEDLESS
 from support.running import APPD, ask, listening, wait_until
 from support.service import Service
 
@@ -129,14 +130,7 @@ def test_what_is_loaded_at_the_first_answer(start, arguments, tmp_path):
             wait_until(lambda: len(kept_files(tmp_path)) == 2, 30, lambda running=running: running.errors)
         assert running.stop() == 0
         (tmp_path / "open").unlink()
-    needless = {
-        "OpenSSL", "ZConfig", "argparse", "array", "asyncio", "attr", "collections", "concurrent", "contextlib",
-        "cryptography", "ctypes", "dataclasses", "difflib", "enum", "fcntl", "functools", "heapq", "importlib", "inspect",
-        "ipaddress", "json", "keyword", "logging", "operator", "pathlib", "queue", "re", "reprlib", "selectors", "shutil",
-        "signal", "socket", "ssl", "struct", "systemd", "tempfile", "threading", "traceback", "twisted", "types", "typing",
-        "urllib", "warnings", "zlib", "zope",
-    }  # fmt: skip
-    assert {one.partition(".")[0] for one in loaded} & needless == set()
+    assert {one.partition(".")[0] for one in loaded} & NEEDLESS == set()
     assert len(loaded) < 160, sorted(loaded)
 
 
@@ -309,3 +303,94 @@ def test_a_later_generation_waits_for_its_turn(start, tmp_path):
         assert reload.wait(30) == 0
     assert not (tmp_path / "at-the-gate").exists()
     assert service.running.stop() == 0
+
+
+@MODES
+def test_what_is_half_sent_when_services_take_over(early, arguments, tmp_path):
+    """A head and a body of which the rest comes later are answered as if nothing had happened in between."""
+    running, passed = early(arguments=arguments)
+    head, upload = GET[:20], b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 6\r\nConnection: close\r\n\r\nabc"
+    with socket.create_connection(passed.getsockname()) as one, socket.create_connection(passed.getsockname()) as two:
+        one.sendall(head)
+        two.sendall(upload)
+        # Both have been accepted and read when who came after them is answered.
+        assert modules(ask(passed, GET))
+        touch(tmp_path, "open")
+        running.wait_ready()
+        one.sendall(GET[20:])
+        two.sendall(b"def")
+        for client in (one, two):
+            assert "twisted.internet.reactor" in modules(b"".join(iter(lambda client=client: client.recv(65536), b"")))
+    assert running.stop() == 0
+    assert "Traceback" not in running.errors
+
+
+@MODES
+def test_deadlines_are_kept_from_the_first(early, arguments, tmp_path):
+    """Who does not end his head is told so while Twisted is imported, and holds up nobody meanwhile."""
+    servers = HTTP.replace(" <wsgi>", " <limits>\n  header-timeout 500ms\n </limits>\n <wsgi>")
+    running, passed = early(servers, arguments=arguments)
+    with socket.create_connection(passed.getsockname(), timeout=20) as client:
+        client.sendall(GET[:20])
+        assert b"".join(iter(lambda: client.recv(65536), b"")).startswith(b"HTTP/1.1 408 ")
+    assert modules(ask(passed, GET))
+    assert running.stop() == 0
+
+
+def test_a_reload_meanwhile(early, tmp_path):
+    """It is refused in words, and does no harm; later it works."""
+    running, passed = early()
+    command = [APPD, "reload", "--socket", str(tmp_path / "control")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (75, "")
+    assert "still starting" in done.stderr
+    assert modules(ask(passed, GET))
+    touch(tmp_path, "open")
+    running.wait_ready()
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "generation 2 serves\n", "")
+    assert "twisted.internet.reactor" in modules(ask(passed, GET))
+    assert running.stop() == 0
+    assert "Traceback" not in running.errors
+
+
+HOSTED_BUSY = """
+import asyncio, os, subprocess, sys, threading
+
+async def one():
+    return 1
+
+ended = threading.Event()
+threading.Thread(target=ended.wait, daemon=True).start()
+assert asyncio.run(one()) == 1
+os.chdir("/")
+pid = os.fork()
+if pid == 0:
+    print("of a fork", file=sys.stderr)
+    sys.exit(3)  # as a program that forgets os._exit does
+assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 3
+pid = os.fork()
+if pid == 0:
+    raise ValueError("of another fork")
+assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
+
+def app(environ, start_response):
+    said = subprocess.run(["echo", "x"], capture_output=True, text=True).stdout
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [f"{asyncio.run(one())} {said.strip()} {os.getcwd()} {'twisted' in sys.modules}".encode()]
+"""
+
+
+@MODES
+def test_hosted_code_that_does_much_when_it_is_imported(start, arguments, tmp_path):
+    """Threads, a loop, another folder, a child: what it does, it may do, early too."""
+    (tmp_path / "early.py").write_text(HOSTED_BUSY)
+    passed = listening()
+    arguments = (*arguments, "--control", str(tmp_path / "control"))
+    running = start(f"python-path {tmp_path}\n{HTTP}", ("h", passed), arguments=arguments)
+    assert b"1 x / " in ask(passed, GET)
+    running.wait_ready()
+    assert ask(passed, GET).endswith(b"1 x / True")
+    assert running.stop() == 0
+    running.wait_said("of a fork")
+    running.wait_said("ValueError: of another fork")

@@ -7,7 +7,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -227,8 +227,9 @@ def test_what_does_not_end_is_cut(start: Callable[..., Running], tmp_path: Path,
         client.sendall(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")
         wait_until(lambda: (tmp_path / "run0" / "wait.here").exists())
         assert running.stop(timeout=30) == 0
-        with pytest.raises(ConnectionResetError):
-            client.recv(1)
+        # By a reset; a process that has ended before its loop came so far leaves it to the kernel.
+        with suppress(ConnectionResetError):
+            assert client.recv(1) == b""
     assert "connections that were still open" in running.errors
 
 

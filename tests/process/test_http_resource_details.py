@@ -133,6 +133,9 @@ class Page(resource.Resource):
         time.sleep(2.5)
         return b"at last"
 
+    def page_hang(self, request):
+        time.sleep(3600)
+
     def page_failing(self, request):
         request.registerProducer(Failing(), False)
         return server.NOT_DONE_YET
@@ -588,6 +591,18 @@ def test_who_blocks_everybody(served):
     assert "time.sleep(2.5)" in served.running.errors
 
 
+def test_one_that_hangs(serve):
+    """The reactor hangs with it: the worker is dumped, with the line that it is at, and replaced."""
+    served = serve(before="watchdog 2s\n", arguments=())
+    with served.connect() as client:
+        client.sendall(b"GET /page/hang HTTP/1.1\r\nHost: x\r\n\r\n")
+        served.running.wait_said("has not answered for 2 s: it is killed", 30)
+        served.running.wait_said("its stacks:", 30)
+    wait_until(lambda: 'hosted.py", line' in served.running.errors, 30, lambda: served.running.errors)
+    # Who asks meanwhile waits for the one that takes its place.
+    assert served.ask("/page/soon")[1] == b"soon"
+
+
 def test_a_stop_with_a_slow_answer(served):
     """It is finished within the drain; the process ends with 0."""
     with served.connect() as client:
@@ -648,6 +663,10 @@ def test_a_password_is_looked_at_first(serve, tmp_path):
         assert json.loads(way.ask("/page/who", "-u", "alice:secret"))["user"] == ""
         assert way.ask("/page/wait", "-w", "%{http_code}", "-o", "/dev/null") == b"401"
     wrong = base64.b64encode(b"alice:wrong").decode()
-    assert served.ask("/page/wait", Authorization=f"Basic {wrong}")[0].status == 401
-    assert not served.noted("waits")
+    # One that does not wait for the answer is no failure of anything.
+    with served.connect() as client:
+        client.sendall(f"GET /page/wait HTTP/1.1\r\nHost: x\r\nAuthorization: Basic {wrong}\r\n\r\n".encode())
     served.running.wait_said("login failed: password of 'alice'")
+    assert "Traceback" not in served.running.errors
+    assert served.ask("/page/wait", Authorization=f"Basic {wrong}")[0].status in (401, 429)
+    assert not served.noted("waits")

@@ -378,3 +378,18 @@ def test_the_memory_of_a_connection(serve):
     assert served.memory() - between < 100 * (45 if served.driver == "lane" else 70)
     for one in [*silent, *talking]:
         one.close()
+
+
+@pytest.mark.parametrize("name", [b"\xff\xfe\xfdalhost", b"local\xc3\xa4st"[:9], b"loc%\nhost"])
+def test_a_name_that_is_no_text(serve, name):
+    """Anybody may send anything: that client is refused, or gets the default, and nothing is written of it."""
+    served = serve()
+    said = hello()
+    assert said.count(b"localhost") == 1
+    for _ in range(3):
+        with served.plain() as client:
+            client.sendall(said.replace(b"localhost", name))
+            assert client.recv(1) in (b"\x15", b"\x16", b"")
+    assert b"200 OK" in served.ask()
+    served.running.stop()
+    assert not [line for line in served.running.err if line.startswith("<3>") or "Traceback" in line]

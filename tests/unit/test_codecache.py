@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import marshal
 import os
 import re
 import subprocess
@@ -135,6 +136,43 @@ def test_whatever_is_wrong_is_read_past(kept, how):
             file.chmod(0o600)
         os.chown(file, USER, -1, follow_symlinks=False)
     assert run("import sample\nprint(found, type(sample.__loader__).__name__)") == "False SourceFileLoader"
+
+
+@pytest.mark.parametrize("how", ["cut", "zeros", "no code"])
+def test_code_that_is_damaged_is_read_past(kept, how):
+    """A file system may lose what lies behind the index."""
+    run, _folder, file = kept
+    data = file.read_bytes()
+    length = len(data) - 8 - int.from_bytes(data[:8], "little")
+    ends = {"cut": b"", "zeros": b"\0" * length, "no code": marshal.dumps("x" * length)[:length]}
+    file.write_bytes(data[:-length] + ends[how])
+    assert run("import sample\nprint(sample.VALUE, sample.who()[1])") == "1 sample"
+
+
+@pytest.mark.parametrize("form", ["module", "package", "part of a package"])
+def test_what_lies_in_front_goes_before(kept, form, tmp_path):
+    """`python-path` and hosted code put folders in front, and what lies there is found as it is without a cache."""
+    run, folder, file = kept
+    front = tmp_path / "front"
+    front.mkdir()
+    for where, value in ((folder, 5), (front, 6)):
+        (where / "parts").mkdir()
+        (where / "parts" / "__init__.py").touch()
+        (where / "parts" / "inner.py").write_text(f"VALUE = {value}\n")
+    assert run("import parts.inner\nprint(cache.write(['sample', 'parts', 'parts.inner']))") == "True"
+    os.chown(file, USER, -1)
+    if form == "module":
+        (front / "sample.py").write_text("VALUE = 6\n")
+    elif form == "package":
+        (front / "sample").mkdir()
+        (front / "sample" / "__init__.py").write_text("VALUE = 6\n")
+    else:
+        (front / "sample").mkdir()  # which hides nothing, as a folder alone is no package
+    name = "parts.inner" if form == "part of a package" else "sample"
+    said = run(
+        f"sys.path.insert(0, {str(front)!r})\nimport {name} as it\nprint(found, it.VALUE)\nimport sample\nprint(sample.VALUE)"
+    )
+    assert said == ("True 6\n1" if form == "part of a package" else "True 6\n6")
 
 
 @pytest.mark.parametrize(

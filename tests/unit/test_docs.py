@@ -117,5 +117,12 @@ def test_the_figures_of_the_readme():
     rows = [line.split("|")[2:4] for line in table.splitlines()[2:]]
     assert len(rows) >= 8
     for row in rows:
-        figures = re.findall(r"(?<![\w.])\d+(?:\.\d+)?(?![\w.])", "|".join(row))
+        figures = re.findall(r"(?<![\w.])\d+(?:\.\d+)?(?![\w.])", re.sub(r"(?<=\d),(?=\d{3})", "", "|".join(row)))
         assert figures and set(figures) <= measured, f"docs/performance.md has not {set(figures) - measured}"
+
+
+def test_the_changelog_is_by_subject():
+    """Nothing stands in front of the groups of a section that has groups."""
+    text = (ROOT / "CHANGELOG.md").read_text()
+    for section in re.findall(r"^### (?:Added|Fixed)\n(.*?)(?=^##+ |\Z)", text, re.M | re.S):
+        assert not section.strip(), "a line of CHANGELOG.md belongs into the group of its subject"

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from support.running import wait_until
 
+from appd.http.lane import crew as crew_module
 from appd.http.lane.crew import Crew, Worker
 
 
@@ -20,7 +21,7 @@ class Handler:
 
     def __init__(self) -> None:
         self.did: list[tuple[Any, str]] = []
-        self.slowed = self.sleeping = 0
+        self.slowed = self.sleeping = self.looked = 0
         self.errors: list[BaseException] = []
         self.release = threading.Event()
 
@@ -47,6 +48,7 @@ class Handler:
         """Nothing: level-triggered descriptors are told of again."""
 
     def look(self, now: float) -> float | None:
+        self.looked += 1
         return None
 
     def failed(self, error: BaseException) -> None:
@@ -205,3 +207,41 @@ def test_an_idle_first_thread_leaves(begun: tuple[Crew, Handler]) -> None:
     wait_until(lambda: it._first is None or not it._first.is_alive())
     it.post("y")
     wait_until(lambda: handler.done("y"))
+
+
+def test_the_watch_looks_less_often_when_nothing_is_slow(crew: tuple[Crew, Handler]) -> None:
+    """Every look takes the leader's time. Once something was slow it looks at every tick again, for a while."""
+    it, handler = crew
+    began, looked = time.monotonic(), handler.looked
+    for number in range(100):
+        it.post(number)
+        wait_until(lambda number=number: handler.done(number))
+        time.sleep(0.002)
+    # Two more: one when it wakes up, one that may have been under way. A thread without a processor looks slow, too.
+    looks = handler.looked - looked
+    assert handler.slowed or looks <= (time.monotonic() - began) / crew_module._CALM_TICK + 2
+    slowed = handler.slowed
+    it.post("sleep")
+    wait_until(lambda: handler.slowed > slowed)
+    assert it._attentive > time.monotonic() + crew_module._ATTENTIVE / 2
+
+
+def test_the_watch_is_told_to_look_at_once(crew: tuple[Crew, Handler]) -> None:
+    """For what comes back within a tick, though it sleeps."""
+    it, handler = crew
+    wait_until(lambda: it._asleep)
+    looked = handler.looked
+    it.attend()
+    wait_until(lambda: handler.looked > looked)
+    assert it._attentive > time.monotonic()
+
+
+def test_a_call_that_lasts_is_seen_at_the_first_look() -> None:
+    """By its own clock: the second look may be far."""
+    worker = Worker(Crew(1, Handler()))
+    assert not crew_module._is_late(None, 10.0)
+    assert not crew_module._is_late(worker, 10.0)
+    worker.call, worker.began = object(), 9.9985
+    assert not crew_module._is_late(worker, 10.0)
+    worker.began = 9.9975
+    assert crew_module._is_late(worker, 10.0)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
 import socket
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 from twisted.internet.interfaces import IFileDescriptorReceiver
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import MemoryReactorClock
+from twisted.python import log
 from zope.interface import implementer
 
 from appd.listening.connections import Connections
@@ -42,6 +45,85 @@ def test_a_port_takes_one_connection_at_a_time(family, tmp_path):
         port.connectionLost(None)
         for client in clients:
             client.close()
+
+
+@pytest.fixture(params=[socket.AF_INET, socket.AF_INET6, socket.AF_UNIX], ids=["tcp", "tcp6", "unix"])
+def met(request, tmp_path):
+    """A factory, its port, the record of its connections, and a client that waits in the queue."""
+    family = request.param
+    with socket.socket(family) as listening, socket.socket(family) as client:
+        address = {socket.AF_INET: ("127.0.0.1", 0), socket.AF_INET6: ("::1", 0)}
+        listening.bind(address.get(family) or str(tmp_path / "s"))
+        listening.listen(8)
+        listening.setblocking(False)
+        client.settimeout(10)
+        client.connect(listening.getsockname())
+        factory, connections = Factory.forProtocol(Protocol), Connections()
+        factory.noisy = False
+        reactor = MemoryReactorClock()
+        port = adopt_stream(reactor, listening.fileno(), family, factory, connections)
+        yield factory, port, connections, client
+        connections.abort()
+        reactor.advance(1)
+        port.connectionLost(None)
+
+
+def test_who_has_come(met):
+    """The protocol is told the address, on any kind of socket."""
+    factory, port, _connections, client = met
+    seen = []
+    factory.buildProtocol = lambda address: seen.append(address) or Protocol()
+    port.doRead()
+    (address,) = seen
+    if client.family == socket.AF_UNIX:
+        assert not address.name
+    else:
+        assert (address.host, address.port) == client.getsockname()[:2]
+
+
+def test_without_descriptors_a_client_is_turned_away(met):
+    """By the one in reserve: it would wait in the queue, and be told of again and again."""
+    _factory, port, connections, client = met
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    filled: list[int] = []
+    try:
+        # What is in reserve has one of the numbers below.
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 1, limits[1]))
+        with contextlib.suppress(OSError):
+            while True:
+                filled.append(os.dup(client.fileno()))
+        port.doRead()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        for one in filled:
+            os.close(one)
+    assert len(connections) == 0
+    assert client.recv(1) == b""
+
+
+@pytest.mark.parametrize("protocol", [None, ValueError("it was told to")])
+def test_a_factory_that_makes_no_protocol(met, protocol):
+    """The connection ends; an error is logged, and the next one is taken."""
+    factory, port, connections, client = met
+
+    def build(_address):
+        if protocol is not None:
+            raise protocol
+        return
+
+    factory.buildProtocol, before = build, factory.buildProtocol
+    errors = []
+    log.addObserver(errors.append)
+    port.doRead()
+    log.removeObserver(errors.append)
+    assert len(connections) == 0
+    assert client.recv(1) == b""
+    assert len([one for one in errors if one.get("isError")]) == (protocol is not None)
+    factory.buildProtocol = before
+    with socket.socket(client.family) as other:
+        other.connect(client.getpeername())
+        port.doRead()
+        assert len(connections) == 1
 
 
 class _Notes(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,6 +23,9 @@ from appd.listening.reactor import PromptReactor
 
 class Seen(Protocol):
     """Tells what it sees, and fails when it is told to."""
+
+    def connectionMade(self) -> None:
+        self.factory.met.append(context.get(log.ILogContext)["system"])  # type: ignore[attr-defined]
 
     def dataReceived(self, data: bytes) -> None:
         told = self.factory.told  # type: ignore[attr-defined]
@@ -45,6 +49,7 @@ class Served:
         self.factory: Any = Factory.forProtocol(Seen)
         self.factory.noisy = False
         self.factory.reactor, self.factory.told, self.factory.kept = self.reactor, [], []
+        self.factory.met = []
         sock = listening(family, address)
         sock.setblocking(False)
         self.port: Any = adopt_stream(self.reactor, sock.fileno(), family, self.factory, Connections())
@@ -101,6 +106,25 @@ def test_the_prefix_of_its_log_lines(served: Served) -> None:
     assert prefix == other and prefix.startswith("Seen,0,")
     assert served.client.recv(10) == b"hello"
     assert context.get(log.ILogContext)["system"] == "-"
+
+
+def test_the_prefix_while_a_connection_is_made(served: Served) -> None:
+    """The class that the port has for its factory, as with Twisted's."""
+    served.run(b"hello")
+    assert served.factory.met == [served.port.logPrefix()]
+
+
+def test_a_reset(served: Served) -> None:
+    """It comes with what can be read and with an error, and is found by reading."""
+    served.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    served.client.sendall(b"hello")
+    served.reactor.callLater(0, served.client.close)
+    served.reactor.callLater(10, served.reactor.crash)
+    served.reactor.run(installSignalHandlers=False)
+    # A UNIX socket knows no reset, so that it depends on whether the answer found somebody.
+    ends = {"ConnectionLost"} if served.port.addressFamily != socket.AF_UNIX else {"ConnectionLost", "ConnectionDone"}
+    assert served.factory.told[-1][0] in ends
+    assert len(served.port.connections) == 0
 
 
 def test_an_exception(served: Served, request: pytest.FixtureRequest) -> None:

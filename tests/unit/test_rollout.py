@@ -399,7 +399,7 @@ def test_a_storm_of_signals(host):
         host.poller.on_signal(number, lambda number=number: heard.append(number))
     try:
         for number in (*[signal.SIGCHLD] * 3000, signal.SIGTERM, signal.SIGTERM):
-            os.kill(os.getpid(), number)
+            signal.raise_signal(number)
         host.poller.turn(0)
     finally:
         signal.set_wakeup_fd(-1)

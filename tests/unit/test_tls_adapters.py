@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
 import ssl
 from pathlib import Path
 from typing import Any
@@ -391,3 +394,72 @@ def test_a_key_is_never_in_an_error(tmp_path):
 def test_secrets_are_written_privately(tmp_path):
     """The helper of the tests does what appd demands."""
     assert write_secret(tmp_path / "x", b"").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("library", [openssl, stdlib], ids=["openssl", "stdlib"])
+def test_a_weak_certificate_behind_a_good_one_is_refused(tmp_path, library):
+    """Its context is made when somebody asks for its name, and then it would be too late to say so."""
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+    weak = ROOT.issue("weak.example", key=rsa.generate_private_key(65537, 1024))
+    paths = [SITES["default"].write(tmp_path / "0.pem"), weak.write(tmp_path / "1.pem")]
+    policy = Policy(HERE, tuple(Source("certificate", str(one), HERE) for one in paths))
+    material, _unseen = read_material(policy)
+    with pytest.raises(ValueError, match=r"1\.pem: .*does not take it: .*key too small"):
+        library.Contexts(policy, material)
+
+
+@pytest.mark.parametrize("library", [openssl, stdlib], ids=["openssl", "stdlib"])
+def test_without_descriptors_a_name_is_refused_for_now(tmp_path, monkeypatch, library):
+    """The context for a name is made when it is first asked for. If that fails the next client has more luck."""
+    paths = [SITES[one].write(tmp_path / f"{one}.pem") for one in ("default", "exact")]
+    policy = Policy(HERE, tuple(Source("certificate", str(one), HERE) for one in paths))
+    material, _unseen = read_material(policy)
+    contexts_of, server_of = ADAPTERS["openssl" if library is openssl else "stdlib"]
+    contexts = contexts_of(policy, material)
+
+    def as_file(_data):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(library, "as_file", as_file)
+        for _ in range(2):
+            with pytest.raises(Refused):
+                handshake(server_of(contexts), client_context(tmp_path), "exact.wild.example")
+        assert handshake(server_of(contexts), client_context(tmp_path))
+    client = handshake(server_of(contexts), client_context(tmp_path), "exact.wild.example")
+    assert client.getpeercert(binary_form=True) == SITES["exact"].der
+
+
+@pytest.mark.parametrize("most", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
+@pytest.mark.parametrize("adapter", ADAPTERS)
+def test_a_session_does_not_outlive_a_revocation(tmp_path, client_ca, adapter, most):
+    """A session that is resumed shows no certificate again. The tickets of before a renewal are nobody's."""
+    contexts_of, server_of = ADAPTERS[adapter]
+    site = SITES["default"].write(tmp_path / "default.pem")
+    crl = tmp_path / "crl.pem"
+    crl.write_bytes(ROOT.revoke(CLIENTS["revoked"]))
+    revocations = (Source("crl", str(crl), HERE),)
+    policy = Policy(HERE, (Source("certificate", str(site), HERE),), revocations=revocations, **client_ca)
+    material, _unseen = read_material(policy)
+    contexts, context = contexts_of(policy, material), client_context(tmp_path, CLIENTS["good"], most)
+
+    def connect(session: ssl.SSLSession | None) -> ssl.SSLObject:
+        server, incoming, outgoing = server_of(contexts), ssl.MemoryBIO(), ssl.MemoryBIO()
+        client = context.wrap_bio(incoming, outgoing, server_hostname="default.example", session=session)
+        for _round in range(3):
+            with contextlib.suppress(ssl.SSLWantReadError):
+                client.do_handshake()
+            incoming.write(server.step(outgoing.read()))
+        with contextlib.suppress(ssl.SSLWantReadError):  # the ticket of TLS 1.3
+            client.read(1)
+        return client
+
+    first = connect(None)
+    assert not first.session_reused
+    assert connect(first.session).session_reused
+    crl.write_bytes(ROOT.revoke(CLIENTS["good"]))
+    material, _unseen = read_material(policy, before=material)
+    contexts = contexts_of(policy, material)
+    with pytest.raises((Refused, ssl.SSLError)):
+        connect(first.session)

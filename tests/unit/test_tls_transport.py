@@ -5,11 +5,16 @@ from __future__ import annotations
 import ssl
 
 import pytest
+from OpenSSL import SSL
 from support.authority import Authority
-from twisted.internet.interfaces import ISSLTransport
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import IOpenSSLServerConnectionCreator, ISSLTransport
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from appd.errors import Place
 from appd.tls import transport as tls_transport
@@ -51,6 +56,7 @@ class Connection:
 
     def __init__(self, factory, clock):
         self.clock = clock
+        self.factory = factory
         self.wire = Wire()
         self.protocol = factory.buildProtocol(None)
         self.protocol.makeConnection(self.wire)
@@ -75,6 +81,9 @@ class Connection:
         self.client.do_handshake()
         self.protocol.dataReceived(self._outgoing.read())
         self.pump()
+
+    def sent(self):
+        return self._outgoing.read()
 
     def send(self, data):
         self.client.write(data)
@@ -117,6 +126,7 @@ def test_what_is_sent_arrives(connect, inner, clock):
     served.transport.write(b"welcome")
     connection.pump()
     assert connection.client.read(100) == b"welcome"
+    clock.advance(10.0)  # one timer is for all handshakes, and runs out
     assert clock.getDelayedCalls() == []
 
 
@@ -136,10 +146,96 @@ def test_handshake_has_a_deadline(connect, clock, inner, part):
     assert clock.getDelayedCalls() == []
 
 
-def inner_reason():
-    from twisted.internet.error import ConnectionAborted
-    from twisted.python.failure import Failure
+def test_each_handshake_has_a_deadline_of_its_own(connect, clock):
+    """One timer is for all of a server: whoever began earlier is cut earlier, and who is through is not."""
+    first = connect()
+    clock.advance(4.0)
+    second, third = Connection(first.factory, clock), Connection(first.factory, clock)
+    clock.advance(4.0)
+    fourth = Connection(first.factory, clock)
+    third.handshake()
+    assert len(clock.getDelayedCalls()) == 1
+    clock.advance(2.1)
+    assert [one.wire.aborted for one in (first, second, third, fourth)] == [True, False, False, False]
+    clock.advance(4.0)
+    assert [one.wire.aborted for one in (first, second, third, fourth)] == [True, True, False, False]
+    fourth.protocol.connectionLost(inner_reason())
+    clock.advance(10.0)
+    assert not fourth.wire.aborted
+    assert clock.getDelayedCalls() == []
 
+
+def nothing(connection):
+    """The client says nothing."""
+
+
+def half_a_handshake(connection):
+    connection.protocol.dataReceived(connection.hello())
+
+
+def shaken(connection):
+    connection.handshake()
+
+
+def its_end(connection):
+    connection.handshake()
+    with pytest.raises(ssl.SSLWantReadError):
+        connection.client.unwrap()
+    connection.protocol.dataReceived(connection.sent())
+
+
+def garbage(connection):
+    connection.handshake()
+    connection.protocol.dataReceived(b"\x17\x03\x03\x00\x20" + bytes(32))
+
+
+def our_end(connection):
+    connection.handshake()
+    connection.protocol.loseConnection()
+
+
+def both_ends(connection):
+    our_end(connection)
+    connection.pump()
+    assert connection.client.read(1) == b""
+    connection.client.unwrap()
+    connection.protocol.dataReceived(connection.sent())
+
+
+def aborted(connection):
+    connection.handshake()
+    connection.protocol.abortConnection()
+
+
+def aborted_early(connection):
+    half_a_handshake(connection)
+    connection.protocol.abortConnection()
+
+
+@pytest.mark.parametrize("wire", [ConnectionDone, ConnectionLost, ConnectionAborted])
+@pytest.mark.parametrize(
+    "what",
+    [nothing, half_a_handshake, shaken, its_end, garbage, our_end, both_ends, aborted, aborted_early],
+)
+def test_a_protocol_is_told_the_reason_that_twisted_tells(connect, clock, inner, termination, what, wire):
+    """However a connection ends: it is asked for in fewer steps, and told only once."""
+
+    @implementer(IOpenSSLServerConnectionCreator)
+    class Creator:
+        def serverConnectionForTLS(self, _protocol):
+            return SSL.Connection(termination._on_transports().default, None)
+
+    reasons = []
+    for connection in (connect(), Connection(TLSMemoryBIOFactory(Creator(), False, inner), clock)):
+        inner.lost.clear()
+        what(connection)
+        connection.protocol.connectionLost(Failure(wire()))
+        (lost,) = inner.lost
+        reasons.append((lost.type, str(lost.value)))
+    assert reasons[0] == reasons[1]
+
+
+def inner_reason():
     return Failure(ConnectionAborted())
 
 
@@ -165,6 +261,7 @@ def test_end_does_not_wait_for_ever(connect, clock, inner):
     clock.advance(tls_transport.LAST_READ)
     assert connection.wire.disconnecting
     connection.protocol.connectionLost(inner_reason())
+    clock.advance(10.0)
     assert clock.getDelayedCalls() == []
 
 
@@ -200,13 +297,14 @@ def test_renewed_certificates_are_for_new_connections(connect, termination, tmp_
 
 
 def test_a_thousand_broken_handshakes(connect, clock, inner):
-    """Nothing of them is left: no call is due, no connection is kept."""
+    """Nothing of them is left: no connection is kept, and of all that is due only the timer of the handshakes."""
     import gc
     import weakref
 
     kept = []
+    factory = connect().factory
     for number in range(1000):
-        connection = connect()
+        connection = Connection(factory, clock)
         connection.protocol.dataReceived(
             (b"\x16\x03\x01\x02", connection.hello(), b"\x15\x03\x01\x00\x02\x02\x28")[number % 3]
         )
@@ -216,5 +314,7 @@ def test_a_thousand_broken_handshakes(connect, clock, inner):
     inner.lost.clear()
     del connection
     gc.collect()
+    assert len(clock.getDelayedCalls()) == 1
+    clock.advance(10.0)
     assert clock.getDelayedCalls() == []
     assert [one for one in kept if one() is not None] == []

@@ -5,6 +5,9 @@ thread wakes up, which is what makes it fast under one interpreter lock. What ma
 (`Worker.give`); and what turns out to take longer has it taken away by the watch, which looks every two milliseconds
 while anything is going on, and else sleeps until the next deadline. Whoever has the lead next goes on with the rest of
 the batch, so that nobody waits behind a slow call for longer than that.
+
+To look is dear, as the leader has to give the interpreter lock away for it, and on a virtual machine a timer costs some
+ten microseconds: a sixth of a handshake of TLS. So where nothing was slow for a while the watch looks less often.
 """
 
 from __future__ import annotations
@@ -33,6 +36,9 @@ _COMES = select.EPOLLIN
 _BATCH = 64
 # How long a leader may be at one thing before the watch has the next one lead, in seconds.
 _TICK = 0.002
+# As long when nothing was slow for so many seconds, which is longer than what is slow is taken for quick again
+# (`appd.http.lane.admission`).
+_CALM_TICK, _ATTENTIVE = 0.01, 2.0
 # The watch sleeps when for so many ticks nothing has happened.
 _STILL = 5
 # So long the same answer is given to the question whether anybody polls, in seconds.
@@ -124,6 +130,8 @@ class Crew:
         self._leader: Worker | None = None
         self._alarm = Lock()
         self._asleep = False
+        # Until when the watch looks at every tick.
+        self._attentive = 0.0
         self._stopping = False
         self._rung = self._heard = 0
         self._first: BareThread | None = None
@@ -237,6 +245,14 @@ class Crew:
         """Frees the lead; whoever has taken its token calls this."""
         self._lead.release()
 
+    def attend(self) -> None:
+        """The watch has to look at every tick for a while."""
+        now = time.monotonic()
+        calm = now > self._attentive
+        self._attentive = now + _ATTENTIVE
+        if calm:
+            self._wake()
+
     def sooner(self) -> None:
         """The watch has to look earlier than it thinks."""
         self._wake()
@@ -319,10 +335,12 @@ class Crew:
                 busy = leader is not None and leader.term
             if busy or still <= _STILL:
                 self._asleep = False
-                if busy and turns == seen:
+                now = time.monotonic()
+                if busy and (turns == seen or _is_late(leader, now)):
                     self._take_over(leader)
                 seen = turns
-                wait = _TICK if wait is None else min(_TICK, wait)
+                tick = _TICK if now <= self._attentive else _CALM_TICK
+                wait = tick if wait is None else min(tick, wait)
             self._alarm.acquire(timeout=-1 if wait is None else max(wait, 0.0005))
             self._asleep = False
 
@@ -333,5 +351,11 @@ class Crew:
             leader.term.pop()
         except IndexError:
             return
+        self._attentive = time.monotonic() + _ATTENTIVE
         self.handler.slow(leader)
         self.hand_on()
+
+
+def _is_late(leader: Worker | None, now: float) -> bool:
+    """Whether the call that a leader makes has been found slow by its clock, at the first look."""
+    return leader is not None and leader.call is not None and now - leader.began >= _TICK

@@ -200,10 +200,11 @@ class Lane:
     def set_aside(self, door: Door, seconds: float) -> None:
         """Accepts no connections for an even shorter moment, while other processes do.
 
-        Whoever calls is at something that has come, so that the watch is awake: it looks again within a tick.
+        The watch looks again within a tick.
         """
         self.shut(door)
         self._aside.put(door, seconds)
+        self._crew.attend()
 
     # What the crew asks for.
 
@@ -339,9 +340,9 @@ class Lane:
             Gone: The client has left.
         """
         share, limit = call.mount.share, call.client.server.limits.request_timeout
-        worker.call = call
-        # The one who looks after slow calls needs it; a clock is cheap.
+        # In this order: the one who looks after slow calls may look in between. A clock is cheap.
         worker.began = began = time.monotonic()
+        worker.call = call
         if limit:
             call.client.unanswered = [None]
         quick = share.quick or share.is_quick(began)

@@ -159,7 +159,9 @@ class Channel:
         try:
             if producer is not None:
                 producer.stopProducing()
-            asked.connectionLost(Failure(error.ConnectionLost()))
+            # Before a password was looked at there is no request that it knows of.
+            if asked is not None:
+                asked.connectionLost(Failure(error.ConnectionLost()))
         except Exception:
             log.err(None, "a resource that was told that its client has left")
 
