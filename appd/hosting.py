@@ -11,6 +11,7 @@ import sys
 
 from appd.access import folder_refusal
 from appd.config.settings import Settings
+from appd.ending import leave_fork
 from appd.errors import AppdError, ConfigurationError, Place, Problem, of_the_host
 from appd.signals import Stopped
 from appd.startup.bare import signal
@@ -184,7 +185,7 @@ def guard(what: str, hosted: Callable[[], Any], place: Place | None = None) -> A
         AppdError: It raised, or called sys.exit(); an AppdError of its own passes.
     """
     try:
-        return hosted()
+        return _called(hosted)
     except (AppdError, Stopped):
         raise
     except SystemExit as error:
@@ -209,6 +210,17 @@ def _where_it_is_looked_for(error: BaseException, what: str) -> str:
     return (
         " (a `python-path` line names the folder that it lies in)" if f"{named}.".startswith(f"{error.name}.") else ""
     )
+
+
+def _called(hosted: Callable[[], Any]) -> Any:
+    """Calls it. What it forks is a process of its own: what is raised there is no problem of the file."""
+    process = os.getpid()
+    try:
+        return hosted()
+    except BaseException as error:
+        if os.getpid() != process:
+            leave_fork(error)
+        raise
 
 
 # Whose frames are no part of a hosted traceback: appd's, and those of the import system.

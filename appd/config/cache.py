@@ -21,7 +21,6 @@ from appd import __version__
 from appd.config.inputs import Inputs, identity
 from appd.config.plain import NotPlain, decode, encode
 from appd.config.processors import count_processors
-from appd.config.reading import read_text
 from appd.config.settings import Settings
 
 TYPE_CHECKING = False
@@ -107,6 +106,8 @@ class SettingsCache:
 
     def texts(self) -> dict[str, str] | None:
         """What the files said that the settings of `read` were made of; None when they have changed since."""
+        from appd.config.reading import read_text
+
         try:
             texts = {path: read_text(path) for path in self._read_files}
             return texts if all(identity(path) == was for path, was in self._read_files.items()) else None

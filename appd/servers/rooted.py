@@ -169,6 +169,31 @@ class Root:
                     raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
             os.rename(before, after, src_dir_fd=source, dst_dir_fd=target)
 
+    def link(self, old: bytes, new: bytes) -> None:
+        """link(2): one more name for a regular file.
+
+        Raises:
+            OSError: The host refuses, it is no regular file, or something is there.
+        """
+        self._writable()
+        with self._at(old, follow=False) as (source, before), self._at(new, follow=False) as (target, after):
+            if not stat.S_ISREG(os.stat(before, dir_fd=source, follow_symlinks=False).st_mode):
+                raise PermissionError(errno.EACCES, "no regular file")
+            os.link(before, after, src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
+
+    def statvfs(self, path: bytes) -> os.statvfs_result:
+        """statvfs(3) of the file system that something lies on.
+
+        Raises:
+            OSError: It is not there.
+        """
+        with self._at(path) as (here, name):
+            fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=here)
+        try:
+            return os.statvfs(fd)
+        finally:
+            os.close(fd)
+
     def readlink(self, path: bytes) -> bytes:
         """readlink(2).
 

@@ -352,3 +352,45 @@ def test_a_reload_meanwhile(early, tmp_path):
     assert "twisted.internet.reactor" in modules(ask(passed, GET))
     assert running.stop() == 0
     assert "Traceback" not in running.errors
+
+
+HOSTED_BUSY = """
+import asyncio, os, subprocess, sys, threading
+
+async def one():
+    return 1
+
+ended = threading.Event()
+threading.Thread(target=ended.wait, daemon=True).start()
+assert asyncio.run(one()) == 1
+os.chdir("/")
+pid = os.fork()
+if pid == 0:
+    print("of a fork", file=sys.stderr)
+    sys.exit(3)  # as a program that forgets os._exit does
+assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 3
+pid = os.fork()
+if pid == 0:
+    raise ValueError("of another fork")
+assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
+
+def app(environ, start_response):
+    said = subprocess.run(["echo", "x"], capture_output=True, text=True).stdout
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [f"{asyncio.run(one())} {said.strip()} {os.getcwd()} {'twisted' in sys.modules}".encode()]
+"""
+
+
+@MODES
+def test_hosted_code_that_does_much_when_it_is_imported(start, arguments, tmp_path):
+    """Threads, a loop, another folder, a child: what it does, it may do, early too."""
+    (tmp_path / "early.py").write_text(HOSTED_BUSY)
+    passed = listening()
+    arguments = (*arguments, "--control", str(tmp_path / "control"))
+    running = start(f"python-path {tmp_path}\n{HTTP}", ("h", passed), arguments=arguments)
+    assert b"1 x / " in ask(passed, GET)
+    running.wait_ready()
+    assert ask(passed, GET).endswith(b"1 x / True")
+    assert running.stop() == 0
+    running.wait_said("of a fork")
+    running.wait_said("ValueError: of another fork")

@@ -127,6 +127,65 @@ def test_files_go_both_ways_over_tls(serve, folder):
             assert told in data
 
 
+def test_what_old_clients_say(serve, folder):
+    """Renames that are not finished, quotes, patterns, forms of a type, names with line ends."""
+    running, port, *_ = serve()
+    (folder / "files" / "two\nlines").touch()
+    (folder / "files" / "g.txt").touch()
+    with logged_in(folder, port) as client:
+        assert client.sendcmd("RNFR f").startswith("350")
+        assert client.sendcmd("NOOP").startswith("200")
+        for command, code in (("RNTO g", "503"), ("TYPE Q", "504"), ("RNFR", "500")):
+            with pytest.raises(ftplib.error_perm, match=f"^{code}"):
+                client.sendcmd(command)
+        assert (folder / "files" / "f").exists()
+        for command, code in (
+            ("TYPE A N", "200"),
+            ("TYPE L 8", "200"),
+            ("TYPE I", "200"),
+            ("ALLO 10", "202"),
+            ("CDUP", "250"),
+        ):
+            assert client.sendcmd(command).startswith(code)
+        assert client.mkd('a "b"') == '/a "b"'
+        client.cwd('a "b"')
+        assert client.pwd() == '/a "b"'
+        assert client.nlst("../*.txt") == ["g.txt"]
+        assert sorted(client.nlst("/[fg]*")) == ["f", "g.txt"]
+        with pytest.raises(ftplib.error_perm, match=r"^550"):
+            client.nlst("*.none/x")
+        assert client.nlst("*") == []
+        client.cwd("/")
+        assert sorted(client.nlst()) == sorted(["f", "g.txt", "d", "out", 'a "b"', "two?lines"])
+        assert len(list(client.mlsd())) == 6
+    assert "Traceback" not in running.errors
+
+
+@pytest.mark.parametrize("tls", [True, False], ids=["TLS", "plain"])
+def test_abort(serve, folder, tls):
+    """It ends a transfer that nobody takes any more, also as urgent data and behind what Telnet has; the session goes on."""
+    running, port, *_ = serve(FTP, "login-without-tls on")
+    (folder / "files" / "long").write_bytes(bytes(50_000_000))
+    with logged_in(folder, port, tls=tls) as client:
+        assert client.sendcmd("ABOR").startswith("226")
+        data = client.transfercmd("RETR long")
+        with data:
+            if tls:
+                client.sock.sendall(b"ABOR\r\n")
+            else:
+                client.sock.sendall(b"\xff\xf4\xff", socket.MSG_OOB)
+                client.sock.sendall(b"\xf2ABOR\r\n", socket.MSG_OOB)
+            answers = {client.getmultiline()[:3], client.getmultiline()[:3]}
+        assert answers == {"426", "226"}
+        assert get(client, "f") == b"content"
+        client.sendcmd("PASV")
+        client.putcmd("RETR f")
+        client.putcmd("ABOR")
+        assert [client.getmultiline()[:3] for _ in range(3)] == ["150", "425", "226"]
+        assert get(client, "f") == b"content"
+    assert "Traceback" not in running.errors
+
+
 def test_nothing_leads_out(serve, folder):
     """Neither paths nor links."""
     _running, port, *_ = serve()
@@ -177,15 +236,17 @@ def test_anonymous_reads(start, folder):
 
 
 def test_read_only_and_ports_of_ones_own(serve, folder):
-    """passive-ports are bound when they are needed, and in their range."""
+    """passive-ports are bound when they are needed, and in their range; that is no news for the log."""
     first = spare_port()
-    _running, port, *_ = serve(PLAIN, f"read-only on\n passive-ports {first}-{first}")
+    running, port, *_ = serve(PLAIN, f"read-only on\n passive-ports {first}-{first}")
     with logged_in(folder, port, tls=False) as client:
         for _ in range(3):
             assert get(client, "f") == b"content"
         assert f"|||{first}|" in client.sendcmd("EPSV")
         with pytest.raises(ftplib.error_perm):
             client.storbinary("STOR f", io.BytesIO(b"x"))
+    assert "ready: " in running.errors
+    assert not re.search(f"{first}|DataPort", running.errors)
 
 
 def test_no_active_mode_and_no_stolen_transfer(serve, folder):

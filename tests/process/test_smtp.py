@@ -246,6 +246,46 @@ def talk(address):
     return made, file
 
 
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        ("MAIL FROM:<a@b.example> SMTPUTF8", 555),
+        ("MAIL FROM:<a@b.example> RET=HDRS SIZE=10", 555),
+        ("MAIL FROM:<a@b.example> BODY=BINARYMIME", 501),
+        ("MAIL FROM:<a@b.example> SIZE=many", 501),
+        ("MAIL FROM:<a@b.example> size=99999999999", 552),
+        ("MAIL FROM:a@b.example SIZE=99999999999", 552),
+        ("MAIL FROM:<a@b.example> SIZE=10 body=8bitmime AUTH=<>", 250),
+        ("MAIL FROM:<> ", 250),
+    ],
+)
+def test_parameters(serve, command, code):
+    """Those of extensions that are not announced are refused, not passed over: the message would not be what it was."""
+    _running, address = serve(INCOMING)
+    with connect(address) as client:
+        client.ehlo()
+        assert client.docmd(command)[0] == code
+        if code == 250:
+            assert client.docmd("RCPT TO:<alice@example.org> NOTIFY=NEVER")[0] == 555
+            assert client.docmd("RCPT TO:<alice@example.org>")[0] == 250
+
+
+def test_every_answer_has_a_status(serve):
+    """Enhanced codes are announced: RFC 2034 wants them in all answers but those to EHLO and HELO."""
+    _running, address = serve(INCOMING)
+    commands = (
+        "MAIL FROM:<a@b.example>", "MAIL FROM:<a@b.example>", "RCPT TO:<alice@example.org>", "RCPT TO:<nobody@example.org>",
+        "RCPT TO:nonsense>", "RSET", "RCPT TO:<alice@example.org>", "EXPN x", "NOOP", "VRFY x", "AUTH PLAIN", "STARTTLS",
+        "MAIL FROM:<a@b@c>", "nonsense", "QUIT",
+    )  # fmt: skip
+    with connect(address) as client:
+        assert b"\nENHANCEDSTATUSCODES" in b"\n" + client.ehlo()[1]
+        assert not re.match(rb"2\.", client.helo()[1])
+        for command in commands:
+            code, text = client.docmd(command)
+            assert re.match(rb"%d\.\d\.\d " % (code // 100), text), (command, code, text)
+
+
 def test_what_comes_behind_starttls_is_forgotten(serve):
     """Whoever sits in between might have put it there: CVE-2011-0411."""
     _running, address = serve(SUBMISSION)

@@ -138,6 +138,21 @@ def test_files_go_both_ways(serve, tmp_path):
     assert os.listdir(tmp_path / "files") == []
 
 
+def test_what_openssh_has_added(serve, tmp_path):
+    """The room on the disk, a second name for a file, and writing through to the disk."""
+    _running, client = serve()
+    (tmp_path / "client" / "f").write_text("content")
+    (tmp_path / "files" / "out").symlink_to("/etc/passwd")
+    done = client.sftp("put -f f g\nln g h\ndf\ndf g\n-df none\n-ln out o\n-ln g h\nmkdir d\n-mkdir d\n")
+    assert (tmp_path / "files" / "g").samefile(tmp_path / "files" / "h")
+    assert (tmp_path / "files" / "g").read_text() == "content"
+    found = os.statvfs(tmp_path / "files")
+    assert len(re.findall(rf"^ *{found.f_blocks * found.f_frsize // 1024} ", done.stdout, re.M)) == 2, done.stdout
+    assert not os.path.lexists(tmp_path / "files" / "o")
+    assert done.stderr.count("Permission denied") == 1 and done.stderr.count("Failure") == 2, done.stderr
+    assert "support" not in done.stderr + done.stdout and "Unknown" not in done.stderr
+
+
 def test_nothing_leads_out(serve, tmp_path):
     """Neither paths nor links; those that a client makes neither."""
     (tmp_path / "secret").write_text("outside")

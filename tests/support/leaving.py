@@ -45,7 +45,15 @@ def requests(paths: list[str], *, websocket: bool) -> list[bytes]:
 
 def streams(paths: list[str]) -> list[bytes]:
     """The same for HTTP/2."""
-    found = []
+    names = {":method": "CONNECT", ":protocol": "websocket", ":scheme": "http", ":path": "/live", ":authority": "a"}
+    tunnel = b"".join(literal(*one) for one in (names | {"sec-websocket-version": "13"}).items())
+    found = [
+        greeting() + frame(_HEADERS, 4, 1, tunnel) + frame(_DATA, 0, 1, _TEXT * 3),
+        greeting()
+        + b"".join(frame(_HEADERS, 4, one, tunnel) + frame(_DATA, 0, one, _TEXT * 20) for one in range(1, 21, 2)),
+        greeting() + frame(_HEADERS, 4, 1, tunnel) + frame(_DATA, 1, 1, _TEXT),
+        greeting() + frame(_HEADERS, 4, 1, tunnel) + frame(_DATA, 0, 1, _TEXT) + frame(_RST, 0, 1, bytes(4)),
+    ]
     for path in paths:
         get, post = [method + b"\x86\x01\x01a" + literal(":path", path) for method in (b"\x82", b"\x83")]
         wide = frame(4, 0, 0, struct.pack(">HL", 4, 2**31 - 1)) + frame(_UPDATE, 0, 0, struct.pack(">L", 2**30))

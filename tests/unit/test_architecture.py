@@ -79,6 +79,8 @@ ON_A_REACTOR = [
         "smtp.letters",
         "smtp.lines",
         "smtp.protocol",
+        "smtp.wording",
+        "ssh.extensions",
         "ssh.session",
         "ssh.sftp",
         "ssh.shell",

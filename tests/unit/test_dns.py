@@ -8,10 +8,12 @@ import dns.rcode
 import dns.rdatatype
 import dns.rrset
 import pytest
+from twisted.internet.task import Clock
 
 from appd.servers.dns.answering import Answering, Forward
 from appd.servers.dns.clients import Networks, Rates
 from appd.servers.dns.forwarding import Cache
+from appd.servers.dns.protocols import Datagrams, Service
 from appd.servers.dns.values import network, response_size, upstream
 from appd.servers.dns.values import zone as zone_value
 from appd.servers.dns.zones import Zones, read_zone
@@ -200,3 +202,21 @@ def test_values(tmp_path):
     for text in ("example.org", "exa mple.org", "..", "-x..y /z"):
         with pytest.raises(ValueError, match="ORIGIN PATH"):
             zone_value(text, file) if text != "exa mple.org" else zone_value("a..b c", file)
+
+
+def test_who_cannot_be_answered_is_no_traceback(zones):
+    """A firewall or a lost route lets a send fail: the datagram is lost, as datagrams may be."""
+
+    class Walled:
+        sent = 0
+
+        def write(self, _data, _address):
+            self.sent += 1
+            raise PermissionError(1, "Operation not permitted")
+
+    everybody = Networks(["0.0.0.0/0"])
+    service = Service(Answering(zones, 1232, forwards=False), None, everybody, Networks([]), Rates(0), Clock())
+    protocol = Datagrams(service)
+    protocol.transport = Walled()
+    protocol.datagramReceived(dns.message.make_query("ns.example.org.", "A").to_wire(), ("192.0.2.7", 5353))
+    assert protocol.transport.sent == 1

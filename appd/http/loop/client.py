@@ -106,6 +106,7 @@ class LoopClient(LoopLeaver):
 
     def data_received(self, data: bytes) -> None:
         """Bytes have come."""
+        self._unheard = 0
         driver = self.driver
         if driver.sleeps:
             driver.wake()

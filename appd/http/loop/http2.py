@@ -64,6 +64,7 @@ class Http2(Http2Leaver):
         """Bytes have come."""
         if self._closing:
             return
+        self._unheard = 0
         client, core = self.client, self.core
         if client.driver.sleeps:
             client.driver.wake()
@@ -89,14 +90,6 @@ class Http2(Http2Leaver):
         self._abandon()
         self.client.driver.alarm.deadlines.drop(self)
         self.client.server.lost(self)
-
-    def _abandon(self) -> None:
-        """Nothing is sent any more, and nobody listens."""
-        self._closing = True
-        self.client.broken = True
-        streams, self._streams = list(self._streams.values()), {}
-        for one in streams:
-            one.lost()
 
     def pause_writing(self) -> None:
         """The client takes less than is sent."""

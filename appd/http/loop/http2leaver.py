@@ -54,6 +54,7 @@ class Http2Leaver(asyncio.Protocol):
         "_rest_until",
         "_streams",
         "_stuck",
+        "_unheard",
         "bodies",
         "client",
         "core",
@@ -77,7 +78,7 @@ class Http2Leaver(asyncio.Protocol):
         self._idle_until = self._rest_until = 0.0
         # Whether anything was asked since the connection was idle last.
         self._asked = True
-        self._rest = self._stuck = 0
+        self._rest = self._stuck = self._unheard = 0
         self.core = Connection(_STREAMS, limits.header_size + limits.request_line, tunnels=client.server.tunnels)
 
     # Turns.
@@ -120,11 +121,20 @@ class Http2Leaver(asyncio.Protocol):
         client, data = self.client, self.core.take_out()
         if client.broken:
             return
-        if is_gone(self.transport, secure=client.tls is not None):
-            client.broken = True
+        self._unheard += 1
+        if is_gone(self.transport, secure=client.tls is not None, unheard=self._unheard):
+            self._abandon()
             self._part()
         else:
             self.transport.write(data)
+
+    def _abandon(self) -> None:
+        """Nothing is sent any more, and nobody listens."""
+        self._closing = True
+        self.client.broken = True
+        streams, self._streams = list(self._streams.values()), {}
+        for one in streams:
+            one.lost()
 
     # The end.
 

@@ -21,11 +21,12 @@ __all__ = ["is_gone", "part", "reset"]
 
 # How often one that is closing is looked at, in seconds; the lane gives a client as long for its end.
 _STEP = 1.0
+_UNHEARD = 3
 _SIOCOUTQ = 0x5411  # tcp(7), unix(7): what the peer has not taken
 _RESET = struct.pack("ii", 1, 0)
 
 
-def is_gone(transport: Any, *, secure: bool) -> bool:
+def is_gone(transport: Any, *, secure: bool, unheard: int) -> bool:
     """Whether what is written is dropped: by transports of TLS with a warning in the log for each time.
 
     A transport knows that it is lost a turn of the loop before its protocol is told, and much may be said in a turn.
@@ -35,9 +36,11 @@ def is_gone(transport: Any, *, secure: bool) -> bool:
     Args:
         transport: The transport.
         secure: Whether it is one of TLS.
+        unheard: How often it was written to since something was heard of the client: to ask the system costs more than
+            a small write, and the first few that are dropped nobody is warned of.
     """
     closing: bool = transport.is_closing()
-    if closing or not secure:
+    if closing or not secure or unheard < _UNHEARD:
         return closing
     sock = transport.get_extra_info("socket")
     if sock is None:

@@ -52,6 +52,7 @@ class LoopSender(Caller):
         "_body_comes",
         "_lingers",
         "_stuck",
+        "_unheard",
         "_writes_by",
         "began",
         "blocked",
@@ -93,7 +94,7 @@ class LoopSender(Caller):
         self.transport: Any = None
         self._body_comes = False
         self._lingers = 0.0
-        self._stuck = 0
+        self._stuck = self._unheard = 0
         self._writes_by = 0.0
 
     # How much the client takes.
@@ -167,7 +168,8 @@ class LoopSender(Caller):
         the client takes nothing. So that is done in pieces.
         """
         secure = self.tls is not None
-        if is_gone(self.transport, secure=secure):
+        self._unheard += 1
+        if is_gone(self.transport, secure=secure, unheard=self._unheard):
             if not self.broken:
                 self.broken = True
                 # What was written before is still sent.

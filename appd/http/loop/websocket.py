@@ -78,6 +78,7 @@ class WebSocket(asyncio.Protocol):
         "_sent",
         "_size",
         "_sliced",
+        "_unheard",
         "_waiter",
         "_waiting",
         "blocked",
@@ -103,7 +104,7 @@ class WebSocket(asyncio.Protocol):
         self._waiter: asyncio.Future[None] | None = None
         self._reason = ""
         self._began = client.began
-        self._sent = self._size = 0
+        self._sent = self._size = self._unheard = 0
         self.blocked: asyncio.Future[None] | None = None
         self.closed: int | None = None
         self.transport = client.transport
@@ -116,6 +117,7 @@ class WebSocket(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Bytes have come."""
         self._heard = True
+        self._unheard = 0
         driver = self._client.driver
         if driver.sleeps:
             driver.wake()
@@ -322,7 +324,8 @@ class WebSocket(asyncio.Protocol):
 
     def _write_out(self, data: bytes) -> None:
         client = self._client
-        if is_gone(self.transport, secure=client.tls is not None):
+        self._unheard += 1
+        if is_gone(self.transport, secure=client.tls is not None, unheard=self._unheard):
             if not client.broken:
                 client.broken = True
                 self._end(ABNORMAL, "")

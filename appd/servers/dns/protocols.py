@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -120,7 +121,9 @@ class Datagrams(DatagramProtocol):
                 return
             if verdict == "cut":
                 response = _only_cut(response)
-            self.transport.write(response, addr)
+            # A firewall, or a route that is lost: a datagram may be lost, and a traceback for each would be a flood.
+            with contextlib.suppress(OSError):
+                self.transport.write(response, addr)
 
         self._service.count()
         self._service.take(datagram, host, send, datagram=True)

@@ -7,6 +7,7 @@ between (a stolen transfer), and no other host is connected to (the bounce attac
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -18,6 +19,8 @@ from twisted.internet.protocol import Protocol, ServerFactory
 from zope.interface import implementer
 
 from appd.limits import logged_in
+from appd.listening.connections import Connections
+from appd.listening.ports import adopt_stream
 
 __all__ = ["Data", "DataPort", "Pool", "plain"]
 
@@ -256,11 +259,20 @@ class Pool:
         place.waiting[peer] = (ready, secure)
         for number in self._numbers():
             try:
-                port = place.port = self._reactor.listenTCP(number, place, backlog=2, interface=host)
-            except error.CannotListenError:
+                self._listen(place, host, number)
+            except OSError:
                 continue
-            return port.getHost().port, partial(_close, place)
+            return place.port.getHost().port, partial(_close, place)
         raise LookupError("no port of passive-ports is free")
+
+    def _listen(self, place: DataPort, host: str, number: int) -> None:
+        # Not the reactor's listenTCP, which writes two lines of log for each.
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind((host, number))
+            sock.listen(2)
+            place.port = adopt_stream(self._reactor, sock.fileno(), family, place, Connections())
 
     def _numbers(self) -> Iterator[int]:
         if self._ports is None:

@@ -6,7 +6,6 @@ ASCII mode is taken and changes nothing, as in most servers: files are bytes.
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,7 +17,7 @@ from twisted.protocols import ftp
 
 from appd.auth.portal import host_of
 from appd.limits import logged_in
-from appd.servers.ftp.listing import as_ls, facts
+from appd.servers.ftp.listing import as_ls, bare, facts, listed
 from appd.servers.ftp.transfers import Transfers
 from appd.servers.rooted import Entry
 
@@ -66,6 +65,9 @@ class Session(Transfers):
     def processCommand(self, cmd: str, *params: str) -> Any:
         """See FTP; what is under way is known, so that a drain waits for it."""
         self._busy += 1
+        if self.state == self.RENAMING and cmd.upper() != "RNTO":
+            # Twisted's takes nothing but RNTO any more then, for the rest of the connection.
+            self.state = self.AUTHED
         return defer.maybeDeferred(super().processCommand, cmd, *params).addBoth(self._processed)
 
     def _processed(self, result: Any) -> Any:
@@ -153,6 +155,40 @@ class Session(Transfers):
         """RFC 2389: names are UTF-8 in any case."""
         self.sendLine("200 so it is." if option.upper().startswith(("UTF8", "MLST")) else "501 that is no option.")
 
+    def ftp_TYPE(self, kind: str) -> Any:
+        """RFC 959, 3.1.1: behind the type may stand what it is for, N for no printer, or the size of a byte."""
+        return super().ftp_TYPE("I" if kind.upper() == "L 8" else kind.replace(" ", ""))
+
+    def ftp_ALLO(self, *_size: str) -> Any:
+        """RFC 959, 4.1.3: nothing has to be reserved."""
+        return self.sendLine("202 that is not needed.")
+
+    def ftp_ABOR(self) -> Any:
+        """RFC 959, 4.1.3; a transfer that is under way is ended by `Transfers`, and answered before."""
+        self._offset = 0
+        return self.sendLine("226 nothing is under way.")
+
+    def ftp_PWD(self) -> Any:
+        """RFC 959, 4.1.3."""
+        return self.sendLine(f"257 {_quoted(self.workingDirectory)} is where you are.")
+
+    def ftp_CDUP(self) -> Any:
+        """RFC 959, 4.1.1: above the root is the root."""
+        return super().ftp_CDUP() if self.workingDirectory else (ftp.REQ_FILE_ACTN_COMPLETED_OK,)
+
+    @defer.inlineCallbacks
+    def ftp_MKD(self, path: str) -> Any:
+        """RFC 959, 4.1.3."""
+        names = self._segments(path)
+        yield self.shell.makeDirectory(names)
+        return self.sendLine(f"257 {_quoted(names)} is made.")
+
+    def ftp_RNTO(self, toName: str) -> Any:
+        """RFC 959, 4.1.3."""
+        if self.state != self.RENAMING:
+            raise ftp.BadCmdSequenceError("first RNFR")
+        return super().ftp_RNTO(toName)
+
     def _segments(self, path: str) -> list[str]:
         try:
             return list(ftp.toSegments(self.workingDirectory, path))
@@ -224,7 +260,7 @@ class Session(Transfers):
 
     def ftp_NLST(self, path: str = "") -> Any:
         """RFC 959, 4.1.3."""
-        return self._list(path if not path.startswith("-") else path.partition(" ")[2], lambda one: one.name)
+        return self._list(path if not path.startswith("-") else path.partition(" ")[2], bare)
 
     def ftp_MLSD(self, path: str = "") -> Any:
         """RFC 3659, 7."""
@@ -246,12 +282,7 @@ class Session(Transfers):
         shell = self.shell
 
         def text() -> bytes:
-            found = shell.root.stat(_bytes(names))
-            if stat.S_ISDIR(found.st_mode):
-                entries = shell.root.entries(_bytes(names))
-            else:
-                entries = [Entry(names[-1].encode("latin-1"), found)]
-            return b"".join(line(one) + b"\r\n" for one in entries)
+            return b"".join(line(one) + b"\r\n" for one in listed(shell.root, _bytes(names)))
 
         listing = yield shell.call(text, path)
         data = yield self._take_data()
@@ -289,6 +320,11 @@ class Session(Transfers):
         """See FTP; nothing to who has gone."""
         if self.transport is not None and not self.transport.disconnecting:
             super().sendLine(line)
+
+
+def _quoted(names: Sequence[str]) -> str:
+    # RFC 959, appendix II: a quote is two.
+    return '"/' + "/".join(names).replace('"', '""') + '"'
 
 
 def _bytes(names: Sequence[str]) -> bytes:

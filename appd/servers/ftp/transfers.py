@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +18,9 @@ __all__ = ["Transfers"]
 _PATIENCE = 30.0
 # Commands that are sent ahead meanwhile, in bytes.
 _MOST_AHEAD = 64 * 1024
+# ABOR among them. RFC 959, 4.1.3: in front of it may stand what Telnet has for "interrupt" and "look here".
+_TELNET = b"\xff\xf4\xf2"
+_ABORT = re.compile(rb"(?:\A|\n)[\xff\xf4\xf2]*ABOR\r\n", re.I)
 
 
 class Transfers(ftp.FTP):  # type: ignore[misc, unused-ignore]  # old releases have no types
@@ -36,13 +41,34 @@ class Transfers(ftp.FTP):  # type: ignore[misc, unused-ignore]  # old releases h
         self._close_port: Any = None
         self._announced = (0, False)
         self._protected = False
+        self._under_way: Data | None = None
+        handle = self.transport.getHandle()
+        if isinstance(handle, socket.socket):
+            # Clients send ABOR as urgent data; the last byte of the line would not be read otherwise: tcp(7).
+            handle.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
         super().connectionMade()
 
     def dataReceived(self, data: bytes) -> None:
-        """See FTP; what is sent ahead has bounds."""
+        """See FTP; what is sent ahead has bounds, and is not waited for if it is ABOR."""
         super().dataReceived(data)
-        if self.paused and len(self._buffer) > _MOST_AHEAD:
+        if not self.paused:
+            return
+        if _ABORT.search(self._buffer):
+            self._abort()
+        elif len(self._buffer) > _MOST_AHEAD:
             self.transport.pauseProducing()
+
+    def lineReceived(self, line: bytes) -> None:
+        """See FTP."""
+        super().lineReceived(line.lstrip(_TELNET))
+
+    def _abort(self) -> None:
+        """Ends the transfer that is under way; the client is told that first, and then the answer to ABOR."""
+        give, self._give = self._give, None
+        if give is not None:
+            give(None)
+        elif self._under_way is not None and not self._under_way.ended:
+            self._under_way.transport.abortConnection()
 
     def ftp_PORT(self, address: str = "") -> Any:
         """RFC 959, 4.1.2; not spoken."""
@@ -126,10 +152,9 @@ class Transfers(ftp.FTP):  # type: ignore[misc, unused-ignore]  # old releases h
         self._arrived.addCallback(give)
         self._give = give
         late = self.factory.reactor.callLater(_PATIENCE, give, None)
-        # FTP reads nothing while a command is under way, and would not see that the client has gone.
+        # FTP reads nothing while a command is under way, and would not see that the client has gone, or ABOR.
         self.transport.resumeProducing()
-        data = yield waiting
-        self.transport.pauseProducing()
+        self._under_way = data = yield waiting
         self._give = None
         if late.active():
             late.cancel()

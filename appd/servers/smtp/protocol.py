@@ -13,6 +13,7 @@ twisted.mail's server parses commands, logs in and validates addresses. What is 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from twisted.internet import defer
@@ -25,6 +26,7 @@ from appd.auth.portal import host_of
 from appd.limits import logged_in
 from appd.servers.smtp.delivery import verdict_of
 from appd.servers.smtp.lines import Lines, WaitingPortal
+from appd.servers.smtp.wording import MAIL_PARAMETERS, look_at_parameters, with_status
 
 __all__ = ["Connection"]
 
@@ -34,7 +36,6 @@ _log = Logger(namespace="appd.smtp")
 _ERRORS = 20
 _LOGINS = 3
 _HOPS = 100
-_SIZE = re.compile(rb"(?:^|\s)SIZE=(\d{1,20})(?=\s|$)", re.I)
 
 
 class Connection(Lines):
@@ -112,7 +113,7 @@ class Connection(Lines):
         """See SMTP; too many errors end the connection."""
         if isinstance(message, str):
             message = message.encode("ascii", "replace")
-        super().sendCode(code, message)
+        super().sendCode(code, with_status(code, message))
         if code >= 500:
             self._errors += 1
             if self._errors == _ERRORS:
@@ -127,7 +128,8 @@ class Connection(Lines):
         self._from = None
         self._to = []
         lines = self.host + b" Hello " + self._helo[1]
-        self.sendCode(250, lines + b"\n" + self.listExtensions() if extended else lines)
+        # RFC 2034, 4: these alone have no enhanced status codes.
+        super().sendCode(250, lines + b"\n" + self.listExtensions() if extended else lines)
 
     def do_HELO(self, rest: bytes) -> None:
         """RFC 5321, 4.1.1.1."""
@@ -225,13 +227,24 @@ class Connection(Lines):
 
     def do_MAIL(self, rest: bytes) -> None:
         """RFC 5321, 4.1.1.2, and SIZE of RFC 1870."""
-        found = _SIZE.search(rest.partition(b">")[2])
-        if found is not None and int(found[1]) > self.policy.size_limit:
-            self.sendCode(552, b"5.3.4 the message is too long")
-        elif self.policy.needs_login and not self.authenticated:
+        if self.policy.needs_login and not self.authenticated:
             self.sendCode(530, b"5.7.0 log in first" if self.is_secure else b"5.7.0 first STARTTLS, then log in")
-        else:
+        elif self._takes(self.mail_re.match(rest), MAIL_PARAMETERS):
             super().do_MAIL(rest)
+
+    def do_RCPT(self, rest: bytes) -> None:
+        """RFC 5321, 4.1.1.3: no extension with parameters of it is announced."""
+        if self._takes(self.rcpt_re.match(rest), {}):
+            super().do_RCPT(rest)
+
+    def _takes(self, command: re.Match[bytes] | None, known: Mapping[bytes, re.Pattern[bytes]]) -> bool:
+        """Whether the parameters of a command are such that it may go on; the client is told if not."""
+        try:
+            look_at_parameters((command and command["opts"]) or b"", known, self.policy.size_limit)
+        except SMTPServerError as error:
+            self._refuse(error)
+            return False
+        return True
 
     def validateFrom(self, helo: Any, origin: Any) -> Any:
         """See SMTP."""
@@ -262,14 +275,10 @@ class Connection(Lines):
         done.addBoth(answered.callback)
         return answered
 
-    def _ebFromValidate(self, failure: Any) -> None:
-        self._refuse(failure)
-
-    def _ebToValidate(self, failure: Any) -> None:
-        self._refuse(failure)
-
     def _refuse(self, failure: Any) -> None:
         self.sendCode(*verdict_of(failure, self.factory.server))
+
+    _ebFromValidate = _ebToValidate = _refuse
 
     # Messages.
 

@@ -17,6 +17,7 @@ from zope.interface import implementer
 from appd.auth.passwords import user_name
 from appd.servers.rooted import Root
 from appd.servers.ssh.sftp import Calls, Files, SftpServer
+from appd.servers.ssh.transport import QuietLogger
 
 __all__ = ["Session", "User", "Users"]
 
@@ -29,6 +30,7 @@ class Session(SSHSession):
 
     avatar: Any
     conn: Any
+    _log = QuietLogger(namespace="appd.ssh.conch")
 
     def request_subsystem(self, data: bytes) -> Any:
         """See SSHSession."""

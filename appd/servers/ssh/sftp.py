@@ -22,6 +22,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from appd.servers.rooted import Root
+from appd.servers.ssh.extensions import EXTENSIONS, extension
 from appd.servers.ssh.transport import QuietLogger, SshTransport
 
 __all__ = ["Calls", "Files", "SftpServer"]
@@ -38,7 +39,6 @@ _FLAGS = (
     (ft.FXF_TRUNC, os.O_TRUNC),
     (ft.FXF_EXCL, os.O_EXCL),
 )
-_RENAME = b"posix-rename@openssh.com"
 
 
 class Calls:
@@ -143,19 +143,27 @@ class SftpServer(ft.FileTransferServer):
         super().dataReceived(data)
 
     def packet_EXTENDED(self, data: bytes) -> None:
-        """See FileTransferServer; OpenSSH renames so, and wants a status for it."""
+        """See FileTransferServer; `extensions` has those of OpenSSH."""
         request, (name, rest) = data[:4], getNS(data[4:])
-        if name != _RENAME:
+        call = extension(name, rest, self.client.root, self.openFiles)
+        if call is None:
             self._sendStatus(request, ft.FX_OP_UNSUPPORTED, b"not supported")
             return
-        old, new, _ = getNS(rest, 2)
-        done = self.client.calls.run(lambda: self.client.root.rename(old, new, replace=True))
-        done.addCallback(self._cbStatus, request, b"rename succeeded").addErrback(self._ebStatus, request)
+        self.client.calls.run(call).addCallback(self._extended, request).addErrback(self._ebStatus, request)
+
+    def _extended(self, reply: bytes | None, request: bytes) -> None:
+        if reply is None:
+            self._cbStatus(None, request, b"done")
+        else:
+            self.sendPacket(ft.FXP_EXTENDED_REPLY, request + reply)
 
     def _ebStatus(self, reason: Any, requestId: bytes, msg: bytes = b"request failed") -> None:
         error = reason.value
         if isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EPERM):
             reason = Failure(PermissionError(errno.EACCES, "permission denied"))
+        elif isinstance(error, FileExistsError):
+            # conch answers with a code that version 3 does not have, "Unknown status" for people.
+            reason = Failure(ft.SFTPError(ft.FX_FAILURE, "file exists"))
         super()._ebStatus(reason, requestId, msg)
 
     def connectionLost(self, reason: Any = None) -> None:
@@ -184,7 +192,7 @@ class Files:
 
     def gotVersion(self, otherVersion: int, extData: Any) -> dict[bytes, bytes]:
         """See ISFTPServer."""
-        return {_RENAME: b"1"}
+        return dict(EXTENSIONS)
 
     def openFile(self, filename: bytes, flags: int, attrs: dict[str, Any]) -> defer.Deferred[Any]:
         """See ISFTPServer."""
@@ -291,6 +299,10 @@ class _File:
         self._fd = fd
         self._files = files
         self._closed = False
+
+    def sync(self) -> None:
+        """fsync(2), in a thread."""
+        os.fsync(self._fd)
 
     def close(self) -> Any:
         if self._closed:
