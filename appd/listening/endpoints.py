@@ -15,7 +15,6 @@ from appd.listening.listeners import (
     InheritedListener,
     KeptListener,
     Listener,
-    TwistedListener,
     UnboundName,
 )
 from appd.systemd.activation import ClaimError, Inheritance
@@ -54,7 +53,9 @@ def resolve(
     if address.kind == "twisted":
         _check_kind(address, "stream", kinds)
         _check_description(address)
-        return [TwistedListener(address, server=server, place=place)]
+        from appd.listening.described import DescribedListener
+
+        return [DescribedListener(address, server=server, place=place)]
     if address.is_bound_by_appd:
         return [_plan(address, address, kinds, BindOptions(backlog=backlog), inheritance, server, place)]
     substitute = named.get(address.name) if address.name else None

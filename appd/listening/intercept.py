@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet import defer
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
-from zope.interface import implementer
+from zope.interface import directlyProvides, implementer, providedBy
 
 from appd.address import Address, parse
 from appd.errors import AppdError
@@ -151,13 +151,33 @@ def taking(taker: Taker, reactor: Any) -> Iterator[None]:
     if takers is None:
         takers = []
         setattr(reactor, _ATTRIBUTE, takers)
-        _replace(reactor, takers)
+        _replace(reactor, takers, reactor)
         _replace_parser(takers)
     # The one that was last stays on top when it is done.
     if taker in takers:
         takers.remove(taker)
     takers.append(taker)
     yield
+
+
+def holding(reactor: Any, taker: Taker) -> Any:
+    """A reactor to be passed on: it listens on sockets of the service; in all else it is the given one.
+
+    Args:
+        reactor: The reactor; it stays as it is.
+        taker: The service.
+    """
+    return _Holding(reactor, taker)
+
+
+class _Holding:
+    def __init__(self, reactor: Any, taker: Taker) -> None:
+        self._reactor = reactor
+        _replace(self, [taker], reactor)
+        directlyProvides(self, providedBy(reactor))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reactor, name)
 
 
 class _Listening:
@@ -178,6 +198,11 @@ class _Listening:
         where = Address("tcp", interface or "0.0.0.0", port)
         return self._takers[-1].listen(where, factory, interface, port, backlog)
 
+    def listen_ssl(self, port: int, factory: Any, contextFactory: Any, backlog: int = 50, interface: str = "") -> Any:
+        from twisted.protocols.tls import TLSMemoryBIOFactory
+
+        return self.listen_tcp(port, TLSMemoryBIOFactory(contextFactory, False, factory), backlog, interface)
+
     def listen_udp(self, port: int, protocol: Any, interface: str = "", maxPacketSize: int = 8192) -> Any:
         if port == 0:
             return self._udp(port, protocol, interface, maxPacketSize)
@@ -197,13 +222,14 @@ class _Listening:
         return self._takers[-1].adopt(fileDescriptor, factory)
 
 
-def _replace(reactor: Any, takers: Sequence[Taker]) -> None:
+def _replace(on: Any, takers: Sequence[Taker], reactor: Any) -> None:
     ours = _Listening(reactor, takers)
-    reactor.listenTCP = ours.listen_tcp
-    reactor.listenUDP = ours.listen_udp
-    reactor.listenUNIX = ours.listen_unix
-    reactor.listenUNIXDatagram = ours.listen_unix_datagram
-    reactor.adoptStreamPort = ours.adopt_stream_port
+    on.listenTCP = ours.listen_tcp
+    on.listenSSL = ours.listen_ssl
+    on.listenUDP = ours.listen_udp
+    on.listenUNIX = ours.listen_unix
+    on.listenUNIXDatagram = ours.listen_unix_datagram
+    on.adoptStreamPort = ours.adopt_stream_port
 
 
 def _of_path(kind: str, path: Any, mode: int) -> Address:

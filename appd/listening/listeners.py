@@ -14,14 +14,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any, Protocol
 
-    from twisted.internet.defer import Deferred
-
     from appd.listening.connections import Connections
     from appd.tls.termination import Termination
 else:
     Protocol = object
 
-__all__ = ["BoundListener", "InheritedListener", "KeptListener", "Listener", "TwistedListener", "UnboundName"]
+__all__ = ["BoundListener", "InheritedListener", "KeptListener", "Listener", "UnboundName", "located"]
 
 
 class Listener(Protocol):
@@ -228,9 +226,9 @@ class BoundListener(_SocketListener):
             try:
                 self._socket = bind(self._bound, self._options)
             except HostError as error:
-                raise HostError(*_located(error.problems, self._server, self._place), number=error.errno) from None
+                raise HostError(*located(error.problems, self._server, self._place), number=error.errno) from None
             except ConfigurationError as error:
-                raise ConfigurationError(*_located(error.problems, self._server, self._place)) from None
+                raise ConfigurationError(*located(error.problems, self._server, self._place)) from None
             self._identity = path_identity(self._socket)
             self.family = self._socket.family
 
@@ -263,62 +261,6 @@ class BoundListener(_SocketListener):
     @property
     def host_and_port(self) -> tuple[str, int | str]:
         return _bound_host_and_port(self._bound)
-
-
-class TwistedListener:
-    """A description that Twisted binds, like `ssl:…` or that of an endpoint plugin.
-
-    Args:
-        address: The address as the file has it.
-        server: The name of the server, for messages.
-        place: Where the address was written.
-    """
-
-    kind = "stream"
-    inherited = False
-    tls: Termination | None = None
-
-    def __init__(self, address: Address, *, server: str = "", place: Place | None = None) -> None:
-        self.address = address
-        self._server = server
-        self._place = place
-        self._port: Any = None
-
-    def prepare(self) -> None:
-        """Twisted binds when it listens."""
-
-    def listen(self, reactor: Any, serves: Any, connections: Connections) -> Deferred[Any]:
-        from twisted.internet.endpoints import serverFromString
-
-        from appd.listening.counted import CountingFactory
-
-        if self.tls is not None:
-            serves = self.tls.wrap(serves, reactor)
-        try:
-            listening: Deferred[Any] = serverFromString(reactor, self.address.text).listen(
-                CountingFactory(serves, connections)
-            )
-        except Exception as error:  # a plugin's parser may raise anything
-            reason = Problem(f"{self.address}: Twisted cannot listen there: {error}")
-            number = getattr(getattr(error, "socketError", error), "errno", None)
-            raise HostError(*_located((reason,), self._server, self._place), number=number) from error
-
-        def keep(port: Any) -> Any:
-            self._port = port
-            return port
-
-        return listening.addCallback(keep)
-
-    def release(self) -> None:
-        """Twisted closes it with the port."""
-
-    @property
-    def where(self) -> str:
-        return str(self._port.getHost()) if self._port is not None else self.address.text
-
-    @property
-    def host_and_port(self) -> tuple[str, int | str]:
-        return "localhost", self.address.text
 
 
 class UnboundName:
@@ -355,7 +297,7 @@ def _bound_host_and_port(bound: Address) -> tuple[str, int | str]:
     return bound.host or "localhost", bound.port
 
 
-def _located(problems: Iterable[Problem], server: str, place: Place | None) -> list[Problem]:
+def located(problems: Iterable[Problem], server: str, place: Place | None) -> list[Problem]:
     """Says of which server and where; what knows its place keeps it."""
     whose = f"server {server!r}: " if server else ""
     return [one._replace(message=f"{whose}{one.message}", place=one.place or place) for one in problems]

@@ -158,7 +158,10 @@ class OnSockets:
     def wrap(self, sock: Any) -> Any:
         """Makes a session for a socket; the handshake is to be made."""
         coming, going = ssl.MemoryBIO(), ssl.MemoryBIO()
-        session: Any = self.contexts().default.wrap_bio(coming, going, server_side=True)
+        context: Any = self.contexts().default
+        # As `wrap_bio` does, in fewer calls.
+        session: Any = context.sslobject_class.__new__(context.sslobject_class)
+        session._sslobj = context._wrap_bio(coming, going, True, owner=session)
         session.begin(sock, coming, going)
         return session
 

@@ -191,6 +191,9 @@ def _services(plan: Plan, db: Any, host: Host, confined: bool, problems: list[Pr
             found = one.tls.problems()
             problems += [wrong._replace(message=f"server {one.name!r}: {wrong.message}") for wrong in found]
         problems += unserved(one, service, host.settings.idle_exit is not None)
+        _lend_sockets(one, host)
+        if host.settings.workers > 1 and getattr(service, "processes", "one") == "all":
+            problems += _bound_by_each(one)
         if confined and is_outgoing(one.server_type, service):
             problems.append(one.settings.problem(f"server {one.name!r}: {mend('the unit')}", ""))
         if hasattr(service, "connections") and host.many_serve(getattr(service, "processes", "one")):
@@ -199,6 +202,35 @@ def _services(plan: Plan, db: Any, host: Host, confined: bool, problems: list[Pr
     if problems:
         raise ConfigurationError(*problems)
     return services
+
+
+def _bound_by_each(planned: PlannedServer) -> list[Problem]:
+    """What keeps a server from being served by several workers: addresses that Twisted would bind in each."""
+    from appd.worker.plan import every_address
+
+    return [
+        planned.settings.problem(
+            f"server {planned.name!r}: Twisted binds {address}, and a second worker could not: "
+            "use workers 1, or an address that appd binds or systemd passes",
+            attribute,
+            number,
+        )
+        for attribute, number, address in every_address(planned.settings)
+        if address is not None and address.kind == "twisted"
+    ]
+
+
+def _lend_sockets(planned: PlannedServer, host: Host) -> None:
+    """Has the supervisor keep what Twisted binds for the addresses of a server."""
+    described = [one for one in planned.listeners if one.address is not None and one.address.kind == "twisted"]
+    if described and host.shared.get("folder"):
+        from appd.listening.held import Held
+
+        shared = host.shared
+        for one in described:
+            one.held = Held(  # type: ignore[attr-defined]  # those of such an address
+                planned.name, shared["inheritance"], {}, shared["notifier"], planned.settings.place
+            )
 
 
 def compose(built: Built, notifier: Notifier, reactor: Any, **callbacks: Any) -> Lifecycle:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
 import socket
 import stat
 import subprocess
+from pathlib import Path
 
 import pytest
-from support.running import APPD, ask, listening
+from support.running import APPD, ask, listening, read_exactly, spare_port, wait_until
 
 ECHO = "<echo e>\n  address systemd:name=e\n</echo>\n"
 
@@ -113,6 +115,43 @@ def test_twisted_endpoint(start):
         client.sendall(b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\nhello")
         assert client.recv(10) == b"hello"
     assert running.stop() == 0
+
+
+def test_twisted_endpoint_over_a_reload(start, tmp_path):
+    """What Twisted binds is kept as what appd binds: nobody is refused, and who is connected stays so."""
+    port = spare_port()
+    control, greeting = str(tmp_path / "control"), b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n"
+    text = f"<echo e>\n address haproxy:tcp:{port}:interface=127.0.0.1\n</echo>\n"
+    running = start(text, arguments=("--control", control)).wait_ready()
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as stays:
+        stays.sendall(greeting + b"before")
+        assert read_exactly(stays, 6) == b"before"
+        for _ in range(2):
+            subprocess.run([APPD, "reload", "--socket", control], check=True, timeout=60, capture_output=True)
+            with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
+                client.sendall(greeting + b"hello")
+                assert read_exactly(client, 5) == b"hello"
+    Path(running.manager.path).with_name("appd.conf").write_text("<echo e>\n address 127.0.0.1:0\n</echo>\n")
+    subprocess.run([APPD, "reload", "--socket", control], check=True, timeout=60, capture_output=True)
+
+    def is_refused():
+        with socket.socket() as client:
+            return client.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
+
+    wait_until(is_refused)
+    assert running.stop() == 0 and "Traceback" not in running.errors
+
+
+def test_twisted_endpoint_of_several_workers(tmp_path):
+    """Each would bind it; a server that runs in one of them is not concerned."""
+    file = tmp_path / "appd.conf"
+    file.write_text("workers 2\n<echo e>\n address haproxy:tcp:8080\n</echo>\n")
+    done = subprocess.run([APPD, "check", str(file)], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 78 and f"{file}:3: server 'e': Twisted binds haproxy:tcp:8080" in done.stderr
+    file.write_text(
+        "workers 2\n<server e>\n type twisted.internet.protocol:Factory\n address haproxy:tcp:8080\n</server>\n"
+    )
+    subprocess.run([APPD, "check", str(file)], timeout=60, check=True)
 
 
 def test_twisted_endpoint_that_cannot_listen(start):

@@ -12,8 +12,9 @@ from appd.address import parse
 from appd.errors import ConfigurationError, HostError, Place
 from appd.listening import binding
 from appd.listening.binding import BindOptions
+from appd.listening.described import DescribedListener
 from appd.listening.endpoints import NamedSocket, resolve
-from appd.listening.listeners import BoundListener, TwistedListener
+from appd.listening.listeners import BoundListener
 from appd.systemd.activation import ClaimError
 
 STREAM = frozenset({"stream"})
@@ -67,14 +68,14 @@ def test_a_key_that_this_user_may_not_read(monkeypatch):
 
     monkeypatch.setattr("twisted.internet.endpoints.serverFromString", denied)
     (one,) = listeners("ssl:443:privateKey=/etc/ssl/private/key.pem")
-    assert isinstance(one, TwistedListener)
+    assert isinstance(one, DescribedListener)
 
 
 def test_a_good_description():
     """One of Twisted's own endpoint plugins, in any case of its prefix."""
     for text in "haproxy:tcp:0:interface=127.0.0.1", "HAProxy:tcp:0":
         (one,) = listeners(text)
-        assert isinstance(one, TwistedListener) and one.where == text
+        assert isinstance(one, DescribedListener) and one.where == text
 
 
 def test_a_refusal_says_where():

@@ -13,6 +13,7 @@ from contextlib import closing
 import pytest
 
 from appd.config.texts import read_texts, write_texts
+from appd.control import ControlError, Framing
 from appd.supervisor import spawn as module
 from appd.supervisor.directlog import DirectLog
 from appd.supervisor.generation import Generation, Worker
@@ -22,6 +23,7 @@ from appd.supervisor.poller import Poller, exit_code
 from appd.supervisor.renewal import kept_descriptors
 from appd.supervisor.supervisor import Supervisor
 from appd.systemd.notify import Notifier
+from appd.worker.rest import Rest
 
 READY = {"READY": "1"}
 
@@ -474,3 +476,105 @@ def test_a_reading_that_is_none(tmp_path):
     texts = {"/etc/a.conf": "workers 1\n# \u00e4\n"}
     descriptor = write_texts(texts)
     assert read_texts(os.dup(descriptor)) == read_texts(descriptor) == texts
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_replacement_that_cannot_start(host, workers):
+    """Where nothing else serves it is the end, with its code and its reason; else it is tried again, and the others serve."""
+    host.rollout.start()
+    host.serve(workers)
+    serving = host.rollout.serving
+    host.kill(serving.workers[1])
+    host.supervisor.reap()
+    host.pass_time(0.1)
+    worker = serving.workers[1]
+    worker.note({"STATUS": "cannot start: appd.conf:1: no such key", "ERRNO": "22"}, host.now)
+    host.rollout.gone(serving, worker, 78 << 8)
+    if workers == 1:
+        assert host.rollout.stopping and host.rollout.exit_code == 78
+        assert host.told[-1] == "STATUS=cannot start: appd.conf:1: no such key\nERRNO=22"
+    else:
+        assert not host.rollout.stopping
+        host.pass_time(2.0)
+        assert set(serving.workers) == {1, 2}
+
+
+def test_the_watchdog_of_the_manager(host):
+    """WATCHDOG=1 comes from the loop, at least as often as systemd asked for it; nobody is told who did not ask."""
+    host.rollout.start()
+    host.serve()
+    host.supervisor._tick()
+    assert "WATCHDOG=1" not in host.told
+    host.supervisor._notifier.watchdog_interval = 0.25
+    host.supervisor._tick()
+    for number in range(1, 5):
+        assert host.told.count("WATCHDOG=1") == number
+        host.pass_time(0.26)
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_nobody_waits_when_an_idle_service_ends(host, waits):
+    """The workers rest; who is in the queue of a socket by then wakes them, else the service ends."""
+    ours, theirs = socket.socketpair()
+    with socket.create_server(("127.0.0.1", 0)) as listener, closing(ours), closing(theirs), socket.socket() as client:
+        host.supervisor.inherited = [("h", listener.fileno())]
+        host.rollout.start()
+        generation = host.rollout.coming
+        host.says(prepared() | {"X_APPD_IDLE_EXIT": "5000"})
+        host.says(READY, generation)
+        (worker,) = host.rollout.workers()
+        worker.channel.close()
+        worker.channel = ours.dup()
+        worker.channel.setblocking(False)
+        idle = host.supervisor.idle
+        idle.passed()
+        host.now += 6
+        idle.passed()
+        theirs.settimeout(10)
+        assert theirs.recv(99) == b"rest 1\n"
+        if waits:
+            client.connect(listener.getsockname())
+        words = {"X_APPD_RESTS": "1"}
+        host.rollout.heard(generation, worker, words)
+        idle.heard(generation, worker, words)
+        assert theirs.recv(99) == (b"wake\n" if waits else b"stop\n")
+        assert host.rollout.stopping is not waits
+
+
+def test_a_worker_that_rests_accepts_nothing():
+    """From the word on, until it is woken; it answers in a later turn whether anything is open."""
+    told, later = [], []
+
+    class Server:
+        stop_accepting, resume_accepting = (lambda _self: told.append("stops")), (lambda _self: told.append("resumes"))
+
+    class Group:
+        servers, open_connections = (Server(),), 0
+
+    class Lifecycle:
+        group, has_news = Group(), False
+
+    class Reactor:
+        callLater = staticmethod(lambda _delay, call, *arguments: later.append((call, *arguments)))
+
+    rest = Rest(Lifecycle(), Notifier({"NOTIFY_SOCKET": "@x"}, lambda message, _fds: told.append(message)), Reactor())
+    rest.wake()
+    rest.rest("7")
+    assert told == ["stops"]
+    ((call, number),) = later
+    call(number)
+    rest.wake()
+    assert told == ["stops", "X_APPD_RESTS=7", "resumes"]
+    Group.open_connections = 1
+    rest.rest("8")
+    later[-1][0](later[-1][1])
+    assert told[-2:] == ["stops", "X_APPD_BUSY=8"]
+
+
+def test_a_message_without_an_end():
+    """What a control client sends is bounded, whole or not, in one piece or in many."""
+    for pieces in ([b"x" * 70_000], [b"x" * 1000] * 70, [b"x" * 70_000 + b"\0"]):
+        framing = Framing()
+        with pytest.raises(ControlError, match="longer than 65536 bytes"):
+            for one in pieces:
+                framing.feed(one)

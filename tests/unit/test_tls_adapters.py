@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import ssl
@@ -428,3 +429,37 @@ def test_without_descriptors_a_name_is_refused_for_now(tmp_path, monkeypatch, li
         assert handshake(server_of(contexts), client_context(tmp_path))
     client = handshake(server_of(contexts), client_context(tmp_path), "exact.wild.example")
     assert client.getpeercert(binary_form=True) == SITES["exact"].der
+
+
+@pytest.mark.parametrize("most", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
+@pytest.mark.parametrize("adapter", ADAPTERS)
+def test_a_session_does_not_outlive_a_revocation(tmp_path, client_ca, adapter, most):
+    """A session that is resumed shows no certificate again. The tickets of before a renewal are nobody's."""
+    contexts_of, server_of = ADAPTERS[adapter]
+    site = SITES["default"].write(tmp_path / "default.pem")
+    crl = tmp_path / "crl.pem"
+    crl.write_bytes(ROOT.revoke(CLIENTS["revoked"]))
+    revocations = (Source("crl", str(crl), HERE),)
+    policy = Policy(HERE, (Source("certificate", str(site), HERE),), revocations=revocations, **client_ca)
+    material, _unseen = read_material(policy)
+    contexts, context = contexts_of(policy, material), client_context(tmp_path, CLIENTS["good"], most)
+
+    def connect(session: ssl.SSLSession | None) -> ssl.SSLObject:
+        server, incoming, outgoing = server_of(contexts), ssl.MemoryBIO(), ssl.MemoryBIO()
+        client = context.wrap_bio(incoming, outgoing, server_hostname="default.example", session=session)
+        for _round in range(3):
+            with contextlib.suppress(ssl.SSLWantReadError):
+                client.do_handshake()
+            incoming.write(server.step(outgoing.read()))
+        with contextlib.suppress(ssl.SSLWantReadError):  # the ticket of TLS 1.3
+            client.read(1)
+        return client
+
+    first = connect(None)
+    assert not first.session_reused
+    assert connect(first.session).session_reused
+    crl.write_bytes(ROOT.revoke(CLIENTS["good"]))
+    material, _unseen = read_material(policy, before=material)
+    contexts = contexts_of(policy, material)
+    with pytest.raises((Refused, ssl.SSLError)):
+        connect(first.session)

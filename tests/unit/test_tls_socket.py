@@ -262,3 +262,12 @@ def test_our_end_behind_an_answer_that_waits(ends):
     got += ends.read()
     assert got == data
     assert ends.client.read() == b""
+
+
+def test_answers_that_nobody_takes(ends):
+    """A client that asks for other keys with every byte of a body and reads nothing is cut off: what is kept has an end."""
+    ends.server._going.write(bytes(4 << 20))  # as many answers
+    ends.say(b"data")
+    assert ends.server.recv() == b"data"
+    with pytest.raises(ConnectionAbortedError, match="takes no answer"):
+        ends.server.recv()

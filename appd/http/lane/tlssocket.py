@@ -31,6 +31,7 @@ _AT_ONCE = 32768
 _FILE = 131072
 # Who has so many bytes waiting that are no answers to requests, does not read what it asks for.
 _MOST = 131072
+_TAKES_NOTHING = "the client has much to answer, and takes no answer"
 # What has to be said though nobody asks for data (an alert, answers to KeyUpdate) waits for data, up to here.
 _ASIDE = 4096
 
@@ -158,7 +159,9 @@ class TlsSocket(ssl.SSLObject):
             found: bytes = self._sslobj.read(len(data))
         except ssl.SSLError as error:
             return self._not_decrypted(error)
-        return found if found and not coming.pending else self._decrypt_on(found)
+        if found and not coming.pending and self._going.pending <= _ASIDE:
+            return found
+        return self._decrypt_on(found)
 
     def decrypt(self) -> bytes:
         """As `recv`, of what was received already."""
@@ -204,6 +207,9 @@ class TlsSocket(ssl.SSLObject):
             self._end_reading()
         if self._going.pending > _ASIDE:
             self._say_why()
+            if len(self._rest) > _MOST:
+                self._failure = ConnectionAbortedError(_TAKES_NOTHING)
+                self._end_reading()
         return b"".join(parts)
 
     def _end_reading(self) -> None:
@@ -263,7 +269,7 @@ class TlsSocket(ssl.SSLObject):
             self._rest = data
             self._rest = data[self._send(data) :]
             if len(self._rest) > _MOST:
-                raise ConnectionAbortedError("the client has much to answer, and takes no answer")
+                raise ConnectionAbortedError(_TAKES_NOTHING)
             if self._rest:
                 raise BlockingIOError
 
