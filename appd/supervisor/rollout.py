@@ -225,7 +225,8 @@ class Rollout:
 
     def _take_over(self, generation: Generation) -> None:
         before, self.serving, self.coming = self.serving, generation, None
-        self._store.keep_only(generation.keeps, self._notifier)
+        self._store.keep_only(generation.keeps, self._notifier, self._poller.clock())
+        self._poller.call_later(self._store.binds_late, self._let_go)
         self._tell_status(ready=True)
         if before is not None:
             self._log.write(changes(before.servers, generation.servers), 6, APPD_GENERATION=str(generation.number))
@@ -319,7 +320,7 @@ class Rollout:
 
     def _let_go(self) -> None:
         if all(one.state == DRAINING for generation in self.draining for one in generation.everyone):
-            self._store.let_go()
+            self._store.let_go(self._poller.clock())
 
     def _tell_status(self, ready: bool = False) -> None:
         status = summary(self)
@@ -364,7 +365,7 @@ class Rollout:
             self._give_up(code, reason, errno)
             return
         # What it has bound for itself would be a queue that nobody serves.
-        self._store.keep_only(self.serving.keeps, self._notifier)
+        self._store.keep_only(self.serving.keeps, self._notifier, float("-inf"))
         self._let_go()
         # READY=1 ends the reload for systemd; who asked hears of it after that.
         self._tell_status(ready=True)

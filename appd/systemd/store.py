@@ -46,12 +46,17 @@ def store_name(address: Address, server: str) -> str:
 class Store:
     """Name → descriptor.
 
+    Attributes:
+        binds_late: How long a name that was forgotten is not ended, in seconds: hosted code may bind it a moment later.
+
     Resource handling: owns its descriptors; `let_go` and `close` close them. The path of a UNIX socket goes with them.
     """
 
+    binds_late = 5.0
+
     def __init__(self, kept: Iterable[tuple[str, int]] = ()) -> None:
         self._kept = dict(kept)
-        self._leaving: list[int] = []
+        self._leaving: dict[str, tuple[int, float]] = {}
 
     def items(self) -> Iterable[tuple[str, int]]:
         """Name and descriptor of each, in the order they came."""
@@ -80,18 +85,21 @@ class Store:
         return name
 
     def keep(self, name: str, fd: int) -> None:
-        """Takes over a descriptor; one of the same name is closed."""
-        earlier = self._kept.get(name)
-        if earlier is not None:
-            os.close(earlier)
+        """Takes over a descriptor; one of the same name is closed, and not ended: it may be of the same socket."""
+        earlier = [self._kept[name]] if name in self._kept else []
+        if name in self._leaving:
+            earlier.append(self._leaving.pop(name)[0])
+        for one in earlier:
+            os.close(one)
         self._kept[name] = fd
 
-    def keep_only(self, wanted: Collection[str], notifier: Notifier) -> list[str]:
+    def keep_only(self, wanted: Collection[str], notifier: Notifier, now: float) -> list[str]:
         """Forgets everything but some names, and has systemd do the same. `let_go` is to follow.
 
         Args:
             wanted: Those that are used.
             notifier: What tells systemd.
+            now: The time, in seconds.
 
         Returns:
             What was forgotten.
@@ -100,19 +108,24 @@ class Store:
         for name in gone:
             fd = self._kept.pop(name)
             _remove_path(fd)
-            self._leaving.append(fd)
+            self._leaving[name] = fd, now
             notifier.tell(also={"FDSTOREREMOVE": "1", "FDNAME": name})
         return gone
 
-    def let_go(self) -> None:
+    def let_go(self, now: float) -> None:
         """Ends what was forgotten, when no worker waits for connections on it any more.
 
         A worker that drains, and what hosted code has started, may have the socket open for another hour. Who connects
-        would wait for as long in a queue that nobody serves, and the address could not be bound again.
+        would wait for as long in a queue that nobody serves, and the address could not be bound again. But hosted code
+        of the workers that have taken over may bind a moment after its start, and has the same socket by then.
+
+        Args:
+            now: The time, in seconds; what was forgotten less than `binds_late` ago stays.
         """
-        for fd in self._leaving:
-            _end(fd)
-        self._leaving.clear()
+        for name, (fd, since) in list(self._leaving.items()):
+            if now - since >= self.binds_late:
+                del self._leaving[name]
+                _end(fd)
 
     def close(self, environ: Mapping[str, str]) -> None:
         """Closes everything. Where systemd keeps the sockets over a restart, the paths stay, which clients know.
@@ -121,7 +134,7 @@ class Store:
             environ: FDSTORE= says how many systemd keeps; it does so from 254 on, the shipped unit for earlier ones.
         """
         keeps = environ.get("FDSTORE", "0") not in ("", "0")
-        self.let_go()
+        self.let_go(float("inf"))
         for fd in self._kept.values():
             if not keeps:
                 _remove_path(fd)

@@ -249,7 +249,7 @@ def test_bound_sockets_are_bound_once_and_kept(start, tmp_path):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_an_address_that_a_reload_removes_is_closed_at_once(start, tmp_path, workers):
+def test_an_address_that_a_reload_removes_is_closed(start, tmp_path, workers):
     """Also while a long-lived connection keeps its generation: who connects is refused, and it can be bound again."""
     control, path, passed = str(tmp_path / "control"), str(tmp_path / "e.sock"), listening()
     with closing(listening()) as free:
