@@ -111,6 +111,7 @@ def _certificates(plan: Plan) -> list[str]:
         soon = Warnings().due(pairs, time.time())
         lines += [f"warning: server {server.name!r}: {one.where}: {one.title} {words}" for one, words in soon]
         lines += [f"certificate {one.where}: {one.title} expires {day_of(one.expires)}" for one in pairs]
+        lines += [f"crl {where}: expires {day_of(until)}" for where, until in server.tls.material.lists]
     return lines
 
 

@@ -7,6 +7,7 @@ certificate and each one is signed by the next, and the dates. No error text hol
 from __future__ import annotations
 
 import binascii
+import math
 import re
 import time
 from collections.abc import Iterable, Sequence
@@ -297,7 +298,7 @@ def check_authorities(text: bytes, now: float) -> dict[bytes, str]:
     return {one.subject.public_bytes(): _called(one) for one in found}
 
 
-def check_revocations(texts: Iterable[bytes], authorities: dict[bytes, str], now: float) -> None:
+def check_revocations(texts: Iterable[bytes], authorities: dict[bytes, str], now: float) -> float:
     """Checks lists of revoked certificates.
 
     OpenSSL wants a list of every authority in a client's chain, and refuses whoever comes by one that has none.
@@ -307,10 +308,14 @@ def check_revocations(texts: Iterable[bytes], authorities: dict[bytes, str], now
         authorities: As `check_authorities` says.
         now: Seconds since the epoch.
 
+    Returns:
+        When the first of them expires, in seconds since the epoch.
+
     Raises:
         ValueError: A list is damaged or has expired, or an authority has none.
     """
     listed: set[bytes] = set()
+    first = math.inf
     for text in texts:
         blocks = [block for label, block in _blocks(text) if label == b"X509 CRL"]
         if not blocks:
@@ -323,7 +328,9 @@ def check_revocations(texts: Iterable[bytes], authorities: dict[bytes, str], now
                 raise ValueError("a list in it is damaged") from None
             if until <= now:
                 raise ValueError(f"the list of {issuer.rfc4514_string()} has expired on {day(until)}")
+            first = min(first, until)
             listed.add(issuer.public_bytes())
     missing = [called for subject, called in authorities.items() if subject not in listed]
     if missing:
         raise ValueError(f"there is no list of {', '.join(missing)}: every client of theirs would be refused")
+    return first

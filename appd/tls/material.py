@@ -30,6 +30,7 @@ class Material(NamedTuple):
         trust: The authorities of clients and their lists of revoked certificates, as PEM.
         fingerprint: What the files were when they were read.
         known: The pairs by what they were read from.
+        lists: Of each file of revoked certificates: where it is, for people, and when it expires.
     """
 
     pairs: tuple[Pair, ...]
@@ -37,6 +38,7 @@ class Material(NamedTuple):
     trust: bytes
     fingerprint: Fingerprint
     known: _Known
+    lists: tuple[tuple[str, float], ...] = ()
 
 
 def read_material(
@@ -70,6 +72,7 @@ class _Reader:
         self._problems: list[Problem] = []
         self._unseen: list[Problem] = []
         self._pairs: _Known = {}
+        self._lists: list[tuple[str, float]] = []
 
     def read(self) -> tuple[Material | None, list[Problem]]:
         policy = self._policy
@@ -89,7 +92,7 @@ class _Reader:
             return None, self._unseen
         pairs = tuple(self._pairs.values())
         index = NameIndex([(one.names, one.kind) for one in pairs])
-        return Material(pairs, index, trust, stamps, self._pairs), []
+        return Material(pairs, index, trust, stamps, self._pairs, tuple(self._lists)), []
 
     def _contents(self, source: Source) -> list[Content]:
         try:
@@ -165,8 +168,9 @@ class _Reader:
         for source in self._policy.revocations:
             for content in self._contents(source):
                 try:
-                    check_revocations([content.data], {}, self._now)
+                    until = check_revocations([content.data], {}, self._now)
                     lists.append(content.data)
+                    self._lists.append((str(source) if source.credential else content.path, until))
                 except ValueError as error:
                     self._wrong(source, error)
         self._complete(lists, authorities)

@@ -18,7 +18,7 @@ from twisted.logger import Logger
 from appd import messages
 from appd.errors import ConfigurationError
 from appd.tls.credentials import outdated, own_unit, unit_origins
-from appd.tls.expiry import Warnings, listed, sentence
+from appd.tls.expiry import Warnings, day_of, listed, sentence
 from appd.tls.sources import Fingerprint, fingerprint
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ class Renewal(Service):
         self._speaks = speaks
         self._wall_clock = wall_clock
         self._warnings = Warnings()
+        self._late: set[tuple[str, float]] = set()
         self._expiry_due = 0.0
         self._next: Any = None
         self._origins: Mapping[str, str] = {}
@@ -132,6 +133,18 @@ class Renewal(Service):
                     words=words,
                     message_id=messages.CERTIFICATE_DUE,
                 )
+        for watched in self._watched:
+            for where, until in watched.material.lists:
+                if until <= self._wall_clock() and (where, until) not in self._late:
+                    self._late.add((where, until))
+                    _log.error(
+                        "{appd_server}: the list of revoked certificates {where} has expired on {day}: "
+                        "clients with a certificate are refused until there is a new one",
+                        appd_server=watched.termination.server,
+                        where=where,
+                        day=day_of(until),
+                        message_id=messages.CERTIFICATE_DUE,
+                    )
 
 
 class _Watched:

@@ -323,3 +323,32 @@ def test_what_the_library_cannot_do_is_told(tmp_path, stdlib):
         termination.by_stdlib(alone=True)
     (problem,) = termination.problems()
     assert str(problem).startswith("appd.conf:7: ciphers: 'NOSUCH' is no cipher suite")
+
+
+def test_a_list_that_has_expired_is_told_once(tmp_path, watch, logged):
+    """From then on whoever comes with a certificate is refused: nobody would know why."""
+    path = ROOT.issue("a.example", days=300).write(tmp_path / "a.pem")
+    (tmp_path / "ca.pem").write_bytes(ROOT.pem)
+    (tmp_path / "crl.pem").write_bytes(ROOT.revoke())
+    policy = policy_of(path)
+    client_ca, crl = (
+        Source(key, str(tmp_path / name), HERE) for key, name in (("client-ca", "ca.pem"), ("crl", "crl.pem"))
+    )
+    termination = termination_of(policy._replace(authorities=(client_ca,), revocations=(crl,)))
+    [(where, until)] = termination.material.lists
+    assert where == str(tmp_path / "crl.pem") and until > time.time()
+    turns, _told, clock = watch(termination)
+    turns(2)
+    assert logged == []
+    clock.now = until + 1
+    clock.advance(3600)
+    turns(2)
+    assert (
+        len(
+            [line for line in logged if f"error: shop: the list of revoked certificates {where} has expired on" in line]
+        )
+        == 1
+    )
+    clock.advance(3600)
+    turns(2)
+    assert len([line for line in logged if "the list of revoked" in line]) == 1
