@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-__all__ = ["Entry", "Root"]
+__all__ = ["Entry", "Root", "names_of"]
 
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
 # A FIFO or a terminal that takes the place of a file does not block us, and does not become ours.
@@ -214,7 +214,7 @@ class Root:
             OSError: The host refuses, or it would lead out.
         """
         self._writable()
-        depth = len(_names(path)) - 1
+        depth = len(names_of(path)) - 1
         for one in target.split(b"/"):
             depth += -1 if one == b".." else one not in (b"", b".")
             if depth < 0:
@@ -301,7 +301,7 @@ class _Walk:
 
     def to(self, path: bytes, follow: bool) -> bytes:
         """Walks, up to the last name, which is returned."""
-        left = deque(_names(path))
+        left = deque(names_of(path))
         while left:
             name = left.popleft()
             if name == b"..":
@@ -349,8 +349,12 @@ class _Walk:
         self._open.append(os.open(name, _FOLDER, dir_fd=self.here))
 
 
-def _names(path: bytes) -> list[bytes]:
-    """The names of a path, `.` and `..` done with as in a chroot(2)."""
+def names_of(path: bytes) -> list[bytes]:
+    """The names of a path, `.` and `..` done with as in a chroot(2).
+
+    Raises:
+        FileNotFoundError: It is none.
+    """
     if b"\0" in path or len(path) > _LONGEST:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
     names: list[bytes] = []

@@ -235,12 +235,16 @@ class Stream(StreamSender):
         self.server.log.write(f"{peer} is refused: {refused}", DEBUG, LOGGER="appd.http", APPD_SERVER=self.server.name)
         self.plain(refused.status)
 
-    def _refuse_body(self, refused: Refused) -> None:
+    def _end_call(self) -> None:
+        """Whatever the call says from now on, nobody hears."""
         exchange, self.exchange = self.exchange, None
         if exchange is not None:
             exchange.done = True
             exchange.lost()
             exchange.cancel()
+
+    def _refuse_body(self, refused: Refused) -> None:
+        self._end_call()
         if self.status:
             self.cut()
         else:
@@ -334,10 +338,7 @@ class Stream(StreamSender):
         what = f"{fields['HTTP_METHOD']!s} {fields['HTTP_PATH']!s} has taken longer than request-timeout"
         what += f" ({self.call_limit:g} s) and is cancelled"
         self.server.log.write(what, ERROR, LOGGER="appd.http", **fields)
-        exchange, self.exchange = self.exchange, None
-        exchange.done = True
-        exchange.lost()
-        exchange.cancel()
+        self._end_call()
         if self.status:
             self.cut()
         else:

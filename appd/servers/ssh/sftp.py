@@ -21,7 +21,7 @@ from twisted.internet import defer, threads
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from appd.servers.rooted import Root
+from appd.servers.rooted import Root, names_of
 from appd.servers.ssh.extensions import EXTENSIONS, extension
 from appd.servers.ssh.transport import QuietLogger, SshTransport
 
@@ -280,13 +280,7 @@ class Files:
 
     def realPath(self, path: bytes) -> bytes:
         """See ISFTPServer."""
-        names: list[bytes] = []
-        for one in path.split(b"/"):
-            if one == b"..":
-                del names[-1:]
-            elif one not in (b"", b"."):
-                names.append(one)
-        return b"/" + b"/".join(names)
+        return b"/" + b"/".join(names_of(path))
 
     def extendedRequest(self, extendedName: bytes, extendedData: bytes) -> Any:
         """See ISFTPServer."""
