@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import signal
 import socket
 import ssl
+import struct
 import subprocess
 import threading
 import time
@@ -56,6 +58,8 @@ class Upstream:
             if self.context is not None:
                 with self.context.wrap_socket(connection, server_side=True) as secured:
                     self.serve(secured)
+                    if secured.fileno() >= 0:
+                        secured.unwrap()  # close_notify: without it the end is a break
                 return
             self.serve(connection)
 
@@ -313,19 +317,131 @@ def test_nobody_there(start):
     running.wait_said("is not reached")
 
 
-def test_what_breaks_on_one_side_ends_on_the_other(start):
-    """A reset too."""
-    made = []
-    upstream = Upstream(lambda connection: (made.append(connection), connection.recv(100), time.sleep(10)))
-    sock = listening()
-    start(section(f"to {upstream.where}"), ("p", sock)).wait_ready()
-    client = connect(sock)
-    client.sendall(b"x")
-    wait_until(lambda: made)
-    made[0].setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-    os.close(made[0].detach())
-    with contextlib.suppress(ConnectionResetError):
-        assert client.recv(1) == b""
+SIOCOUTQ = 0x5411
+
+
+def unsent(sock):
+    """How many bytes the kernel of the peer has not acknowledged."""
+    return struct.unpack("i", fcntl.ioctl(sock.fileno(), SIOCOUTQ, bytes(4)))[0]
+
+
+def cut(connection):
+    """Ends a connection by a reset; over TLS without a word."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    os.close(connection.detach())
+
+
+def ends_by(client):
+    """How a stream ends that is read to its end: `end`, or `break`."""
+    try:
+        while client.recv(65536):
+            pass
+    except (ConnectionResetError, ssl.SSLEOFError):
+        return "break"
+    return "end"
+
+
+class Path:
+    """A client, appd, and what it forwards to, with TLS on none, one or both of the ways.
+
+    Args:
+        start: The fixture.
+        pems: Certificates.
+        serve: What the other end does.
+        ways: `plain`, or which of them have TLS: `in`, `out`, `in and out`.
+    """
+
+    def __init__(self, start, pems, serve, ways):
+        self._over_tls = "in" in ways.split()
+        out = "out" in ways.split()
+        upstream = Upstream(serve, context=server_context(pems) if out else None)
+        self._sock = listening()
+        port = upstream.socket.getsockname()[1]
+        to = f"tls-to localhost:{port}" if out else f"to 127.0.0.1:{port}"
+        more = f" <client-tls>\n  ca {pems}/ca.pem\n </client-tls>\n" if out else ""
+        more += f" <tls>\n  certificate {pems}/site.pem\n </tls>\n" if self._over_tls else ""
+        kind = "tls-address" if self._over_tls else "address"
+        start(section(to, more, f"{kind} systemd:name=p"), ("p", self._sock)).wait_ready()
+        self._context = ssl.create_default_context(cafile=str(pems / "ca.pem"))
+
+    def connect(self, receives=None):
+        """A client, with a receive buffer of so many bytes."""
+        client = socket.socket()
+        MADE.append(client)
+        if receives is not None:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receives)
+        client.settimeout(30)
+        client.connect(self._sock.getsockname())
+        if self._over_tls:
+            client = self._context.wrap_socket(client, server_hostname="localhost", suppress_ragged_eofs=False)
+            MADE.append(client)
+        return client
+
+
+WAYS = pytest.mark.parametrize("ways", ["plain", "in", "out", "in and out"])
+
+
+@WAYS
+def test_a_reset_of_the_other_end_is_passed_on(start, pems, ways):
+    """Behind all that came before it, however slow the client takes that."""
+    sent = 1024**2
+    acknowledged = threading.Event()
+
+    def serve(connection):
+        connection.sendall(b"x" * sent)
+        wait_until(lambda: not unsent(connection))
+        acknowledged.set()
+        cut(connection)
+
+    client = Path(start, pems, serve, ways).connect(receives=8192)
+    got = 0
+    while not acknowledged.is_set() and got < sent:
+        # What appd and the kernels do not hold has to be taken before the rest can be sent.
+        got += len(client.recv(4096))
+        acknowledged.wait(0.001)
+    assert acknowledged.wait(30)
+    while got < sent:
+        data = client.recv(min(65536, sent - got))
+        assert data, f"a clean end after {got} bytes"
+        got += len(data)
+    assert ends_by(client) == "break"
+
+
+@WAYS
+def test_a_reset_of_the_client_is_passed_on(start, pems, ways):
+    """The other end does not take what came of an upload for the whole of it."""
+    ended = []
+
+    def serve(connection):
+        if isinstance(connection, ssl.SSLSocket):
+            connection.suppress_ragged_eofs = False
+        connection.sendall(read_exactly(connection, 5))
+        ended.append(ends_by(connection))
+
+    client = Path(start, pems, serve, ways).connect()
+    client.sendall(b"hello")
+    assert read_exactly(client, 5) == b"hello"
+    cut(client)
+    wait_until(lambda: ended)
+    assert ended == ["break"]
+
+
+@pytest.mark.parametrize("how", ["close_notify", "nothing"])
+@pytest.mark.parametrize("ways", ["out", "in and out"])
+def test_an_end_without_close_notify_is_a_break(start, pems, ways, how):
+    """Anybody on the way can make one (RFC 8446, 6.1)."""
+
+    def serve(connection):
+        connection.sendall(read_exactly(connection, 5))
+        connection.recv(1)  # the client goes on when it has all
+        if how == "nothing":
+            os.close(connection.detach())
+
+    client = Path(start, pems, serve, ways).connect()
+    client.sendall(b"hello")
+    assert read_exactly(client, 5) == b"hello"
+    client.sendall(b"!")
+    assert ends_by(client) == ("end" if how == "close_notify" else "break")
 
 
 @pytest.mark.parametrize("how", ["reload", "restart"])

@@ -6,7 +6,8 @@
   buffer here stops the reading there.
 * The end of one direction is passed on as such, once all that came before has been: shutdown(2) for plain connections,
   close_notify over TLS. The other direction goes on.
-* A connection that breaks on one side ends on the other.
+* A connection that breaks on one side breaks on the other, behind what came before: see `breaking`. Over TLS an end
+  without close_notify is a break.
 * Until the other end is there nothing is read from the client.
 """
 
@@ -16,11 +17,12 @@ import contextlib
 from typing import Any
 
 from twisted.internet import defer, error, tcp
-from twisted.internet.interfaces import IHalfCloseableProtocol, IHandshakeListener, ISSLTransport
+from twisted.internet.interfaces import IHalfCloseableProtocol, IHandshakeListener, IPushProducer, ISSLTransport
 from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from appd.servers.portforward.breaking import break_off, flush, reset
 from appd.servers.portforward.header import Ends, write_header
 
 __all__ = ["Forwarding"]
@@ -41,10 +43,22 @@ def _end_writing(transport: Any) -> None:
     from twisted.protocols.tls import TLSMemoryBIOProtocol
 
     over: Any = transport.protocol if isinstance(transport, tcp.Connection) else transport
-    aggregator = getattr(over, "_aggregator", None)  # from 22.8 on
-    if aggregator is not None:
-        aggregator.flush()
+    flush(transport)
     TLSMemoryBIOProtocol._shutdownTLS(over)
+
+
+@implementer(IPushProducer)
+class _Reading:
+    """A transport as the producer of the other: a transport that is lost stops its producer, before its protocol knows
+    why, and a transport that is stopped closes, which would be a clean end.
+    """
+
+    def __init__(self, transport: Any) -> None:
+        self.pauseProducing = transport.pauseProducing
+        self.resumeProducing = transport.resumeProducing
+
+    def stopProducing(self) -> None:
+        """What becomes of the transport is said by its protocol."""
 
 
 @implementer(IHalfCloseableProtocol)
@@ -53,6 +67,7 @@ class _Side(Protocol):
 
     other: Any = None
     transport: Any
+    reactor: Any
     ended = False
     """Whether its peer has said all it wants to."""
     lost = False
@@ -83,10 +98,12 @@ class _Side(Protocol):
         if other is None or other.lost:
             return
         other.transport.unregisterProducer()
-        if reason is not None and reason.check(error.ConnectionAborted) is not None:
-            other.transport.abortConnection()
-        else:
+        if reason is None or reason.check(error.ConnectionDone) is not None:
             other.transport.loseConnection()
+        elif reason.check(error.ConnectionAborted) is not None:
+            reset(other.transport)
+        else:
+            break_off(other.transport, other.reactor)
 
 
 @implementer(IHandshakeListener)
@@ -95,10 +112,11 @@ class _Outside(_Side):
 
     def __init__(self, inside: _Inside) -> None:
         self.other = inside
+        self.reactor = inside.reactor
 
     def connectionMade(self) -> None:
         if self.other.lost:
-            self.transport.abortConnection()
+            reset(self.transport)
             return
         self.other.reached(self)
 
@@ -112,7 +130,7 @@ class _Outside(_Side):
             # Not who it should be, or gone in the handshake.
             self.other.factory.tell(str(getattr(reason, "value", reason)))
             self.lost = True
-            self.other.transport.abortConnection()
+            reset(self.other.transport)
         super().connectionLost(reason)
 
 
@@ -130,6 +148,11 @@ class _Inside(_Side):
     """The side to the client."""
 
     factory: Forwarding
+
+    @property
+    def reactor(self) -> Any:
+        """The reactor."""
+        return self.factory.reactor
 
     def connectionMade(self) -> None:
         self._set_no_delay(self.transport)
@@ -161,8 +184,8 @@ class _Inside(_Side):
     def begin(self) -> None:
         """Passes on from now on."""
         self.in_time()
-        self.other.transport.registerProducer(self.transport, True)
-        self.transport.registerProducer(self.other.transport, True)
+        self.other.transport.registerProducer(_Reading(self.transport), True)
+        self.transport.registerProducer(_Reading(self.other.transport), True)
         self.transport.resumeProducing()
 
     @property
@@ -185,16 +208,16 @@ class _Inside(_Side):
     def _too_late(self) -> None:
         self.factory.tell(f"no connection within {self.factory.timeout:g} s (connect-timeout)")
         if self.other is not None:
-            self.other.transport.abortConnection()
+            reset(self.other.transport)
         else:
             self._connecting.cancel()
-        self.transport.abortConnection()
+        reset(self.transport)
 
     def _failed(self, failure: Any) -> None:
         self.in_time()
         if not failure.check(defer.CancelledError) and not self.lost:
             self.factory.tell(str(failure.value))
-            self.transport.abortConnection()
+            reset(self.transport)
 
     def connectionLost(self, reason: Any = None) -> None:
         super().connectionLost(reason)
