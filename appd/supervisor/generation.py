@@ -91,6 +91,8 @@ class Worker:
         recycle_failures: How many fresh workers could not take its place.
         recycle_at: When to try it, in monotonic seconds.
         retired: Whether it has left its place to another, or is not to have it.
+        stacks: The memfd that they are written to.
+        told_loading: When it was last told where it is as it loads, in monotonic seconds.
         alive: When it last said WATCHDOG=1.
         watchdog: How long it may be silent, in seconds; None before it said.
         unsaid: The words that its channel has no room for, as it does not read now.
@@ -98,7 +100,7 @@ class Worker:
 
     def __init__(self, number: int, spawned: Spawned) -> None:
         self.number = number
-        self.pid, self.channel, self._stacks, self.started = spawned
+        self.pid, self.channel, self.stacks, self.started = spawned
         self.state = LOADING
         self.status = ""
         self.errno = 0
@@ -113,6 +115,7 @@ class Worker:
         self.retired = False
         self.alive = self.started
         self.watchdog: float | None = None
+        self.told_loading: float | None = None
         self.killed = False
         self.gone = False
         self.unsaid: list[str] = []
@@ -121,7 +124,7 @@ class Worker:
         """What a later version of the supervisor needs to know of it, as JSON has it; the channel is a descriptor."""
         return {name: getattr(self, name) for name in _KEPT} | {
             "channel": self.channel.fileno(),
-            "stacks": self._stacks,
+            "stacks": self.stacks,
         }
 
     @classmethod
@@ -190,9 +193,9 @@ class Worker:
         """What faulthandler wrote when it died; "" when it did not die so. To be called once, when it has gone."""
         self.gone = True
         try:
-            return os.pread(self._stacks, 1 << 20, 0).decode("utf-8", "replace").rstrip()
+            return os.pread(self.stacks, 1 << 20, 0).decode("utf-8", "replace").rstrip()
         finally:
-            os.close(self._stacks)
+            os.close(self.stacks)
 
     def tell(self, word: str) -> None:
         """Sends a line down the channel; one that has gone hears nothing. For one that does not read it waits."""

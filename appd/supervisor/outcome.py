@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from appd.errors import EX_OK
+from appd.errors import EX_OK, EX_SUPERSEDED
 from appd.messages import RELOAD_FAILED
 from appd.startup.bare import Callable
 
@@ -41,6 +41,18 @@ class Outcome:
             verdict: Who asked, when that was somebody who waits.
         """
         self._verdict, self._awaited = verdict, True
+
+    def refuse(self, verdict: Verdict | None, reason: str) -> None:
+        """There can be no reload now; one that is under way is another's.
+
+        Args:
+            verdict: Who asked, when that was somebody who waits; else it is journaled.
+            reason: Why not.
+        """
+        if verdict is not None:
+            verdict(EX_SUPERSEDED, reason)
+        else:
+            self._log.write(f"no reload: {reason}", 4)
 
     def tell(self, code: int, reason: str) -> None:
         """It has ended. Without a reload under way nothing is told."""

@@ -3,8 +3,8 @@
 * The first worker of a generation starts alone: it reads the file, binds what must be bound, and says how many workers
   the file wants; then the others start. When all are prepared they are told to go; none accepts before that.
 * READY=1 goes to systemd when every worker listens on everything.
-* A reload is a new generation. When it serves, the one before drains; when it cannot, it is ended, and the one before
-  has not noticed.
+* A reload is a new generation. When it serves, the one before drains, and when that accepts nothing more the reload is
+  done; when it cannot, it is ended, and the one before has not noticed.
 * A worker that dies is replaced, at once the first time, then with growing patience.
 
 How processes are made and watched is the supervisor's; what they say and that they have gone is told here.
@@ -17,13 +17,14 @@ import signal
 from errno import EINVAL
 
 from appd.errors import EX_CONFIG, EX_OK, EX_SOFTWARE, EX_SUPERSEDED, EX_UNAVAILABLE
-from appd.messages import WORKER_REPLACED
 from appd.startup.bare import partial
-from appd.supervisor.generation import DRAINING, PREPARED, SERVING, Generation, Worker, send_signal
+from appd.supervisor.dumps import tell_end, tell_replaced
+from appd.supervisor.generation import PREPARED, SERVING, Generation, Worker, send_signal
 from appd.supervisor.mailbox import number_of
 from appd.supervisor.outcome import Outcome, Verdict
 from appd.supervisor.overview import changes, summary
-from appd.supervisor.poller import describe_exit, exit_code
+from appd.supervisor.parting import Parting, all_drain, end_oldest
+from appd.supervisor.poller import exit_code
 from appd.supervisor.recycling import Recycling
 
 TYPE_CHECKING = False
@@ -40,8 +41,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Rollout"]
 
-# Draining generations beyond so many end the drain of the oldest.
-_MOST_DRAINING = 2
 # Each takes descriptors of the supervisor's; a number beyond this is a slip of the pen.
 _MOST_WORKERS = 256
 # How long to wait at least when there can be no further process, in seconds.
@@ -66,6 +65,7 @@ class Rollout:
         serving: The generation that serves, None before the first.
         coming: The one that is to take over.
         draining: Those on their way out, the oldest first.
+        parting: What is due when the last of them accepts nothing more.
         restarts: How many workers were replaced.
         recycled: How many were recycled.
         dropped: How many log entries were lost by workers that have gone.
@@ -85,6 +85,7 @@ class Rollout:
         self.draining: list[Generation] = []
         self.restarts = self.recycled = self.dropped = 0
         self._outcome = Outcome(log)
+        self.parting = Parting(poller, log)
         self._last_number = 0
         self._status = ""
         self.interrupt: Callable[[], None] = lambda: None
@@ -149,6 +150,7 @@ class Rollout:
             return
         self.stopping = True
         self._notifier.tell(stopping=True, status="stopping")
+        self.parting.call_off()
         if self.coming is None:
             self.confirm()
         self._outcome.tell(EX_SUPERSEDED, "the service is being stopped")
@@ -227,12 +229,18 @@ class Rollout:
         before, self.serving, self.coming = self.serving, generation, None
         self._store.keep_only(generation.keeps, self._notifier, self._poller.clock())
         self._poller.call_later(self._store.binds_late, self._let_go)
-        self._tell_status(ready=True)
-        if before is not None:
-            self._log.write(changes(before.servers, generation.servers), 6, APPD_GENERATION=str(generation.number))
-            self._drain(before)
-        if before is None or not self.renew():
-            self.confirm()
+        self._tell_status(ready=before is None)
+        if before is None:
+            return
+        self._log.write(changes(before.servers, generation.servers), 6, APPD_GENERATION=str(generation.number))
+        self._drain(before)
+        self.parting.wait(before, self._reloaded)
+
+    def _reloaded(self) -> None:
+        if not self.stopping:
+            self._tell_status(ready=True)
+            if not self.renew():
+                self.confirm()
 
     def confirm(self) -> None:
         """The reload is done: who asked for it is answered, once."""
@@ -243,9 +251,7 @@ class Rollout:
         self._part_from(generation)
         for worker in generation.everyone:
             worker.tell("drain")
-        for oldest in [one for one in self.draining if not one.ended][:-_MOST_DRAINING]:
-            self._log.write(f"generation {oldest.number} still drains, and two later ones do: it ends at once", 4)
-            send_signal(oldest.everyone, signal.SIGQUIT)
+        end_oldest(self.draining, self._log)
 
     def _part_from(self, generation: Generation) -> None:
         if generation.part():
@@ -259,14 +265,12 @@ class Rollout:
         """
         if self.stopping or self.serving is None:
             reason = "the service is being stopped" if self.stopping else "the service is still starting"
-            if verdict is not None:
-                verdict(EX_SUPERSEDED, reason)
-            else:
-                self._log.write(f"no reload: {reason}", 4)
+            self._outcome.refuse(verdict, reason)
             return
         if self.coming is not None:
             self._outcome.tell(EX_SUPERSEDED, "a later reload took its place")
             self._end(self.coming)
+        self.parting.call_off()
         self.confirm()
         self.interrupt()
         self._outcome.expect(verdict)
@@ -319,8 +323,9 @@ class Rollout:
             self._tell_status()
 
     def _let_go(self) -> None:
-        if all(one.state == DRAINING for generation in self.draining for one in generation.everyone):
+        if all_drain(self.draining):
             self._store.let_go(self._poller.clock())
+        self.parting.look()
 
     def _tell_status(self, ready: bool = False) -> None:
         status = summary(self)
@@ -340,9 +345,7 @@ class Rollout:
         generation.remove(worker)
         self.dropped += worker.dropped
         worker.channel.close()
-        stacks = worker.take_stacks()
-        if stacks:
-            self._log.write(f"worker {worker.number} {describe_exit(status)}, its stacks:\n{stacks}", 3)
+        tell_end(worker, status, self._log)
         if not generation.everyone and generation in self.draining:
             self.draining.remove(generation)
         self._let_go()
@@ -379,15 +382,12 @@ class Rollout:
         send_signal(self.workers(), signal.SIGKILL)
 
     def _replace(self, generation: Generation, worker: Worker, status: int) -> None:
-        how = describe_exit(status)
         inherited = self._recycling.inherit(generation, worker)
         age = self._poller.clock() - worker.started
         pause = 0.0 if inherited else generation.patience(worker.number, age)
         self.restarts += 1
         generation.restarts[worker.number] = generation.restarts.get(worker.number, 0) + 1
-        soon = f" in {pause:.0f} s" if pause else ""
-        text = f"worker {worker.number} {how}; it is replaced{soon}"
-        self._log.write(text, 3, APPD_WORKER=str(worker.number), MESSAGE_ID=WORKER_REPLACED)
+        tell_replaced(worker, status, pause, self._log)
         if inherited:
             return
         if worker.state != SERVING and os.WEXITSTATUS(status) and not generation.workers and self.coming is None:

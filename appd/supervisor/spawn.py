@@ -23,7 +23,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import NoReturn
 
-__all__ = ["CHANNEL", "READING", "STACKS", "Spawned", "end_with_parent", "spawn", "spawn_worker", "worker_environ"]
+__all__ = [
+    "CHANNEL",
+    "LOADS_LONG",
+    "READING",
+    "STACKS",
+    "Spawned",
+    "end_with_parent",
+    "spawn",
+    "spawn_worker",
+    "worker_environ",
+]
 
 # The variable that tells a process that it is a worker, and which descriptor its supervisor is behind.
 CHANNEL = "APPD_CHANNEL"
@@ -33,6 +43,9 @@ READING = "APPD_READING"
 
 # The variable that tells a worker where its stacks go when it is killed for not answering.
 STACKS = "APPD_STACKS"
+
+# After how long a worker that still loads writes them, in seconds, and again: longer than any import should take.
+LOADS_LONG = 60.0
 
 _LISTEN_FDS_START = 3
 _PR_SET_PDEATHSIG = 1

@@ -12,6 +12,7 @@ import signal
 
 from appd.messages import WORKER_HUNG
 from appd.startup.bare import partial
+from appd.supervisor.dumps import tell_loading
 from appd.supervisor.generation import Generation, Worker, send_signal
 from appd.supervisor.idlewatch import IdleWatch
 from appd.supervisor.mailbox import Mailbox
@@ -165,6 +166,7 @@ class Supervisor:
         self._last_tick = now
         for worker in self.rollout.workers():
             worker.flush()
+            tell_loading(worker, now, self.log)
             if worker.watchdog and now - worker.alive > worker.watchdog and not worker.killed:
                 worker.killed = True
                 text = f"worker {worker.number} has not answered for {worker.watchdog:.0f} s: it is killed"
@@ -172,7 +174,7 @@ class Supervisor:
                 send_signal([worker], signal.SIGABRT)
                 self.poller.call_later(2.0, partial(send_signal, [worker], signal.SIGKILL))
         self.rollout.recycle()
-        if self.rollout.coming is not None and not self.rollout.stopping:
+        if (self.rollout.coming is not None or self.rollout.parting.waits) and not self.rollout.stopping:
             # A start or reload that takes its time is kept alive; its workers say when they hang.
             self._notifier.tell(extend_timeout=5.0)
         self.idle.passed()

@@ -9,6 +9,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 from contextlib import closing
@@ -119,7 +120,30 @@ def test_new_code_is_picked_up(service, tmp_path):
     (tmp_path / "hosted.py").write_text(PID_APPLICATION.replace("str(os.getpid())", "'12345'"))
     os.utime(tmp_path / "hosted.py", (1, 1))
     assert made.reload().returncode == 0
-    wait_until(lambda: made.pid() == 12345)  # the one before hears of it a moment later
+    assert made.pid() == 12345
+
+
+def test_the_one_before_accepts_nothing_after_a_reload(service):
+    """Whoever asks when the reload has returned, however soon, is answered by the new workers."""
+    made = service("workers 2\n")
+    for _ in range(5):
+        before = made.workers()
+        assert made.reload().returncode == 0
+        told_late = "it may still accept" in made.running.errors
+        assert told_late or not {made.pid() for _ in range(5)} & before
+
+
+def test_a_worker_that_cannot_say_that_it_drains(service):
+    """One that is stopped is waited for for five seconds; then the reload is done all the same, and the journal says so."""
+    made = service()
+    (worker,) = made.workers()
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        done = made.reload()
+        assert (done.returncode, done.stdout) == (0, "generation 2 serves\n")
+        made.running.wait_said("worker 1 of generation 1 has not said within 5 s that it drains: it may still accept")
+    finally:
+        os.kill(worker, signal.SIGCONT)
 
 
 def test_two_reloads_at_once(service, tmp_path):
@@ -193,6 +217,47 @@ def test_a_hung_worker_is_dumped_and_replaced(service):
         made.running.wait_said("its stacks:")
     wait_until(lambda: re.search(r'theirs\.py", line \d+ in dataReceived', made.running.errors))
     assert int(ask(made.passed, b"pid")) != first
+
+
+_IMPATIENT = """
+import appd.supervisor.spawn
+appd.supervisor.spawn.LOADS_LONG = 0.5
+from appd.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize("at", ["start", "reload"])
+def test_a_hang_while_loading_is_told(start, tmp_path, at):
+    """An import that never returns: one entry has the stacks. The worker is not killed, and what comes next is as ever."""
+    hangs = "import threading\ndef waits():\n    threading.Event().wait()\nwaits()\n"
+    hosted, script = tmp_path / "hosted.py", tmp_path / "impatient.py"
+    hosted.write_text(hangs if at == "start" else PID_APPLICATION)
+    script.write_text(_IMPATIENT)
+    control = str(tmp_path / "control")
+    command = [sys.executable, str(script), "run", str(tmp_path / "run0" / "appd.conf"), "--control", control]
+    running = start(f"python-path {tmp_path}\n{HTTP}", ("h", listening()), command=command)
+    if at == "start":
+        running.wait_said("worker 1 has been loading for ")
+        wait_until(lambda: re.search(r'hosted\.py", line 3 in waits', running.errors))
+        assert running.stop() == 0
+    else:
+        running.wait_ready()
+        hosted.write_text(hangs)
+        os.utime(hosted, (1, 1))
+        ask_for_it = [APPD, "reload", "--socket", control]
+        with subprocess.Popen(ask_for_it, stderr=subprocess.DEVNULL) as first:
+            try:
+                running.wait_said("worker 1 has been loading for ")
+                wait_until(lambda: re.search(r'hosted\.py", line 3 in waits', running.errors))
+                assert first.poll() is None
+            except BaseException:
+                first.kill()
+                raise
+            hosted.write_text(PID_APPLICATION)
+            os.utime(hosted, (2, 2))
+            assert subprocess.run(ask_for_it, timeout=60, check=False).returncode == 0
+            assert first.wait(30) == 75
 
 
 def test_a_worker_has_nothing_of_the_supervisors(service):

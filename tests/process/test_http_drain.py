@@ -7,7 +7,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -57,6 +57,8 @@ async def asgi(scope, receive, send):
     if name.startswith("stream"):
         await send({"type": "http.response.body", "body": b"begun ", "more_body": True})
         await wait_here(name)
+        if name.endswith("block"):
+            wait_for("blocks")
         await send({"type": "http.response.body", "body": b"done"})
     else:
         await send({"type": "http.response.body", "body": b"answer to " + name.encode() + body})
@@ -227,9 +229,32 @@ def test_what_does_not_end_is_cut(start: Callable[..., Running], tmp_path: Path,
         client.sendall(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")
         wait_until(lambda: (tmp_path / "run0" / "wait.here").exists())
         assert running.stop(timeout=30) == 0
-        # By a reset; a process that has ended before its loop came so far leaves it to the kernel.
-        with suppress(ConnectionResetError):
-            assert client.recv(1) == b""
+        with pytest.raises(ConnectionResetError):
+            client.recv(1)
+    assert "connections that were still open" in running.errors
+
+
+@pytest.mark.parametrize(
+    ("driver", "name"), [("lane", "stream"), ("loop", "stream"), ("loop", "stream-and-block")], ids=str
+)
+def test_a_body_that_is_cut_does_not_look_whole(
+    start: Callable[..., Running], tmp_path: Path, driver: str, name: str
+) -> None:
+    """Of HTTP/1.0, where an end of the connection is that of the body; an application that blocks the loop too."""
+    (tmp_path / "hosted.py").write_text(APPLICATION)
+    sock = listening()
+    running = start(DRIVERS[driver].replace("60s", "500ms"), ("web", sock)).wait_ready()
+    with socket.create_connection(sock.getsockname(), 30) as client:
+        client.sendall(f"GET /{name} HTTP/1.0\r\n\r\n".encode())
+        got = b""
+        while not got.endswith(b"begun "):
+            got += client.recv(1000)
+        if name == "stream-and-block":
+            (tmp_path / "run0" / f"{name}.go").touch()
+            wait_until(lambda: (tmp_path / "run0" / "blocks.here").exists())
+        assert running.stop(timeout=30) == 0
+        with pytest.raises(ConnectionResetError):
+            client.recv(1)
     assert "connections that were still open" in running.errors
 
 

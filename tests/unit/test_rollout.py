@@ -65,6 +65,14 @@ class Host:
             self.rollout.heard(generation, worker, words)
 
     def serve(self, workers=1):
+        """The generation that is coming serves, and the one before says that it drains."""
+        before = self.rollout.serving
+        self.take_over(workers)
+        if before is not None:
+            self.says({"STOPPING": "1"}, before)
+
+    def take_over(self, workers=1):
+        """The generation that is coming serves; the one before has said nothing yet."""
         generation = self.rollout.coming
         self.says(prepared(workers))
         self.says(prepared(workers), generation)
@@ -253,6 +261,91 @@ def test_a_dying_worker_while_others_are_started(host):
     assert verdicts == [(70, "worker was killed by SIGKILL")]
     host.rollout.stop()
     assert host.rollout.coming is None
+
+
+def readies(host):
+    return sum("READY=1" in one.splitlines() for one in host.told)
+
+
+@pytest.mark.parametrize("ending", ["says", "gone", "late"])
+def test_a_reload_is_done_when_the_one_before_accepts_nothing_more(host, ending):
+    """Each worker has said that it drains, or has gone, or has had 5 s for it: then READY=1 and the verdict, once."""
+    host.rollout.start()
+    host.serve(2)
+    first, second = host.rollout.serving.workers.values()
+    verdicts = []
+    host.rollout.reload(lambda code, reason: verdicts.append((code, reason)))
+    before = host.rollout.serving
+    host.take_over(2)
+    host.rollout.heard(before, first, {"STOPPING": "1"})
+    host.pass_time(4.9)
+    assert verdicts == [] and readies(host) == 1
+    if ending == "says":
+        host.rollout.heard(before, second, {"STOPPING": "1"})
+    elif ending == "gone":
+        host.kill(second)
+        host.supervisor.reap()
+    else:
+        host.pass_time(0.2)
+    assert verdicts == [(0, "generation 2 serves")] and readies(host) == 2
+    late = "worker 2 of generation 1 has not said within 5 s that it drains: it may still accept"
+    assert (late in host.said) is (ending == "late")
+    host.pass_time(10)
+    assert len(verdicts) == 1 and readies(host) == 2
+
+
+def test_who_does_not_accept_is_not_waited_for(host):
+    """A replacement that still loads hears the word only then, and accepts nothing."""
+    host.rollout.start()
+    host.serve(2)
+    host.kill(host.rollout.serving.workers[2])
+    host.supervisor.reap()
+    host.pass_time(0.1)
+    before = host.rollout.serving
+    verdicts = []
+    host.rollout.reload(lambda code, _reason: verdicts.append(code))
+    assert before.workers[2].state == "loading"
+    host.take_over(2)
+    host.rollout.heard(before, before.workers[1], {"STOPPING": "1"})
+    assert verdicts == [0]
+
+
+def test_a_reload_or_a_stop_while_the_one_before_still_accepts(host):
+    """Who waited hears that the generation serves, as it does; nothing of the first is told later on."""
+    host.rollout.start()
+    host.serve()
+    verdicts = []
+    for number in (2, 3):
+        host.rollout.reload(lambda code, reason: verdicts.append((code, reason)))
+        assert len(verdicts) == number - 2
+        host.take_over()
+    host.rollout.stop()
+    assert verdicts == [(0, "generation 2 serves"), (0, "generation 3 serves")]
+    host.pass_time(10)
+    assert len(verdicts) == 2 and readies(host) == 1
+    assert not any("it may still accept" in text for text in host.said)
+
+
+def test_a_worker_that_never_ends_to_load(host):
+    """Where its threads are is told after a minute and then every ten, the last dump each time; it is not killed."""
+    host.rollout.start()
+    (worker,) = host.rollout.coming.workers.values()
+    begun = worker.started = worker.alive = host.supervisor._last_tick = host.now
+    told = []
+    while host.now < begun + 1500:
+        host.now += 1
+        if (host.now - begun) % 60 == 0:
+            with open(os.dup(worker.stacks), "ab", buffering=0) as file:
+                file.write(b"Timeout (0:01:00)!\nThread 0x1 (most recent call first):\n  at %d\n" % host.now)
+        before = len(host.said)
+        host.supervisor._tick()
+        told += [(host.now - begun, text) for text in host.said[before:]]
+    assert [when for when, _text in told] == [60, 660, 1260]
+    for when, text in told:
+        line = f"worker 1 has been loading for {when:.0f} s; its threads are at:\n"
+        assert text == f"{line}Thread 0x1 (most recent call first):\n  at {begun + when:.0f}"
+    assert not worker.killed and worker.take_stacks() == ""
+    worker.stacks = os.memfd_create("another")  # for the fixture
 
 
 def test_a_stop_in_a_reload(host):

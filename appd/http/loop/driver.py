@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from appd.http.lane.server import Server
+    from appd.http.loop.leaver import LoopLeaver
 
 __all__ = ["Driver"]
 
@@ -52,6 +53,8 @@ class Driver:
         self._lifespans: dict[int, Lifespan] = {}
         self.mounts: list[AsgiMounted] = []
         self._beginning: set[asyncio.Task[Any]] = set()
+        # What is to be cut before the end.
+        self._cut: list[LoopLeaver] = []
 
     def ride(self, reactor: Any) -> None:
         """Has the thread of the reactor be that of the loop; see `LoopThread.ride`."""
@@ -65,7 +68,17 @@ class Driver:
     def stop(self) -> bool:
         """Ends the loop and what runs on it. Returns whether it has ended."""
         self._watch.stop()
-        return self._thread.stop()
+        ended = self._thread.stop()
+        if not ended:
+            # An application blocks it, and the process ends without it. A body of HTTP/1.0 would look whole.
+            for client in self._cut:
+                client.be_reset()
+        return ended
+
+    @property
+    def apart(self) -> bool:
+        """Whether the loop has a thread of its own, so that others may wait for it."""
+        return self._thread.apart
 
     def alive(self) -> bool:
         """Whether the loop turns."""
@@ -86,6 +99,11 @@ class Driver:
             Whether it will; not when it has ended.
         """
         return self._thread.post(call, *arguments)
+
+    def cut(self, client: LoopLeaver) -> None:
+        """Cuts a connection at the end of a drain, before the loop ends. Any thread may ask."""
+        self._cut.append(client)
+        self.post(client.cut_now)
 
     def run(self, coroutine: Any) -> Future[Any]:
         """Has the loop run a coroutine. Any other thread may ask."""

@@ -12,7 +12,7 @@ from appd.http.core.response import Fields, prepare, status_line
 from appd.http.lane.client import DRAIN_LINGER
 from appd.http.lane.leaving import Phase
 from appd.http.log.peer import peer_text
-from appd.http.loop.parting import part, reset
+from appd.http.loop.parting import part, reset, reset_when_closed
 from appd.http.loop.sender import LoopSender
 from appd.journal import DEBUG, ERROR
 
@@ -276,9 +276,15 @@ class LoopLeaver(LoopSender):
 
     def abort(self) -> None:
         """Cuts the connection at once. Any thread may call."""
-        self.driver.post(self._abort)
+        self.driver.cut(self)
 
-    def _abort(self) -> None:
+    def be_reset(self) -> None:
+        """Sees to it that the end of the process cuts the connection, when the loop does not come to it any more."""
+        if self.transport is not None and self.phase != Phase.LINGERING and self.phase != Phase.CLOSED:
+            reset_when_closed(self.transport)
+
+    def cut_now(self) -> None:
+        """Cuts the connection; in the thread of the loop."""
         if self.phase == Phase.LINGERING:  # all was said, and may be on its way
             self.close()
         else:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from appd.http.loop.alarm import Alarm
 
-__all__ = ["is_gone", "part", "reset"]
+__all__ = ["is_gone", "part", "reset", "reset_when_closed"]
 
 # How often one that is closing is looked at, in seconds; the lane gives a client as long for its end.
 _STEP = 1.0
@@ -65,9 +65,14 @@ def part(alarm: Alarm, transport: Any, wait: float) -> None:
 
 def reset(transport: Any) -> None:
     """Ends a transport by a reset: what is not sent yet never is."""
+    reset_when_closed(transport)
+    transport.abort()
+
+
+def reset_when_closed(transport: Any) -> None:
+    """Makes whatever closes the socket of a transport a reset, the end of the process too: socket(7), SO_LINGER."""
     with suppress(OSError, AttributeError):  # the socket has gone
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-    transport.abort()
 
 
 class _Parting:

@@ -85,6 +85,11 @@ class LoopThread:
         self.loop.run_until_complete(asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 1.0))
         self.loop.run_until_complete(self.loop.shutdown_asyncgens())
 
+    @property
+    def apart(self) -> bool:
+        """Whether it is a thread of its own that runs."""
+        return self._thread is not None
+
     def stop(self, timeout: float = 2.0) -> bool:
         """Cancels what still runs and ends the thread.
 
