@@ -184,24 +184,27 @@ class Renewal:
         if status != 0:
             last = f": {said.splitlines()[-1]}" if said else ""
             self._stay(f"it {describe_exit(status)} when it was tried{last}")
-            self._supervisor.rollout.confirm()
-            return
-        self._become()
+            if self._is_current():
+                self._supervisor.rollout.confirm()
+        elif self._is_current():
+            self._become()
+
+    def _is_current(self) -> bool:
+        """Whether the reload that this belongs to is the last: a later one brings the supervisor here again."""
+        rollout = self._supervisor.rollout
+        if rollout.coming is not None or rollout.stopping or rollout.serving is None:
+            return False
+        return rollout.serving.number == self._generation
 
     def _stay(self, reason: str) -> None:
         self._supervisor.log.write(f"appd itself has changed, but this supervisor stays as it was: {reason}", 4)
 
     def _become(self) -> None:
-        rollout = self._supervisor.rollout
-        if rollout.coming is not None or rollout.stopping or rollout.serving is None:
-            return  # a later reload brings it here again
-        if rollout.serving.number != self._generation:
-            return
         try:
             self._execute()
         except OSError as error:
             self._stay(f"it cannot be executed: {error.strerror}")
-            rollout.confirm()
+            self._supervisor.rollout.confirm()
 
     def state(self) -> dict[str, Any]:
         """What the new program needs to go on."""
