@@ -207,10 +207,13 @@ class Channel:
         # Whoever has the connection frames the body.
         self._asked.chunked = 0
         status = int(code)
+        if isinstance(headers, list):  # releases of Twisted before Headers came here
+            fields = headers
+        else:
+            fields = [(name, value) for name, values in headers.getAllRawHeaders() for value in values]
         if status == _NOT_MODIFIED:
             # twisted.web tells the length of the empty body that it has for it; RFC 9110, 8.6.
-            headers.removeHeader(b"content-length")
-        fields = [(name, value) for name, values in headers.getAllRawHeaders() for value in values]
+            fields = [one for one in fields if one[0].lower() != b"content-length"]
         try:
             self._head = make_head(self._mounted, status, fields)
         except Misuse as failed:
