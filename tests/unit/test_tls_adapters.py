@@ -403,7 +403,15 @@ def test_a_weak_certificate_behind_a_good_one_is_refused(tmp_path, library):
 
     weak = ROOT.issue("weak.example", key=rsa.generate_private_key(65537, 1024))
     paths = [SITES["default"].write(tmp_path / "0.pem"), weak.write(tmp_path / "1.pem")]
-    policy = Policy(HERE, tuple(Source("certificate", str(one), HERE) for one in paths))
+    alone, policy = (
+        Policy(HERE, tuple(Source("certificate", str(one), HERE) for one in those)) for those in (paths[1:], paths)
+    )
+    try:
+        library.Contexts(alone, read_material(alone)[0])
+    except ValueError:
+        pass
+    else:
+        pytest.skip("this OpenSSL takes a key of 1024 bits")
     material, _unseen = read_material(policy)
     with pytest.raises(ValueError, match=r"1\.pem: .*does not take it: .*key too small"):
         library.Contexts(policy, material)
