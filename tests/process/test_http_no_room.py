@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.running import Running, ask, listening, wait_until
+from support.running import Running, ask, listening, read_to, wait_until
 
 APPLICATION = """
 def application(environ, start_response):
@@ -103,18 +103,8 @@ def test_no_room_for_a_body(serving: Any, tmp_path: Path, kind: str, size: int) 
         with _connect(sock, kind) as client:
             with suppress(OSError):
                 client.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % size + bytes(size))
-            assert _until(client, b"Unavailable").startswith(b"HTTP/1.1 503 ")
+            assert read_to(client, b"Unavailable").startswith(b"HTTP/1.1 503 ")
     running.wait_said("cannot keep the body of a request")
-
-
-def _until(client: socket.socket, text: bytes) -> bytes:
-    data = b""
-    while text not in data:
-        part = client.recv(65536)
-        if not part:
-            break
-        data += part
-    return data
 
 
 @pytest.mark.parametrize("kind", ["lane", "loop"])

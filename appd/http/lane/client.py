@@ -21,7 +21,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
 
-    from appd.http.core.proxyprotocol import Proxied
     from appd.http.lane.crew import Worker
     from appd.http.lane.door import Door
 
@@ -119,7 +118,7 @@ class Client(Leaver):
                 self.close()
             return False
         rest, self._preface = self._preface[proxied.used :], b""
-        if not self._introduce(proxied):
+        if not self.server.introduce(self, proxied):
             self.refuse(Refused(503, "too many connections"))
             return False
         self._phase = Phase.IDLE
@@ -128,19 +127,6 @@ class Client(Leaver):
             return True
         self._wait()
         return False
-
-    def _introduce(self, proxied: Proxied) -> bool:
-        """Takes the client for whom the proxy says it is.
-
-        Returns:
-            Whether it is not one too many of its peer's.
-        """
-        if proxied.source is not None:
-            self.host, self.port = proxied.source
-            # Who comes by the proxy's UNIX socket is not by ours.
-            self.is_beyond = not self.host
-        self.secure = bool(proxied.tls)
-        return self.server.count(self)
 
     def advance(self, worker: Worker) -> None:
         """Goes on with what was received."""

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from appd.http.core.connection import Connection
     from appd.http.core.forwarded import Trusted
+    from appd.http.core.proxyprotocol import Proxied
     from appd.http.core.request import Request
     from appd.http.lane.crew import Worker
     from appd.http.lane.lane import Lane
@@ -191,6 +192,19 @@ class Server:
             self.full = True
             self._reopen()
         self._changed()
+
+    def introduce(self, client: Any, proxied: Proxied) -> bool:
+        """Takes a client for whom the proxy in front says it is, and counts it.
+
+        Returns:
+            Whether it is not one too many of its peer's.
+        """
+        if proxied.source is not None:
+            client.host, client.port = proxied.source
+            # Who comes by the proxy's UNIX socket is not by ours.
+            client.is_beyond = not client.host
+        client.secure = client.secure or bool(proxied.tls)
+        return self.count(client)
 
     def count(self, client: Leaver) -> bool:
         """Counts a connection for its peer, which is known by now.

@@ -160,7 +160,7 @@ class TlsClient(Client):
                 self.close()
             return
         self._preface = b""
-        if not self._introduce(proxied):
+        if not self.server.introduce(self, proxied):
             self.close()
             return
         self._phase = Phase.HANDSHAKE

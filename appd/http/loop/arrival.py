@@ -17,7 +17,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from appd.http.core.errors import Refused
-from appd.http.core.proxyprotocol import Proxied, read_proxy_header
+from appd.http.core.proxyprotocol import read_proxy_header
 from appd.http.lane.client import DRAIN_LINGER
 from appd.http.lane.leaving import Phase
 from appd.http.lane.tlsclient import HANDSHAKE, PLAIN_ANSWER
@@ -169,26 +169,12 @@ class Arrival:
             self._preface = known + taken
             raise BlockingIOError
         self._preface = b""
-        if not self._introduce(proxied):
+        if not self.server.introduce(self, proxied):
             self.close()
             return False
         self._phase = Phase.HANDSHAKE
         self.settle(self.patience)
         return True
-
-    def _introduce(self, proxied: Proxied) -> bool:
-        """Takes the client for whom the proxy says it is.
-
-        Returns:
-            Whether it is not one too many of its peer's.
-        """
-        if proxied.source is not None:
-            self.host, self.port = proxied.source
-            # Who comes by the proxy's UNIX socket is not by ours.
-            self.is_beyond = not self.host
-        self.secure = bool(proxied.tls)
-        counted: bool = self.server.count(self)
-        return counted
 
     def _poll(self) -> None:
         if not self._reading:

@@ -165,15 +165,10 @@ class LoopClient(LoopLeaver):
         if proxied is None:
             return b""
         rest, self.preface = self.preface[proxied.used :], b""
-        if proxied.source is not None:
-            self.host, self.port = proxied.source
-            # Who comes by the proxy's UNIX socket is not by ours.
-            self.is_beyond = not self.host
         self.phase = Phase.IDLE
-        if not self.server.count(self):
+        if not self.server.introduce(self, proxied):
             self.refuse(Refused(503, "too many connections"))
             return b""
-        self.secure = self.secure or bool(proxied.tls)
         self._wait()
         return rest
 
