@@ -238,14 +238,15 @@ class Candidate:
         os.kill(self.pid, signal.SIGHUP)
 
     def processes(self) -> list[int]:
-        """The main process and its descendants."""
+        """The main process and its descendants, all of which are children of a main thread.
+
+        Other threads are not looked up: of a process whose /proc/PID/task/TID somebody has read, who waits for its end
+        may spin in wait4(2) for as long as the kernel leaves a dying thread no processor (Linux before 7.1).
+        """
         found = [self.pid] if self.pid else []
         for pid in found:
             try:
-                threads = os.listdir(f"/proc/{pid}/task")
-                found += [
-                    int(one) for tid in threads for one in Path(f"/proc/{pid}/task/{tid}/children").read_text().split()
-                ]
+                found += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
             except (FileNotFoundError, ProcessLookupError):
                 continue  # it has ended meanwhile
         return found
