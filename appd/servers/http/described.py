@@ -150,7 +150,7 @@ class Carried(Protocol):
         self._client: Any = None
         # What has the socket, below all that is wrapped around it.
         self._lowest: Any = None
-        self._closing = self._ended = False
+        self._closing = self._ended = self._full = False
 
     # What Twisted calls.
 
@@ -197,13 +197,15 @@ class Carried(Protocol):
             self.server.lost(self)  # type: ignore[arg-type]  # as far as a server knows clients
 
     def pauseProducing(self) -> None:
-        """The client takes less than is sent."""
-        if self._client is not None:
+        """The client takes less than is sent. Twisted says so at each write."""
+        if self._client is not None and not self._full:
+            self._full = True
             self._client.pause_writing()
 
     def resumeProducing(self) -> None:
         """The client has taken what waited."""
-        if self._client is not None:
+        if self._full:
+            self._full = False
             within(self.driver.loop, self._client.resume_writing)
 
     def stopProducing(self) -> None:
