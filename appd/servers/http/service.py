@@ -165,8 +165,10 @@ class HttpService(ServerService):
         """Closes the sockets and cuts the connections that are left; see `ServerService.stopService`."""
         cuts, loop = bool(self.engine.clients), self._loop
         stopped = super().stopService()
+        if loop is None or loop.driver.apart or not cuts:
+            return stopped
         # Behind it the reactor closes what is open, and nobody would see that something is missing.
-        return stopped if loop is None or not cuts else stopped.addCallback(lambda _none: loop.turn())
+        return stopped.addCallback(lambda _none: loop.turn())
 
     # Called in threads of the lane.
 
