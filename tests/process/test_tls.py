@@ -506,7 +506,9 @@ def test_status_tells_of_a_certificate_that_waits_for_its_time(start, pems):
     )
     command = [APPD, "status", "--socket", str(pems / "control")]
     said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
-    assert re.search(rf"\ncertificate of localhost \(shop, {pems}/site\.pem\) is not valid before {when}, expires ", said)
+    assert re.search(
+        rf"\ncertificate of localhost \(shop, {pems}/site\.pem\) is not valid before {when}, expires ", said
+    )
     wait_until(
         lambda: any(
             re.search(rf", a new certificate of localhost is not valid before {when}", one.get("STATUS", ""))
