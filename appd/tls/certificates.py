@@ -20,8 +20,16 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-__all__ = ["NotYet", "Pair", "check_authorities", "check_revocations", "day", "minute", "read_pair"]
+__all__ = ["UNREADABLE", "NotYet", "Pair", "check_authorities", "check_revocations", "day", "minute", "read_pair"]
 
+# What the library raises for certificates that OpenSSL takes and it does not; there is no class for all of them.
+UNREADABLE = (
+    ValueError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
 _BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----\s.*?-----END \1-----", re.S)
 _CERTIFICATES = (b"CERTIFICATE", b"X509 CERTIFICATE", b"TRUSTED CERTIFICATE")
 # Clocks of hosts differ, and a certificate is often used in the second that it was made.
@@ -127,7 +135,7 @@ def read_pair(
         raise ValueError("it holds no certificate")
     key, pem = _key(texts[0] if key_text is None else key_text, key_text is not None, passphrase)
     own = _public_bytes(key.public_key())
-    fitting = [number for number, one in enumerate(certificates) if _public_bytes(one.public_key()) == own]
+    fitting = [number for number, one in enumerate(_public_keys(certificates)) if one == own]
     if not fitting:
         raise ValueError(f"the private key does not match the certificate of {_called(certificates[0])}")
     if fitting[0] != 0:
@@ -186,7 +194,7 @@ def _certificates(text: bytes) -> list[x509.Certificate]:
         if label in _CERTIFICATES:
             try:
                 found.append(x509.load_pem_x509_certificate(block))
-            except (ValueError, UnsupportedAlgorithm):
+            except UNREADABLE:
                 raise ValueError(f"certificate {len(found) + 1} in it is damaged") from None
     return found
 
@@ -248,6 +256,16 @@ def _public_bytes(key: Any) -> bytes:
     return found
 
 
+def _public_keys(certificates: Iterable[x509.Certificate]) -> list[bytes]:
+    found: list[bytes] = []
+    for number, one in enumerate(certificates, 1):
+        try:
+            found.append(_public_bytes(one.public_key()))
+        except UNREADABLE:
+            raise ValueError(f"certificate {number} in it has a key of a kind that is not known") from None
+    return found
+
+
 def _in_order(certificates: list[x509.Certificate]) -> list[x509.Certificate]:
     """The chain, once it is known to be one."""
     for number, (one, issuer) in enumerate(pairwise(certificates), 2):
@@ -294,7 +312,7 @@ def _names(certificate: x509.Certificate) -> tuple[str, ...]:
     try:
         extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
         names = extension.value.get_values_for_type(x509.DNSName)
-    except (x509.ExtensionNotFound, ValueError):
+    except (x509.ExtensionNotFound, *UNREADABLE):
         names = []
     if not names:
         names = [str(one.value) for one in certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)][:1]
@@ -308,7 +326,7 @@ def _called(certificate: x509.Certificate, issuer: bool = False) -> str:
     return repr(names[0]) if names else repr(name.rfc4514_string())
 
 
-def check_authorities(text: bytes, now: float, skew: float = SKEW) -> dict[bytes, str]:
+def check_authorities(text: bytes, now: float, skew: float = SKEW) -> list[x509.Certificate]:
     """Checks a file of authorities.
 
     Args:
@@ -317,7 +335,7 @@ def check_authorities(text: bytes, now: float, skew: float = SKEW) -> dict[bytes
         skew: By how many seconds one may come before its time.
 
     Returns:
-        Their subjects, encoded, and what they are called.
+        Their certificates.
 
     Raises:
         NotYet: One has come before its time.
@@ -329,20 +347,23 @@ def check_authorities(text: bytes, now: float, skew: float = SKEW) -> dict[bytes
     for one in found:
         try:
             is_authority = one.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-        except (x509.ExtensionNotFound, ValueError):
+        except (x509.ExtensionNotFound, *UNREADABLE):
             is_authority = one.issuer == one.subject  # version 1 had no such extension
         if not is_authority:
             raise ValueError(f"{_called(one)} is no authority: its certificate may not sign others")
         _check_end(one, now)
         if _not_before(one) > now + skew:
             raise NotYet(f"the certificate of {_called(one)}", _not_before(one))
-    return {one.subject.public_bytes(): _called(one) for one in found}
+    return found
 
 
-def check_revocations(texts: Iterable[bytes], authorities: dict[bytes, str], now: float, skew: float = SKEW) -> float:
+def check_revocations(
+    texts: Iterable[bytes], authorities: Sequence[x509.Certificate], now: float, skew: float = SKEW
+) -> float:
     """Checks lists of revoked certificates.
 
-    OpenSSL wants a list of every authority in a client's chain, and refuses whoever comes by one that has none.
+    OpenSSL wants a list of every authority in a client's chain, signed by it, and refuses whoever comes by one that has
+    none.
 
     Args:
         texts: The files.
@@ -355,9 +376,9 @@ def check_revocations(texts: Iterable[bytes], authorities: dict[bytes, str], now
 
     Raises:
         NotYet: One has come before its time.
-        ValueError: A list is damaged or has expired, or an authority has none.
+        ValueError: A list is damaged or has expired, or is somebody else's, or an authority has none.
     """
-    listed: set[bytes] = set()
+    listed: set[x509.Name] = set()
     first = math.inf
     for text in texts:
         blocks = [block for label, block in _blocks(text) if label == b"X509 CRL"]
@@ -367,15 +388,29 @@ def check_revocations(texts: Iterable[bytes], authorities: dict[bytes, str], now
             try:
                 one = x509.load_pem_x509_crl(block)
                 issuer, begins, until = one.issuer, _seconds(one, "last_update"), _seconds(one, "next_update")
-            except (ValueError, binascii.Error):
+            except (*UNREADABLE, binascii.Error):
                 raise ValueError("a list in it is damaged") from None
             if until <= now:
                 raise ValueError(f"the list of {issuer.rfc4514_string()} has expired on {day(until)}")
             if begins > now + skew:
                 raise NotYet(f"the list of {issuer.rfc4514_string()}", begins)
             first = min(first, until)
-            listed.add(issuer.public_bytes())
-    missing = [called for subject, called in authorities.items() if subject not in listed]
+            issuers = [authority for authority in authorities if authority.subject == issuer]
+            if issuers and not any(_has_signed(authority, one) for authority in issuers):
+                raise ValueError(
+                    f"the list of {issuer.rfc4514_string()} was not signed by its authority: "
+                    "every client of theirs would be refused"
+                )
+            listed.add(issuer)
+    missing = [_called(one) for one in authorities if one.subject not in listed]
     if missing:
         raise ValueError(f"there is no list of {', '.join(missing)}: every client of theirs would be refused")
     return first
+
+
+def _has_signed(authority: x509.Certificate, revocations: x509.CertificateRevocationList) -> bool:
+    try:
+        key: Any = authority.public_key()
+        return revocations.is_signature_valid(key)
+    except (*UNREADABLE, TypeError):  # of a kind that is not known here: OpenSSL has the last word
+        return True

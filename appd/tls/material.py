@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from appd.errors import ConfigurationError, Problem
 from appd.tls.certificates import SKEW, NotYet, Pair, check_authorities, check_revocations, read_pair
 from appd.tls.names import NameIndex
 from appd.tls.policy import Policy, Source
 from appd.tls.sources import Content, Fingerprint, NotHere, Stamp, fingerprint, read
+
+if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
 
 __all__ = ["Material", "Premature", "read_material"]
 
@@ -178,11 +181,11 @@ class _Reader:
 
     def _trust(self) -> bytes:
         texts: list[bytes] = []
-        authorities: dict[bytes, str] = {}
+        authorities: list[Certificate] = []
         for source in self._policy.authorities:
             for content in self._contents(source):
                 try:
-                    authorities.update(check_authorities(content.data, self._now, self._skew))
+                    authorities += check_authorities(content.data, self._now, self._skew)
                     texts.append(content.data)
                 except ValueError as error:
                     self._wrong(source, error)
@@ -190,7 +193,7 @@ class _Reader:
         for source in self._policy.revocations:
             for content in self._contents(source):
                 try:
-                    until = check_revocations([content.data], {}, self._now, self._skew)
+                    until = check_revocations([content.data], (), self._now, self._skew)
                     lists.append(content.data)
                     self._lists.append((str(source) if source.credential else content.path, until))
                 except ValueError as error:
@@ -198,7 +201,7 @@ class _Reader:
         self._complete(lists, authorities)
         return b"\n".join([*texts, *lists])
 
-    def _complete(self, lists: Sequence[bytes], authorities: dict[bytes, str]) -> None:
+    def _complete(self, lists: Sequence[bytes], authorities: Sequence[Certificate]) -> None:
         """Every authority has its list, where there are lists at all."""
         if lists and len(lists) == len(self._policy.revocations):
             try:
