@@ -88,6 +88,8 @@ class Renewal(Service):
             self._next.cancel()
 
     def _turn(self) -> None:
+        # First of all: whatever is raised below ends no more than this turn.
+        self._next = self._reactor.callLater(INTERVAL, self._turn)
         changed = self._look_at_credentials()
         for one in self._watched:
             changed = one.look(self._wall_clock(), self._speaks) or changed
@@ -96,7 +98,6 @@ class Renewal(Service):
         if self._speaks and (changed or self._reactor.seconds() >= self._expiry_due):
             self._expiry_due = self._reactor.seconds() + _EXPIRY_INTERVAL
             self._warn()
-        self._next = self._reactor.callLater(INTERVAL, self._turn)
 
     def _look_at_credentials(self) -> bool:
         """Whether other credentials than before are older than their sources."""

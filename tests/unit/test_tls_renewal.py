@@ -307,6 +307,46 @@ def test_one_of_many_is_read_anew(tmp_path, watch):
     assert [one in before for one in after] == [True, True, False, True, False]
 
 
+def test_one_that_has_expired_keeps_no_other_from_being_renewed(tmp_path, watch, logged):
+    """It is served on as it would be without the renewal, and has been told."""
+    late, other = ROOT.issue("late.example", days=1).write(tmp_path / "late.pem"), tmp_path / "other.pem"
+    ROOT.issue("other.example").write(other)
+    termination = termination_of(policy_of(late, other))
+    turns, _told, clock = watch(termination)
+    before = serials(termination)
+    clock.now += 2 * DAY
+    ROOT.issue("other.example").write(other)
+    turns(3)
+    assert serials(termination)[0] == before[0]
+    assert serials(termination)[1] != before[1]
+    assert any("shop: renewed: certificate of other.example" in line for line in logged)
+    ROOT.issue("late.example", days=1).write(late)  # which has expired by that clock, too
+    turns(3)
+    assert serials(termination)[0] == before[0]
+    assert "late.pem: the certificate of 'late.example' has expired on" in logged[-1]
+
+
+def test_what_nobody_expects_does_not_end_the_watch(tmp_path, watch):
+    """The reactor logs what is raised; later renewals are taken."""
+    path = ROOT.issue("a.example").write(tmp_path / "a.pem")
+    termination = termination_of(policy_of(path))
+    turns, _told, _clock = watch(termination)
+    before = serials(termination)
+
+    def fail(_material):
+        raise RuntimeError
+
+    termination.renewed.append(fail)
+    ROOT.issue("a.example").write(path)
+    turns(1)
+    with pytest.raises(RuntimeError):
+        turns(1)
+    termination.renewed.clear()
+    ROOT.issue("a.example").write(path)
+    turns(3)
+    assert serials(termination) != before
+
+
 def test_touched_files_change_nothing(tmp_path, watch, logged):
     """A file that was only touched: taken, and said to be the same."""
     path = ROOT.issue("a.example").write(tmp_path / "a.pem")
