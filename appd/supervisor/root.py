@@ -58,7 +58,7 @@ def supervise(
             supervisor.rollout.start(beginning.first)
             # What came before anybody took signals.
             for number in signals.noted:
-                (supervisor.rollout.leave if number == signal.SIGQUIT else supervisor.rollout.stop)()
+                poller.take_signal(number)
             supervisor.reap()
 
         return _supervise(supervisor, operator, notifier, begin)
