@@ -54,7 +54,7 @@ def number_of(words: Mapping[str, str], key: str, otherwise: int) -> int:
 
 
 def extension_of(words: Mapping[str, str]) -> float | None:
-    """How much more of systemd's patience a worker asks for, in seconds, as far as it gets that; None when it does not."""
+    """How much more of systemd's patience a worker is to have, in seconds; None when it asks for none."""
     if "EXTEND_TIMEOUT_USEC" not in words:
         return None
     return min(_MOST_EXTENSION, number_of(words, "EXTEND_TIMEOUT_USEC", 0) / 1e6)

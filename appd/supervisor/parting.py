@@ -46,7 +46,7 @@ def end_all(workers: Iterable[Worker]) -> None:
     """Ends workers that are not to serve; those that may have accepted somebody finish that.
 
     Args:
-        workers: The first of all answers before it says that it is prepared, but no other worker is ended by then.
+        workers: Those. The very first, which may answer as it loads, is prepared before another is there to fail.
     """
     for one in workers:
         if one.state == LOADING:

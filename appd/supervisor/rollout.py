@@ -254,8 +254,7 @@ class Rollout:
         """Starts a new generation with the file and code as they are now.
 
         Args:
-            verdict: Called with the exit code and one line when the new generation serves or the old one was kept. During
-                the start both come later.
+            verdict: Called with the exit code and one line when the new generation serves or the old one was kept.
         """
         if self.stopping or self.serving is None:
             # Not dropped during the start: the first worker may have read the file before that was edited.

@@ -10,7 +10,7 @@ import time
 from functools import partial
 
 import pytest
-from support.running import APPD, ask, listening, wait_until
+from support.running import APPD, listening, wait_until
 from support.service import HTTP, PID_APPLICATION, Service
 
 WAIT = b"GET /wait HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
