@@ -78,13 +78,15 @@ type Draining (
   connections: int
 )
 
-# expires: seconds since the epoch; newer: the file that a credential was read from, when that has changed since
+# expires: seconds since the epoch; newer: the file that a credential was read from, when that has changed since;
+# begins: when a certificate becomes valid that is taken into use then, and 0 for one that is in use
 type Certificate (
   server: string,
   name: string,
   path: string,
   expires: int,
-  newer: string
+  newer: string,
+  begins: int
 )
 
 type Reload (
