@@ -176,7 +176,8 @@ def decode_call(message: bytes) -> Call:
         ControlError: It is none.
     """
     found = _object(message)
-    method, parameters = found.get("method"), found.get("parameters", {})
+    method, parameters = found.get("method"), found.get("parameters")
+    parameters = {} if parameters is None else parameters
     if not isinstance(method, str) or not isinstance(parameters, dict):
         raise ControlError("a call has a method, a string, and parameters, an object")
     return Call(method, parameters, found.get("oneway") is True)

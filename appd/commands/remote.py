@@ -73,10 +73,12 @@ def call(path: str, method: str, parameters: Mapping[str, Any]) -> Mapping[str, 
             while not messages:
                 data = connection.recv(65536)
                 if not data:
-                    raise HostError(f"{path}: the service hung up without an answer")
+                    raise ConnectionResetError
                 messages = framing.feed(data)
         except ControlError as error:
             raise HostError(f"{path}: {error}") from None
+        except (ConnectionResetError, BrokenPipeError) as error:
+            raise HostError(f"{path}: the service hung up without an answer", number=error.errno) from None
         except PermissionError as error:
             raise HostError(f"{path}: {_DENIED}", number=error.errno) from None
         except OSError as error:

@@ -52,7 +52,7 @@ def summary(rollout: Rollout) -> str:
         parts.append(f"{_count(len(serving.beside) - len(serving.fresh), 'recycled worker')} draining")
     for one in rollout.draining:
         parts.append(f"generation {one.number} drains {_count(one.connections, 'connection')}")
-    last = rollout.last_reload
+    last = rollout.outcome.last
     if last is not None and last[1] not in (EX_OK, EX_SUPERSEDED) and not rollout.stopping:
         # With Type=notify-reload `systemctl reload` itself does not tell.
         parts.append(f"the last reload failed: {last[2].splitlines()[0][:_REASON] if last[2] else last[1]}")
@@ -64,7 +64,7 @@ def report(supervisor: Supervisor) -> dict[str, Any]:
     now = supervisor.poller.clock()
     rollout = supervisor.rollout
     serving = rollout.serving or rollout.coming
-    last = rollout.last_reload
+    last = rollout.outcome.last
     return {
         "version": __version__,
         "pid": os.getpid(),
