@@ -13,7 +13,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from appd.tls.certificates import UNREADABLE
+from appd.tls.pem import UNREADABLE
 
 __all__ = ["der_of", "is_admitted", "is_called", "names_of", "variables"]
 

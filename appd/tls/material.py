@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from appd.errors import ConfigurationError, Problem
-from appd.tls.certificates import SKEW, NotYet, Pair, check_authorities, check_revocations, read_pair
+from appd.tls.authorities import check_authorities, check_revocations
+from appd.tls.certificates import SKEW, NotYet, Pair, read_pair
 from appd.tls.names import NameIndex
 from appd.tls.policy import Policy, Source
 from appd.tls.sources import Content, Fingerprint, NotHere, Stamp, files, fingerprint, read

@@ -9,7 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.authority import Authority
 
-from appd.tls.certificates import check_authorities, check_revocations, read_pair
+from appd.tls.authorities import check_authorities, check_revocations
+from appd.tls.certificates import read_pair
 from appd.tls.identity import is_admitted, variables
 from appd.tls.names import NameIndex
 from appd.tls.values import client_name, passphrase, version

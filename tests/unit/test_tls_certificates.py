@@ -11,7 +11,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from support.authority import Authority, Issued, new_key
 
-from appd.tls.certificates import NotYet, check_authorities, check_revocations, read_pair
+from appd.tls.authorities import check_authorities, check_revocations
+from appd.tls.certificates import NotYet, read_pair
 from appd.tls.names import NameIndex
 
 ROOT = Authority("Root")
