@@ -101,5 +101,5 @@ def _has_signed(authority: x509.Certificate, revocations: x509.CertificateRevoca
     try:
         key: Any = authority.public_key()
         return revocations.is_signature_valid(key)
-    except (*UNREADABLE, TypeError):  # of a kind that is not known here: OpenSSL has the last word
+    except UNREADABLE:  # of a kind that is not known here: OpenSSL has the last word
         return True

@@ -14,6 +14,7 @@ __all__ = ["UNREADABLE", "blocks", "called", "names_in", "not_after", "not_befor
 # What the library raises for certificates that OpenSSL takes and it does not; there is no class for all of them.
 UNREADABLE = (
     ValueError,
+    TypeError,
     UnsupportedAlgorithm,
     x509.DuplicateExtension,
     x509.InvalidVersion,
@@ -51,7 +52,10 @@ def read_certificates(text: bytes) -> list[x509.Certificate]:
     for label, block in blocks(text):
         if label in _CERTIFICATES:
             try:
-                found.append(x509.load_pem_x509_certificate(block))
+                one = x509.load_pem_x509_certificate(block)
+                # Read when they are asked for, and all that follows asks for them.
+                _known = one.subject, one.issuer
+                found.append(one)
             except UNREADABLE:
                 raise ValueError(f"certificate {len(found) + 1} in it is damaged") from None
     return found

@@ -69,9 +69,9 @@ def wrong_primes() -> bytes:
     )
 
 
-def with_another(old: bytes, new: bytes) -> bytes:
-    """The certificate of the authority with other bytes in it, as PEM."""
-    der = ROOT.certificate.public_bytes(serialization.Encoding.DER)
+def with_another(old: bytes, new: bytes, authority: Authority = ROOT) -> bytes:
+    """The certificate of an authority with other bytes in it, as PEM."""
+    der = authority.certificate.public_bytes(serialization.Encoding.DER)
     assert der.count(old) == 1
     text = base64.encodebytes(der.replace(old, new))
     return b"-----BEGIN CERTIFICATE-----\n" + text + b"-----END CERTIFICATE-----\n"
@@ -80,6 +80,7 @@ def with_another(old: bytes, new: bytes) -> bytes:
 # id-ecPublicKey with a last arc that nobody has; version 8.
 UNKNOWN_KEY = with_another(bytes.fromhex("06072a8648ce3d0201"), bytes.fromhex("06072a8648ce3d0209"))
 VERSION = with_another(bytes.fromhex("a003020102"), bytes.fromhex("a003020107"))
+BITS = with_another(b"\x0c\x03Sub", b"\x03\x03\x00ub", SUB)
 TWICE = ROOT.issue_odd(x509.SubjectAlternativeName([x509.DNSName("a.example")]), twice=True)
 EXPIRED = ROOT.issue("old.example", days=-1)
 LATER = ROOT.issue("later.example", start=2)
@@ -93,6 +94,7 @@ WRONG = {
         "certificate 3 in it has a key of a kind that is not known",
     ),
     "a version that nobody knows": (lambda: read(SITE.pem + VERSION), "certificate 3 in it is damaged"),
+    "a name of bits": (lambda: read(SITE.certificate_pem + BITS + SITE.key_pem()), "certificate 2 in it is damaged"),
     "authority with extensions twice": (
         lambda: check_authorities(TWICE.certificate_pem, time.time()),
         "'odd' is no authority: its certificate may not sign others",
