@@ -154,7 +154,22 @@ class Call:
 
     def _environ(self) -> dict[str, Any]:
         request, client = self.request, self.client
-        environ: dict[str, Any] = client.door.environ.copy()
+        environ = self._same_environ(request, client.door)
+        if self._body is None:
+            self._body = BytesIO()
+        environ["wsgi.input"] = self._body
+        if request.length != 0:
+            environ["CONTENT_LENGTH"] = str(client.body_length)
+        client.describe_peer(environ)
+        return environ
+
+    def _same_environ(self, request: Request, door: Any) -> dict[str, Any]:
+        """What is the same in every call for requests with one head; from its second one on that is kept."""
+        kept = request.environ
+        if kept is not None and kept[0] is door and kept[1] is self.mount:
+            same: dict[str, Any] = kept[2].copy()
+            return same
+        environ: dict[str, Any] = door.environ.copy()
         environ["REQUEST_METHOD"] = request.method
         environ["SCRIPT_NAME"] = self.mount.script_name
         environ["PATH_INFO"] = self._path_info
@@ -162,14 +177,10 @@ class Call:
         environ["SERVER_PROTOCOL"] = "HTTP/1.1" if request.minor else "HTTP/1.0"
         if request.host:
             environ["SERVER_NAME"] = request.host
-        if self._body is None:
-            self._body = BytesIO()
-        environ["wsgi.input"] = self._body
         environ["wsgi.file_wrapper"] = FileWrapper
         add_fields(environ, request)
-        if request.length != 0:
-            environ["CONTENT_LENGTH"] = str(client.body_length)
-        client.describe_peer(environ)
+        # Most requests come once.
+        request.environ = (None, None, None) if kept is None else (door, self.mount, environ.copy())
         return environ
 
     def start_response(self, status: str, headers: Fields, exc_info: Any = None) -> Callable[[bytes], None]:
