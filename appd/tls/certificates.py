@@ -20,12 +20,12 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-__all__ = ["Pair", "check_authorities", "check_revocations", "day", "read_pair"]
+__all__ = ["NotYet", "Pair", "check_authorities", "check_revocations", "day", "minute", "read_pair"]
 
 _BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----\s.*?-----END \1-----", re.S)
 _CERTIFICATES = (b"CERTIFICATE", b"X509 CERTIFICATE", b"TRUSTED CERTIFICATE")
 # Clocks of hosts differ, and a certificate is often used in the second that it was made.
-_SKEW = 300.0
+SKEW = 300.0
 
 
 class Pair:
@@ -34,7 +34,8 @@ class Pair:
     Attributes:
         where: Where it was read, for people.
         names: What it is called: its dNSName entries, else its common name; lower case.
-        expires: When the first certificate of the chain expires, in seconds since the epoch.
+        begins: When all of the chain is valid, in seconds since the epoch.
+        expires: When the first certificate of the chain expires.
         kind: The kind of its key.
         chain: The certificates, the server's own first, as PEM.
         key: The key as PEM, without a passphrase. It is never shown.
@@ -42,7 +43,7 @@ class Pair:
         strength: What a library asks of it: kind and size of each key of the chain, and what was signed with.
     """
 
-    __slots__ = ("chain", "expires", "key", "kind", "names", "serial", "strength", "where")
+    __slots__ = ("begins", "chain", "expires", "key", "kind", "names", "serial", "strength", "where")
 
     def __init__(
         self,
@@ -54,6 +55,7 @@ class Pair:
         key: bytes,
         serial: str,
         strength: tuple[object, ...] = (),
+        begins: float = 0.0,
     ) -> None:
         self.where = where
         self.names = names
@@ -63,6 +65,7 @@ class Pair:
         self.key = key
         self.serial = serial
         self.strength = strength
+        self.begins = begins
 
     def __repr__(self) -> str:
         return f"<Pair {self.title} {self.where}>"
@@ -73,12 +76,38 @@ class Pair:
         return self.names[0] if self.names else "a certificate without a name"
 
 
+class NotYet(ValueError):
+    """It is good, but its time has not come; the message says when that is.
+
+    Attributes:
+        begins: When it becomes valid, in seconds since the epoch.
+        pair: The certificate with its key, where it is one.
+    """
+
+    def __init__(self, what: str, begins: float, pair: Pair | None = None) -> None:
+        super().__init__(f"{what} is not valid before {minute(begins)}")
+        self.begins = begins
+        self.pair = pair
+
+
 def day(seconds: float) -> str:
     """A date as people write it: 2027-01-05."""
     return time.strftime("%Y-%m-%d", time.gmtime(seconds))
 
 
-def read_pair(where: str, texts: Sequence[bytes], key_text: bytes | None, passphrase: bytes | None, now: float) -> Pair:
+def minute(seconds: float) -> str:
+    """A time as people write it: 2027-01-05 10:30 UTC."""
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))
+
+
+def read_pair(
+    where: str,
+    texts: Sequence[bytes],
+    key_text: bytes | None,
+    passphrase: bytes | None,
+    now: float,
+    skew: float = SKEW,
+) -> Pair:
     """Reads a certificate, its chain and its key, and checks them.
 
     Args:
@@ -87,8 +116,10 @@ def read_pair(where: str, texts: Sequence[bytes], key_text: bytes | None, passph
         key_text: The file of the key when it lies apart.
         passphrase: That of the key.
         now: Seconds since the epoch.
+        skew: By how many seconds it may come before its time.
 
     Raises:
+        NotYet: It has come before its time, and nothing else is wrong.
         ValueError: Something is wrong; the message is for the administrator and holds nothing of the key.
     """
     certificates = [one for text in texts for one in _certificates(text)]
@@ -107,8 +138,9 @@ def read_pair(where: str, texts: Sequence[bytes], key_text: bytes | None, passph
     _check_key(key)
     chain = _in_order(certificates)
     for one in chain:
-        _check_dates(one, now)
-    return Pair(
+        _check_end(one, now)
+    last = max(chain, key=_not_before)
+    pair = Pair(
         where,
         _names(chain[0]),
         min(_not_after(one) for one in chain),
@@ -117,7 +149,11 @@ def read_pair(where: str, texts: Sequence[bytes], key_text: bytes | None, passph
         pem,
         f"{chain[0].issuer.rfc4514_string()} {chain[0].serial_number:x}",
         tuple(_strength(one) for one in chain),
+        _not_before(last),
     )
+    if pair.begins > now + skew:
+        raise NotYet(f"the certificate of {_called(last)}", pair.begins, pair)
+    return pair
 
 
 def _strength(certificate: x509.Certificate) -> tuple[object, ...]:
@@ -230,12 +266,13 @@ def _in_order(certificates: list[x509.Certificate]) -> list[x509.Certificate]:
     return certificates
 
 
-def _check_dates(certificate: x509.Certificate, now: float) -> None:
+def _check_end(certificate: x509.Certificate, now: float) -> None:
     if _not_after(certificate) <= now:
         raise ValueError(f"the certificate of {_called(certificate)} has expired on {day(_not_after(certificate))}")
-    begins = _seconds(certificate, "not_valid_before")
-    if begins > now + _SKEW:
-        raise ValueError(f"the certificate of {_called(certificate)} is not valid before {day(begins)}")
+
+
+def _not_before(certificate: x509.Certificate) -> float:
+    return _seconds(certificate, "not_valid_before")
 
 
 def _not_after(certificate: x509.Certificate) -> float:
@@ -271,17 +308,19 @@ def _called(certificate: x509.Certificate, issuer: bool = False) -> str:
     return repr(names[0]) if names else repr(name.rfc4514_string())
 
 
-def check_authorities(text: bytes, now: float) -> dict[bytes, str]:
+def check_authorities(text: bytes, now: float, skew: float = SKEW) -> dict[bytes, str]:
     """Checks a file of authorities.
 
     Args:
         text: The file.
         now: Seconds since the epoch.
+        skew: By how many seconds one may come before its time.
 
     Returns:
         Their subjects, encoded, and what they are called.
 
     Raises:
+        NotYet: One has come before its time.
         ValueError: It holds none, or what it holds is no authority, or has expired.
     """
     found = _certificates(text)
@@ -294,11 +333,13 @@ def check_authorities(text: bytes, now: float) -> dict[bytes, str]:
             is_authority = one.issuer == one.subject  # version 1 had no such extension
         if not is_authority:
             raise ValueError(f"{_called(one)} is no authority: its certificate may not sign others")
-        _check_dates(one, now)
+        _check_end(one, now)
+        if _not_before(one) > now + skew:
+            raise NotYet(f"the certificate of {_called(one)}", _not_before(one))
     return {one.subject.public_bytes(): _called(one) for one in found}
 
 
-def check_revocations(texts: Iterable[bytes], authorities: dict[bytes, str], now: float) -> float:
+def check_revocations(texts: Iterable[bytes], authorities: dict[bytes, str], now: float, skew: float = SKEW) -> float:
     """Checks lists of revoked certificates.
 
     OpenSSL wants a list of every authority in a client's chain, and refuses whoever comes by one that has none.
@@ -307,11 +348,13 @@ def check_revocations(texts: Iterable[bytes], authorities: dict[bytes, str], now
         texts: The files.
         authorities: As `check_authorities` says.
         now: Seconds since the epoch.
+        skew: By how many seconds one may come before its time.
 
     Returns:
         When the first of them expires, in seconds since the epoch.
 
     Raises:
+        NotYet: One has come before its time.
         ValueError: A list is damaged or has expired, or an authority has none.
     """
     listed: set[bytes] = set()
@@ -323,11 +366,13 @@ def check_revocations(texts: Iterable[bytes], authorities: dict[bytes, str], now
         for block in blocks:
             try:
                 one = x509.load_pem_x509_crl(block)
-                issuer, until = one.issuer, _seconds(one, "next_update")
+                issuer, begins, until = one.issuer, _seconds(one, "last_update"), _seconds(one, "next_update")
             except (ValueError, binascii.Error):
                 raise ValueError("a list in it is damaged") from None
             if until <= now:
                 raise ValueError(f"the list of {issuer.rfc4514_string()} has expired on {day(until)}")
+            if begins > now + skew:
+                raise NotYet(f"the list of {issuer.rfc4514_string()}", begins)
             first = min(first, until)
             listed.add(issuer.public_bytes())
     missing = [called for subject, called in authorities.items() if subject not in listed]

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from appd.errors import ConfigurationError, Problem
-from appd.tls.certificates import Pair, check_authorities, check_revocations, read_pair
+from appd.tls.certificates import SKEW, NotYet, Pair, check_authorities, check_revocations, read_pair
 from appd.tls.names import NameIndex
 from appd.tls.policy import Policy, Source
 from appd.tls.sources import Content, Fingerprint, NotHere, Stamp, fingerprint, read
 
-__all__ = ["Material", "read_material"]
+__all__ = ["Material", "Premature", "read_material"]
 
 # Path and stamp of every file that a pair was made of → the pair.
 _Known = dict[tuple[tuple[str, Stamp], ...], Pair]
@@ -41,6 +41,20 @@ class Material(NamedTuple):
     lists: tuple[tuple[str, float], ...] = ()
 
 
+class Premature(ConfigurationError):
+    """Nothing is wrong but that its time has not come.
+
+    Attributes:
+        begins: When all of it is valid, in seconds since the epoch.
+        pairs: The certificates that are not valid yet.
+    """
+
+    def __init__(self, problems: Sequence[Problem], later: Sequence[NotYet]) -> None:
+        super().__init__(*problems)
+        self.begins = max(one.begins for one in later)
+        self.pairs = tuple(one.pair for one in later if one.pair is not None)
+
+
 def read_material(
     policy: Policy, *, lenient: bool = False, before: Material | None = None, now: float | None = None
 ) -> tuple[Material | None, list[Problem]]:
@@ -49,26 +63,30 @@ def read_material(
     Args:
         policy: The policy.
         lenient: Whether what this process may not look at is passed over: `appd check` is not the service.
-        before: What was read before, to be taken again where nothing has changed.
+        before: What was read before and is in use, to be taken again where nothing has changed.
         now: Seconds since the epoch.
 
     Returns:
         The material, None when something could not be looked at; and what could not, for people.
 
     Raises:
+        Premature: Something is not valid yet.
         ConfigurationError: Something is wrong; every problem at once, each with the line of its key and its path.
     """
-    return _Reader(policy, lenient, before.known if before is not None else {}, now or time.time()).read()
+    return _Reader(policy, lenient, before, now or time.time()).read()
 
 
 class _Reader:
     """One reading."""
 
-    def __init__(self, policy: Policy, lenient: bool, known: _Known, now: float) -> None:
+    def __init__(self, policy: Policy, lenient: bool, before: Material | None, now: float) -> None:
         self._policy = policy
         self._lenient = lenient
-        self._known = known
+        self._known: _Known = before.known if before is not None else {}
+        # Where there is something else to serve, nobody's clock has to be wrong.
+        self._skew = SKEW if before is None else 0.0
         self._now = now
+        self._later: list[NotYet] = []
         self._problems: list[Problem] = []
         self._unseen: list[Problem] = []
         self._pairs: _Known = {}
@@ -86,6 +104,8 @@ class _Reader:
                 if whole:
                     self._pair(source, content, chain, key, passphrase)
         trust = self._trust()
+        if self._problems and len(self._later) == len(self._problems):
+            raise Premature(self._problems, self._later)
         if self._problems:
             raise ConfigurationError(*self._problems)
         if self._unseen:
@@ -112,6 +132,8 @@ class _Reader:
     def _wrong(self, source: Source, error: ValueError, path: str = "") -> None:
         of = f" ({path})" if path and path != source.path else ""
         self._problems.append(Problem(f"{source.key} {source}{of}: {error}", source.place))
+        if isinstance(error, NotYet):
+            self._later.append(error)
 
     def _passphrase(self) -> bytes | None:
         source = self._policy.passphrase
@@ -149,7 +171,7 @@ class _Reader:
         where = str(source) if source.credential else content.path
         try:
             self._pairs[identity] = read_pair(
-                where, texts, key.data if key is not None else None, passphrase, self._now
+                where, texts, key.data if key is not None else None, passphrase, self._now, self._skew
             )
         except ValueError as error:
             self._wrong(source, error, content.path)
@@ -160,7 +182,7 @@ class _Reader:
         for source in self._policy.authorities:
             for content in self._contents(source):
                 try:
-                    authorities.update(check_authorities(content.data, self._now))
+                    authorities.update(check_authorities(content.data, self._now, self._skew))
                     texts.append(content.data)
                 except ValueError as error:
                     self._wrong(source, error)
@@ -168,7 +190,7 @@ class _Reader:
         for source in self._policy.revocations:
             for content in self._contents(source):
                 try:
-                    until = check_revocations([content.data], {}, self._now)
+                    until = check_revocations([content.data], {}, self._now, self._skew)
                     lists.append(content.data)
                     self._lists.append((str(source) if source.credential else content.path, until))
                 except ValueError as error:

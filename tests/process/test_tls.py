@@ -491,6 +491,37 @@ def test_status_tells_when_certificates_expire(start, pems):
     assert running.errors.count("soon.example (") == 1
 
 
+def test_status_tells_of_a_certificate_that_waits_for_its_time(start, pems):
+    """The old one stays, the journal says so once; `appd check` would not start with the new one."""
+    web, when = listening(), r"\d{4}-\d\d-\d\d \d\d:\d\d UTC"
+    file = pems / "appd.conf"
+    file.write_text(http(pems, f"    certificate {pems}/site.pem"))
+    control = ("--control", str(pems / "control"))
+    running = start(file.read_text(), ("web", web), arguments=control).wait_ready()
+    ROOT.issue("localhost", start=2).write(pems / "site.pem")
+    assert re.search(
+        rf"<4>.*shop: the new certificates are not valid yet and will be taken then; the old ones stay: .*site\.pem: "
+        rf"the certificate of 'localhost' is not valid before {when}",
+        running.wait_said("are not valid yet"),
+    )
+    command = [APPD, "status", "--socket", str(pems / "control")]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    assert re.search(
+        rf"\ncertificate of localhost \(shop, {pems}/site\.pem\) is not valid before {when}, expires ", said
+    )
+    wait_until(
+        lambda: any(
+            re.search(rf", a new certificate of localhost is not valid before {when}", one.get("STATUS", ""))
+            for one in running.manager.read_all()
+        )
+    )
+    assert served(web, pems) == SITE.der
+    done = subprocess.run([APPD, "check", str(file)], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 78
+    assert re.search(rf"site\.pem: the certificate of 'localhost' is not valid before {when}\n", done.stderr)
+    assert running.errors.count("are not valid yet") == 1
+
+
 def test_check_tells_when_certificates_expire(pems):
     """And warns of those that are near."""
     ROOT.issue("soon.example", days=6.5).write(pems / "soon.pem")

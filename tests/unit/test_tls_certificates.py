@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from support.authority import Authority, Issued, new_key
 
-from appd.tls.certificates import check_authorities, check_revocations, read_pair
+from appd.tls.certificates import NotYet, check_authorities, check_revocations, read_pair
 from appd.tls.names import NameIndex
 
 ROOT = Authority("Root")
@@ -132,8 +132,11 @@ def test_dates():
     """What has expired or is not yet valid is refused, an authority in the chain too; a clock may differ a little."""
     with pytest.raises(ValueError, match=r"the certificate of 'old.example' has expired on \d{4}-\d\d-\d\d\Z"):
         read(EXPIRED.pem)
-    with pytest.raises(ValueError, match=r"the certificate of 'later.example' is not valid before \d{4}-\d\d-\d\d\Z"):
+    when = r"\d{4}-\d\d-\d\d \d\d:\d\d UTC"
+    with pytest.raises(NotYet, match=rf"the certificate of 'later.example' is not valid before {when}\Z") as caught:
         read(LATER.pem)
+    assert abs(caught.value.begins - time.time() - 2 * 86400) < 3600
+    assert caught.value.pair.names == ("later.example",)
     assert read(LATER.pem, now=time.time() + 2 * 86400 - 100)
     with pytest.raises(ValueError, match="the certificate of 'Sub' has expired"):
         read(SUB.issue("long.example", days=9000).pem, now=time.time() + 4000 * 86400)
@@ -146,6 +149,8 @@ def test_authorities():
         check_authorities(ROOT.pem + SITE.certificate_pem, time.time())
     with pytest.raises(ValueError, match="it is not PEM"):
         check_authorities(b"x", time.time())
+    with pytest.raises(NotYet, match="the certificate of 'Root' is not valid before"):
+        check_authorities(ROOT.pem, time.time() - 2 * 86400)
 
 
 def test_lists_of_revoked_certificates():
@@ -159,6 +164,8 @@ def test_lists_of_revoked_certificates():
         check_revocations([ROOT.revoke(days=-2)], both, now)
     with pytest.raises(ValueError, match="it holds no list"):
         check_revocations([ROOT.pem], both, now)
+    with pytest.raises(NotYet, match="the list of CN=Root is not valid before"):
+        check_revocations([ROOT.revoke()], both, now - 61 * 86400)
 
 
 def test_repr_shows_no_key():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -63,6 +64,7 @@ def watch(logged):
 
         def turns(count):
             for _one in range(count):
+                clock.now += INTERVAL
                 clock.advance(INTERVAL)
 
         return turns, told, clock
@@ -179,6 +181,97 @@ def test_bad_renewal_is_refused(tmp_path, watch, logged, what):
     assert serials(termination) != before
 
 
+def test_what_is_not_valid_yet_is_taken_when_it_is(tmp_path, watch, logged):
+    """Told once, and part of what people and the supervisor are told until then."""
+    path = ROOT.issue("a.example").write(tmp_path / "a.pem")
+    termination = termination_of(policy_of(path))
+    turns, told, clock = watch(termination)
+    before = serials(termination)
+    fresh = ROOT.issue("a.example", start=2)
+    fresh.write(path)
+    turns(3)
+    assert serials(termination) == before
+    begins = read_one(fresh.pem, clock.now + 3 * DAY).begins
+    when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(begins))
+    assert logged == [
+        "warn: shop: the new certificates are not valid yet and will be taken then; the old ones stay: "
+        f"appd.conf:1: certificate {path}: the certificate of 'a.example' is not valid before {when}"
+    ]
+    assert len(told) == 2
+    assert told[1][0].endswith(f", a new one of a.example is not valid before {when}")
+    assert [row["begins"] for row in json.loads(told[1][1])] == [0, int(begins)]
+    for left in (86400, 3600, 299, 60, 1):
+        clock.now = begins - left - INTERVAL
+        turns(1)
+        assert serials(termination) == before
+    turns(1)
+    assert serials(termination) != before
+    assert [line.split(" expires")[0] for line in logged[1:]] == ["info: shop: renewed: certificate of a.example"]
+    assert "not valid before" not in told[2][0]
+    assert [row["begins"] for row in json.loads(told[2][1])] == [0]
+
+
+def test_what_waited_is_forgotten_with_its_file(tmp_path, watch, logged):
+    """The old one is put back, or a third takes its place."""
+    path = ROOT.issue("a.example").write(tmp_path / "a.pem")
+    (kept := tmp_path / "kept").hardlink_to(path)
+    termination = termination_of(policy_of(path))
+    turns, told, clock = watch(termination)
+    before = serials(termination)
+    ROOT.issue("a.example", start=2).write(path)
+    turns(3)
+    assert "not valid before" in told[-1][0]
+    kept.replace(path)
+    turns(3)
+    assert "not valid before" not in told[-1][0]
+    clock.now += 3 * DAY
+    turns(3)
+    assert serials(termination) == before
+    assert [line for line in logged if "not valid yet" not in line and "expires" not in line] == []
+
+
+def test_two_faults_are_no_matter_of_time(tmp_path, watch, logged):
+    """What is wrong besides does not mend itself: refused as ever, and what is left of it is told when it is another."""
+    one, two = (ROOT.issue(f"{name}.example").write(tmp_path / f"{name}.pem") for name in "ab")
+    termination = termination_of(policy_of(one, two))
+    turns, told, clock = watch(termination)
+    before = serials(termination)
+    ROOT.issue("a.example", start=2).write(one)
+    ROOT.issue("b.example").write(two, b"nonsense")
+    turns(3)
+    clock.now += 3 * DAY
+    turns(100)
+    assert serials(termination) == before
+    assert [line.startswith("error: shop: the new certificates are refused") for line in logged] == [True, True]
+    assert logged[0].endswith(" UTC (and 1 more)")
+    assert logged[1].endswith("b.pem: it is not PEM: no block begins with -----BEGIN")
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize("where", ["appd.tls.openssl.as_file", "appd.tls.sources._read_file"])
+def test_a_lack_of_descriptors_passes(tmp_path, watch, logged, monkeypatch, where):
+    """It is told once, and tried again every minute; the watch does not end with it."""
+    path = ROOT.issue("a.example").write(tmp_path / "a.pem")
+    termination = termination_of(policy_of(path))
+    termination.wrap(object(), Clock())
+    turns, _told, _clock = watch(termination)
+    before = serials(termination)
+
+    def none_left(_what):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    ROOT.issue("a.example").write(path)
+    with monkeypatch.context() as patch:
+        patch.setattr(where, none_left)
+        turns(100)
+        assert serials(termination) == before
+        assert len(logged) == 1
+        assert logged[0].startswith("error: shop: the new certificates are refused and the old ones stay: ")
+        assert logged[0].endswith("Too many open files")
+    turns(31)
+    assert serials(termination) != before
+
+
 def test_library_has_the_last_word(tmp_path, watch, logged):
     """What a user of the certificates refuses is not taken by any."""
     path = ROOT.issue("a.example").write(tmp_path / "a.pem")
@@ -274,10 +367,10 @@ def test_due_says_each_once():
     assert Warnings().due([one], one.expires - 30 * DAY) == []
 
 
-def read_one(pem: bytes):
+def read_one(pem: bytes, now: float = 0.0):
     from appd.tls.certificates import read_pair
 
-    return read_pair("a.pem", [pem], None, None, time.time())
+    return read_pair("a.pem", [pem], None, None, now or time.time())
 
 
 def test_what_the_supervisor_is_told():
