@@ -10,7 +10,7 @@ from support.authority import Authority, write_secret
 from appd.errors import ConfigurationError, Place
 from appd.tls.material import read_material
 from appd.tls.policy import Policy, Source
-from appd.tls.sources import stamp
+from appd.tls.sources import read, stamp
 
 ROOT = Authority("Root")
 SITE = ROOT.issue("a.example")
@@ -92,3 +92,15 @@ def test_folders_within_folders_are_not_looked_into(tmp_path):
     assert sorted(found) == ["a.pem", "b.pem"]
     assert [len(one) for one in found.values()] == [5, 5]
     assert not any(isinstance(part, tuple) for one in found.values() for part in one)
+
+
+def test_whatever_is_shown_by_accident_holds_no_secret(tmp_path):
+    """As in a report of variables, or a traceback with them."""
+    path = SITE.write(tmp_path / "a.pem", SITE.certificate_pem + SITE.key_pem(b"swordfish"))
+    word = write_secret(tmp_path / "word", b"swordfish\n")
+    policy = Policy(HERE, (source("certificate", path),), passphrase=source("key-passphrase", word))
+    material, _unseen = read_material(policy)
+    contents = [read(one, one.path) for one in policy.sources]
+    secrets = [*SITE.key_pem().decode().split("\n")[1:-2], "PRIVATE KEY", "swordfish"]
+    for shown in (repr(policy), repr(material), repr(material.pairs), repr(contents)):
+        assert not [one for one in secrets if one in shown]
