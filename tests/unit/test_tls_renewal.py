@@ -14,6 +14,7 @@ from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 
 from appd.errors import Place
+from appd.tls import sources
 from appd.tls.expiry import Warnings, listed, sentence
 from appd.tls.material import read_material
 from appd.tls.policy import Policy, Source
@@ -146,6 +147,76 @@ def test_half_written_pair_is_waited_for(tmp_path, watch, logged):
     turns(2)
     assert len(logged) == 1
     assert "renewed" in logged[0]
+
+
+@pytest.mark.parametrize("swap", ["its links", "itself"])
+def test_a_folder_of_links_is_seen(tmp_path, watch, swap):
+    """As Kubernetes mounts a secret, or as a release is linked."""
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        ROOT.issue("a.example").write(tmp_path / name / "a.pem")
+    live = tmp_path / "live"
+    link = live
+    if swap == "its links":
+        live.mkdir()
+        (live / "a.pem").symlink_to("..data/a.pem")
+        link = live / "..data"
+    link.symlink_to(tmp_path / "one")
+    termination = termination_of(policy_of(live))
+    turns, _told, _clock = watch(termination)
+    before = serials(termination)
+    (tmp_path / "new").symlink_to(tmp_path / "two")
+    (tmp_path / "new").rename(link)
+    turns(2)
+    assert serials(termination) != before
+
+
+def test_a_file_that_is_written_slowly_into_a_folder(tmp_path, watch, logged):
+    """It is refused as long as it is not whole, and told once if it lies still in between."""
+    ROOT.issue("a.example").write(tmp_path / "a.pem")
+    termination = termination_of(policy_of(tmp_path))
+    turns, _told, _clock = watch(termination)
+    whole = ROOT.issue("b.example").pem
+    with write_secret(tmp_path / "b.pem", b"").open("r+b", 0) as file:
+        for part in range(0, len(whole), 100):
+            file.write(whole[part : part + 100])
+            turns(1)
+            if part == 500:
+                turns(40)
+    turns(1)
+    assert [one.title for one in termination.material.pairs] == ["a.example", "b.example"]
+    assert [line.partition(":")[0] for line in logged] == ["error", "info"]
+    assert "b.pem): it is cut off" in logged[0]
+
+
+def test_files_that_change_while_they_are_read(tmp_path, watch, logged, monkeypatch):
+    """Certificate of the one, key of the other: what is there in the end is taken."""
+    crt, key = tmp_path / "a.crt", tmp_path / "a.key"
+
+    def put(one):
+        one.write(crt, one.certificate_pem)
+        one.write(key, one.key_pem())
+
+    put(ROOT.issue("a.example"))
+    termination = termination_of(policy_of(crt, private_key=key))
+    turns, _told, _clock = watch(termination)
+    last = ROOT.issue("a.example")
+    put(ROOT.issue("a.example"))
+    turns(1)
+
+    def read_and_change(source, path):
+        found = sources.read(source, path)
+        if path == str(key):
+            put(last)
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr("appd.tls.material.read", read_and_change)
+        turns(1)
+    assert "are refused" in logged[-1]
+    turns(2)
+    assert "renewed" in logged[-1]
+    assert termination.material.pairs[0].chain == last.certificate_pem
 
 
 BAD = {
