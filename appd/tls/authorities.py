@@ -12,7 +12,7 @@ from cryptography import x509
 from appd.tls.certificates import SKEW, NotYet, check_end, day
 from appd.tls.pem import UNREADABLE, blocks, called, not_before, read_certificates, seconds_of
 
-__all__ = ["check_authorities", "check_revocations"]
+__all__ = ["check_authorities", "check_issuers", "check_revocations"]
 
 
 def check_authorities(text: bytes, now: float, skew: float = SKEW) -> list[x509.Certificate]:
@@ -44,6 +44,25 @@ def check_authorities(text: bytes, now: float, skew: float = SKEW) -> list[x509.
         if not_before(one) > now + skew:
             raise NotYet(f"the certificate of {called(one)}", not_before(one))
     return found
+
+
+def check_issuers(authorities: Sequence[x509.Certificate]) -> None:
+    """Checks that who has signed an authority is there too: OpenSSL takes no chain that ends before it.
+
+    Args:
+        authorities: All of them.
+
+    Raises:
+        ValueError: One is missing.
+    """
+    subjects = {one.subject for one in authorities}
+    ends = {one.subject for one in authorities if one.issuer == one.subject}
+    for one in authorities:
+        if one.issuer not in subjects and one.subject not in ends:
+            raise ValueError(
+                f"{called(one)} was signed by {called(one, issuer=True)}, which is not there: "
+                "nobody of theirs would be believed"
+            )
 
 
 def check_revocations(

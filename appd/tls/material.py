@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from appd.errors import ConfigurationError, Problem
-from appd.tls.authorities import check_authorities, check_revocations
+from appd.tls.authorities import check_authorities, check_issuers, check_revocations
 from appd.tls.certificates import SKEW, NotYet, Pair, read_pair
 from appd.tls.names import NameIndex
 from appd.tls.policy import Policy, Source
@@ -205,6 +205,11 @@ class _Reader:
                     texts.append(content.data)
                 except ValueError as error:
                     self._wrong(source, error)
+        if len(texts) == len(self._policy.authorities):
+            try:
+                check_issuers(authorities)
+            except ValueError as error:
+                self._wrong(self._policy.authorities[0], error)
         lists: list[bytes] = []
         for source in self._policy.revocations:
             for content in self._contents(source):

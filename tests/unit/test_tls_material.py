@@ -69,6 +69,24 @@ def test_authorities_that_everybody_may_write(tmp_path):
     assert read_material(policy)[0]
 
 
+def test_an_authority_without_the_one_above(tmp_path):
+    """OpenSSL believes nobody whose chain does not come to an end; it may end in another file."""
+    path = SITE.write(tmp_path / "a.pem")
+    sub, root = Authority("Sub", by=ROOT).write(tmp_path / "sub.pem"), ROOT.write(tmp_path / "root.pem")
+    policy = Policy(
+        HERE, (source("certificate", path),), authorities=(source("client-ca", sub),), client_verify="required"
+    )
+    assert problems(policy) == [
+        f"client-ca {sub}: 'Sub' was signed by 'Root', which is not there: nobody of theirs would be believed"
+    ]
+    both = policy._replace(authorities=(source("client-ca", sub), source("client-ca", root)))
+    assert read_material(both)[0]
+    hidden = both._replace(authorities=(source("client-ca", sub), Source("client-ca", "", HERE, "root.pem")))
+    material, unseen = read_material(hidden, lenient=True)
+    assert material is None
+    assert len(unseen) == 1
+
+
 def test_each_file_of_a_folder_is_told_of(tmp_path):
     """By its name, and all of them at once; what was opened is closed."""
     SITE.write(tmp_path / "a.pem")
