@@ -259,6 +259,39 @@ def test_an_idle_first_thread_leaves(begun: tuple[Crew, Handler]) -> None:
     wait_until(lambda: handler.done("y"))
 
 
+class Together:
+    """An epoll that tells of something else with the bell, and behind it."""
+
+    other = 0
+
+    def __init__(self, _real: Any = select.epoll) -> None:
+        self._epoll = _real()
+
+    def poll(self, *args: Any) -> list[tuple[int, int]]:
+        found = self._epoll.poll(*args)
+        other, self.other = self.other, 0
+        return [*found, (other, select.EPOLLIN)] if other else found
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._epoll, name)
+
+
+def test_what_comes_as_the_first_thread_leaves(monkeypatch: Any) -> None:
+    """Edge-triggered descriptors are told of once: whoever is told must not leave without having passed it on."""
+    with monkeypatch.context() as patch:
+        patch.delitem(sys.modules, "threading")
+        patch.setattr(crew_module.select, "epoll", Together)
+        handler = Handler()
+        it = Crew(3, handler)
+        it.begin()
+    it.post("x")
+    wait_until(lambda: handler.done("x"))
+    it.epoll.other = 12345  # type: ignore[attr-defined]
+    it.start()
+    wait_until(lambda: handler.done(12345))
+    assert it.stop(5)
+
+
 def test_the_watch_looks_less_often_when_nothing_is_slow(crew: tuple[Crew, Handler]) -> None:
     """Every look takes the leader's time. Once something was slow it looks at every tick again, for a while."""
     it, handler = crew

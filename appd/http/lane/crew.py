@@ -305,13 +305,14 @@ class Crew:
                 for fd, mask in poll(-1, _BATCH):
                     if fd == bell:
                         self._heard = self._rung
-                        if self._is_over_for(me):
-                            term.append(None)
-                            return
                         continue
                     if mask != _COMES:
                         read_more(fd)
                     ready.append(fd)
+                if self._is_over_for(me):
+                    # What else was told of is for whoever leads next: of most descriptors it is not told again.
+                    term.append(None)
+                    return
                 since = time.monotonic()
             item = ready.popleft()
             term.append(None)
