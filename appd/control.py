@@ -78,13 +78,15 @@ type Draining (
   connections: int
 )
 
-# expires: seconds since the epoch; newer: the file that a credential was read from, when that has changed since
+# expires: seconds since the epoch; newer: the file that a credential was read from, when that has changed since;
+# begins: when a certificate becomes valid that is taken into use then, and 0 for one that is in use
 type Certificate (
   server: string,
   name: string,
   path: string,
   expires: int,
-  newer: string
+  newer: string,
+  begins: int
 )
 
 type Reload (
@@ -174,7 +176,8 @@ def decode_call(message: bytes) -> Call:
         ControlError: It is none.
     """
     found = _object(message)
-    method, parameters = found.get("method"), found.get("parameters", {})
+    method, parameters = found.get("method"), found.get("parameters")
+    parameters = {} if parameters is None else parameters
     if not isinstance(method, str) or not isinstance(parameters, dict):
         raise ControlError("a call has a method, a string, and parameters, an object")
     return Call(method, parameters, found.get("oneway") is True)

@@ -80,8 +80,8 @@ class StopSignals:
             raise Stopped(0)
 
     def note(self) -> None:
-        """For a moment in which nothing can be ended: ending signals are in `noted`, for who takes them next."""
-        for number in _ENDING:
+        """For a moment in which nothing can be ended or reloaded: signals are in `noted`, for who takes them next."""
+        for number in (*_ENDING, signal.SIGHUP):
             self._set_handler(number, lambda number, _frame: self.noted.append(number))
 
     def note_when_told(self, leave: Callable[[], Any], *, insists: bool) -> None:

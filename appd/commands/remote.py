@@ -73,10 +73,12 @@ def call(path: str, method: str, parameters: Mapping[str, Any]) -> Mapping[str, 
             while not messages:
                 data = connection.recv(65536)
                 if not data:
-                    raise HostError(f"{path}: the service hung up without an answer")
+                    raise ConnectionResetError
                 messages = framing.feed(data)
         except ControlError as error:
             raise HostError(f"{path}: {error}") from None
+        except (ConnectionResetError, BrokenPipeError) as error:
+            raise HostError(f"{path}: the service hung up without an answer", number=error.errno) from None
         except PermissionError as error:
             raise HostError(f"{path}: {_DENIED}", number=error.errno) from None
         except OSError as error:
@@ -116,8 +118,10 @@ def format_status(report: Mapping[str, Any]) -> str:
         lines.append(f"{title}: {', '.join(report[title]) or 'none'}")
     lines.append("")
     for one in report.get("certificates", ()):
-        day = time.strftime("%Y-%m-%d", time.gmtime(one["expires"]))
-        lines.insert(-1, f"certificate of {one['name']} ({one['server']}, {one['path']}) expires {day}")
+        said = f"expires {time.strftime('%Y-%m-%d', time.gmtime(one['expires']))}"
+        if one.get("begins"):
+            said = f"is not valid before {time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime(one['begins']))}, {said}"
+        lines.insert(-1, f"certificate of {one['name']} ({one['server']}, {one['path']}) {said}")
     if report["listening"]:
         lines += [*_table(("SERVER", "TYPE", "ADDRESS"), "<<<", _addresses(report["listening"])), ""]
     calls = ("SERVER", "MOUNT", "RUNNING", "QUEUED", "THREADS", "REFUSED", "CANCELLED")

@@ -80,6 +80,7 @@ class Worker:
     Attributes:
         state: How far it has come.
         status: What it said last of itself.
+        exit: What it is about to end with, when it cannot serve.
         connections: How many connections it has open.
         requests: How many requests it has begun to answer.
         running: How many calls run in its threads.
@@ -103,7 +104,7 @@ class Worker:
         self.pid, self.channel, self.stacks, self.started = spawned
         self.state = LOADING
         self.status = ""
-        self.errno = 0
+        self.errno = self.exit = 0
         self.connections = 0
         self.requests = 0
         self.running = self.queued = self.threads = 0
@@ -157,6 +158,7 @@ class Worker:
         """
         self.status = words.get("STATUS", self.status)
         self.errno = number_of(words, "ERRNO", self.errno)
+        self.exit = number_of(words, "X_APPD_EXIT", self.exit)
         self.connections = number_of(words, "X_APPD_CONNECTIONS", self.connections)
         self.requests = number_of(words, "X_APPD_REQUESTS", self.requests)
         self.dropped = number_of(words, "X_APPD_DROPPED", self.dropped)
@@ -177,6 +179,11 @@ class Worker:
         else:
             self.tell("stop")
 
+    @property
+    def last_words(self) -> str:
+        """Why it cannot start, as it said."""
+        return self.status.removeprefix("cannot start: ")
+
     def reason(self, status: int) -> str:
         """Why it did not serve, or not any more.
 
@@ -186,7 +193,7 @@ class Worker:
         if self.killed:
             return f"worker has not answered for {self.watchdog or 0:.0f} s"
         if self.status and os.waitstatus_to_exitcode(status) > 0:
-            return self.status.removeprefix("cannot start: ")
+            return self.last_words
         return f"worker {describe_exit(status)}"
 
     def take_stacks(self) -> str:

@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["Letter", "Mailbox", "number_of", "pack", "unpack"]
+__all__ = ["Letter", "Mailbox", "extension_of", "number_of", "pack", "unpack"]
 
 # struct ucred of unix(7): three numbers, of which the first is the process ID.
 _CREDENTIALS = 12
@@ -23,6 +23,8 @@ _MOST_BYTES = 1 << 18
 # So many are taken at a time, or one who writes as fast as this process reads would keep it from all else. No more than
 # that can wait: net.unix.max_dgram_qlen, which is 512 at most as systemd sets it.
 _MOST_LETTERS = 1024
+# What a worker may ask of systemd's patience at a time, in seconds.
+_MOST_EXTENSION = 60.0
 
 
 class Letter(NamedTuple):
@@ -49,6 +51,13 @@ def number_of(words: Mapping[str, str], key: str, otherwise: int) -> int:
     """
     text = words.get(key, "")
     return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else otherwise
+
+
+def extension_of(words: Mapping[str, str]) -> float | None:
+    """How much more of systemd's patience a worker is to have, in seconds; None when it asks for none."""
+    if "EXTEND_TIMEOUT_USEC" not in words:
+        return None
+    return min(_MOST_EXTENSION, number_of(words, "EXTEND_TIMEOUT_USEC", 0) / 1e6)
 
 
 def pack(texts: Mapping[str, str]) -> str:

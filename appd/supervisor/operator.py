@@ -1,7 +1,7 @@
 """The supervisor's side of the control socket: who may call what, and what becomes of it.
 
 A connection costs a descriptor and at most one message of memory; there are at most so many, each has so long to say
-something. None of them is ever waited for.
+something, and who comes when there is no room takes that of who has been silent for longest. None is ever waited for.
 """
 
 from __future__ import annotations
@@ -81,8 +81,11 @@ class Operator:
             self._poller.call_later(_PAUSE, self._listen)
             return
         if len(self._connections) >= _MOST_CONNECTIONS:
-            connection.close()
-            return
+            silent = [one for one in self._connections if not one.busy]
+            if not silent:
+                connection.close()
+                return
+            min(silent, key=lambda one: one.since).close()
         self._adopt(connection)
 
     def _adopt(self, connection: socket.socket) -> _Connection:
@@ -199,7 +202,12 @@ _METHODS: dict[str, Callable[[Operator, Call, Any], None]] = {
 
 
 class _Connection:
-    """One client."""
+    """One client.
+
+    Attributes:
+        busy: Whether something is being done for it, which is to be answered.
+        since: When it last called, or came, in monotonic seconds.
+    """
 
     def __init__(
         self,
@@ -210,6 +218,8 @@ class _Connection:
     ) -> None:
         self.socket = connection
         self.busy = False
+        self.since = poller.clock()
+        self._oneway = False
         self._poller = poller
         self._called = called
         self._gone = gone
@@ -225,18 +235,19 @@ class _Connection:
         """What a later version needs to know: also what was not answered yet, and what not taken."""
         unread = b"".join(one + b"\0" for one in self._waiting) + self._framing.rest
         texts = {"out": self._out.decode("latin-1"), "unread": unread.decode("latin-1")}
-        return {"fd": self.socket.fileno(), "busy": self.busy, **texts}
+        return {"fd": self.socket.fileno(), "busy": self.busy, "oneway": self._oneway, **texts}
 
     def go_on(self, known: Mapping[str, Any]) -> None:
         """Goes on where an earlier version stopped."""
-        self.busy = known["busy"]
+        self.busy, self._oneway = known["busy"], known.get("oneway", False)
         self._out = known["out"].encode("latin-1")
         self._waiting += self._framing.feed(known["unread"].encode("latin-1"))
         self._poller.call_later(0.0, self._take_calls)
 
     def _idle(self) -> None:
-        if self.busy:
-            self._cancel = self._poller.call_later(_IDLE, self._idle)
+        left = _IDLE if self.busy else self.since + _IDLE - self._poller.clock()
+        if left > 0:
+            self._cancel = self._poller.call_later(left, self._idle)
         else:
             self.close()
 
@@ -270,15 +281,18 @@ class _Connection:
         self._taking = True
         while self._waiting and self._open and not self.busy and not self._out:
             try:
-                self._called(decode_call(self._waiting.popleft()), self)
+                call = decode_call(self._waiting.popleft())
             except ControlError:
                 self.close()
+                break
+            self.since, self._oneway = self._poller.clock(), call.oneway
+            self._called(call, self)
         self._taking = False
         self._watch()
 
     def reply(self, data: bytes) -> None:
-        """Sends an answer, as fast as the client takes it."""
-        if self._open:
+        """Sends an answer, as fast as the client takes it, if it wants one."""
+        if self._open and not self._oneway:
             self._out += data
             self._flush()
 

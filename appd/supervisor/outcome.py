@@ -12,7 +12,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from appd.supervisor.directlog import DirectLog
 
-__all__ = ["Outcome", "Verdict"]
+__all__ = ["LATER", "Outcome", "Verdict"]
+
+LATER = "a later reload took its place"
 
 # Called with the exit code and one line.
 Verdict = Callable[[int, str], None]
@@ -33,6 +35,8 @@ class Outcome:
         self._log = log
         self._verdict: Verdict | None = None
         self._awaited = False
+        self._postponed: list[Verdict | None] = []
+        self._ends = ""
 
     def expect(self, verdict: Verdict | None) -> None:
         """A reload begins.
@@ -42,26 +46,49 @@ class Outcome:
         """
         self._verdict, self._awaited = verdict, True
 
-    def refuse(self, verdict: Verdict | None, reason: str) -> None:
-        """There can be no reload now; one that is under way is another's.
+    def postpone(self, verdict: Verdict | None) -> None:
+        """Nothing serves: a reload is to begin when something does, if that can be.
 
         Args:
-            verdict: Who asked, when that was somebody who waits; else it is journaled.
-            reason: Why not.
+            verdict: As for `expect`. Who has asked before is told that a later reload took the place of that.
         """
+        if self._ends:
+            self._refuse(verdict, EX_SUPERSEDED, self._ends)
+            return
+        for earlier in self.postponed():
+            self._refuse(earlier, EX_SUPERSEDED, LATER)
+        self._postponed = [verdict]
+
+    def postponed(self) -> list[Verdict | None]:
+        """Who has asked for a reload that is to begin now: nobody, or the last one who did."""
+        found, self._postponed = self._postponed, []
+        return found
+
+    def _refuse(self, verdict: Verdict | None, code: int, reason: str) -> None:
         if verdict is not None:
-            verdict(EX_SUPERSEDED, reason)
+            verdict(code, reason)
         else:
             self._log.write(f"no reload: {reason}", 4)
 
-    def tell(self, code: int, reason: str) -> None:
-        """It has ended. Without a reload under way nothing is told."""
+    def tell(self, code: int, reason: str, *, ends: bool = False) -> None:
+        """It has ended. Without a reload under way nothing is told.
+
+        Args:
+            code: The exit code.
+            reason: One line.
+            ends: Whether the service ends, and there will be no other one.
+        """
+        if ends:
+            self._ends = reason
+            for one in self.postponed():
+                self._refuse(one, code, reason)
         if not self._awaited:
             return
         self._awaited = False
         self.last = (time.time(), code, reason)
         if code != EX_OK:
-            self._log.write(f"reload failed, the generation before goes on: {reason}", 3, MESSAGE_ID=RELOAD_FAILED)
+            goes_on = "" if ends else ", the generation before goes on"
+            self._log.write(f"reload failed{goes_on}: {reason}", 3, MESSAGE_ID=RELOAD_FAILED)
         verdict, self._verdict = self._verdict, None
         if verdict is not None:
             verdict(code, reason)

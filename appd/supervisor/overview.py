@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from appd.supervisor.rollout import Rollout
     from appd.supervisor.supervisor import Supervisor
 
-__all__ = ["certificates", "changes", "day", "report", "summary"]
+__all__ = ["certificates", "changes", "day", "minute", "report", "summary"]
 
 # So much of a reason is shown beside the rest, in characters; the journal has all of it.
 _REASON = 200
@@ -46,11 +46,13 @@ def summary(rollout: Rollout) -> str:
         parts.append(f"certificate of {soonest['name']} expires {day(soonest['expires'])}")
     for path, newer in sorted({(row["path"], row["newer"]) for row in known if row["newer"]}):
         parts.append(f"{path} is older than {newer}: restart")
+    for waiting in (row for row in known if row["begins"]):
+        parts.append(f"a new certificate of {waiting['name']} is not valid before {minute(waiting['begins'])}")
     if len(serving.beside) > len(serving.fresh):
         parts.append(f"{_count(len(serving.beside) - len(serving.fresh), 'recycled worker')} draining")
     for one in rollout.draining:
         parts.append(f"generation {one.number} drains {_count(one.connections, 'connection')}")
-    last = rollout.last_reload
+    last = rollout.outcome.last
     if last is not None and last[1] not in (EX_OK, EX_SUPERSEDED) and not rollout.stopping:
         # With Type=notify-reload `systemctl reload` itself does not tell.
         parts.append(f"the last reload failed: {last[2].splitlines()[0][:_REASON] if last[2] else last[1]}")
@@ -62,7 +64,7 @@ def report(supervisor: Supervisor) -> dict[str, Any]:
     now = supervisor.poller.clock()
     rollout = supervisor.rollout
     serving = rollout.serving or rollout.coming
-    last = rollout.last_reload
+    last = rollout.outcome.last
     return {
         "version": __version__,
         "pid": os.getpid(),
@@ -110,8 +112,8 @@ def certificates(text: str) -> list[dict[str, Any]]:
         text: What it said. Hosted code may say anything in its place.
 
     Returns:
-        Their servers, names, paths, ends (seconds since the epoch), and what is newer than a credential; nothing when
-        it is no such text.
+        Their servers, names, paths, ends (seconds since the epoch), what is newer than a credential, and when one
+        begins that is not in use yet; nothing when it is no such text.
     """
     import json
 
@@ -120,7 +122,7 @@ def certificates(text: str) -> list[dict[str, Any]]:
         return [
             {
                 **{key: str(row[key])[:256] for key in ("server", "name", "path", "newer")},
-                "expires": min(max(int(row["expires"]), 0), 2**40),
+                **{key: min(max(int(row[key]), 0), 2**40) for key in ("expires", "begins")},
             }
             for row in rows[:100]
         ]
@@ -131,6 +133,11 @@ def certificates(text: str) -> list[dict[str, Any]]:
 def day(seconds: int) -> str:
     """A date as people write it: 2027-01-05."""
     return time.strftime("%Y-%m-%d", time.gmtime(seconds))
+
+
+def minute(seconds: int) -> str:
+    """A time as people write it: 2027-01-05 10:30 UTC."""
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))
 
 
 def changes(before: Mapping[str, str], after: Mapping[str, str]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 
-from appd.supervisor.generation import DRAINING, SERVING, STARTING, Generation, send_signal
+from appd.supervisor.generation import DRAINING, LOADING, SERVING, STARTING, Generation, Worker, send_signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from appd.supervisor.directlog import DirectLog
     from appd.supervisor.poller import Poller
 
-__all__ = ["Parting", "all_drain", "end_oldest"]
+__all__ = ["Parting", "all_drain", "end_all", "end_oldest"]
 
 # Draining generations beyond so many end the drain of the oldest.
 _MOST_DRAINING = 2
@@ -40,6 +40,19 @@ def end_oldest(draining: Iterable[Generation], log: DirectLog) -> None:
     for oldest in [one for one in draining if not one.ended][:-_MOST_DRAINING]:
         log.write(f"generation {oldest.number} still drains, and two later ones do: it ends at once", 4)
         send_signal(oldest.everyone, signal.SIGQUIT)
+
+
+def end_all(workers: Iterable[Worker]) -> None:
+    """Ends workers that are not to serve; those that may have accepted somebody finish that.
+
+    Args:
+        workers: Those. The very first, which may answer as it loads, is prepared before another is there to fail.
+    """
+    for one in workers:
+        if one.state == LOADING:
+            send_signal([one], signal.SIGKILL)
+        else:
+            one.tell("stop")
 
 
 class Parting:

@@ -108,9 +108,13 @@ class Poller:
             return
         # One SIGCHLD stands for any number of children, but two SIGTERM are two.
         for number in numbers:
-            call = self._signals.get(number)
-            if call is not None:
-                call()
+            self.take_signal(number)
+
+    def take_signal(self, number: int) -> None:
+        """Calls back for a signal that has come, if that is to be."""
+        call = self._signals.get(number)
+        if call is not None:
+            call()
 
     def close(self) -> None:
         """Closes what it made."""

@@ -19,11 +19,11 @@ from errno import EINVAL
 from appd.errors import EX_CONFIG, EX_OK, EX_SOFTWARE, EX_SUPERSEDED, EX_UNAVAILABLE
 from appd.startup.bare import partial
 from appd.supervisor.dumps import tell_end, tell_replaced
-from appd.supervisor.generation import PREPARED, SERVING, Generation, Worker, send_signal
-from appd.supervisor.mailbox import number_of
-from appd.supervisor.outcome import Outcome, Verdict
+from appd.supervisor.generation import DRAINING, PREPARED, SERVING, Generation, Worker, send_signal
+from appd.supervisor.mailbox import extension_of, number_of
+from appd.supervisor.outcome import LATER, Outcome, Verdict
 from appd.supervisor.overview import changes, summary
-from appd.supervisor.parting import Parting, all_drain, end_oldest
+from appd.supervisor.parting import Parting, all_drain, end_all, end_oldest
 from appd.supervisor.poller import exit_code
 from appd.supervisor.recycling import Recycling
 
@@ -45,8 +45,6 @@ __all__ = ["Rollout"]
 _MOST_WORKERS = 256
 # How long to wait at least when there can be no further process, in seconds.
 _REFUSED = 1.0
-# What a worker may ask of systemd's patience at a time, in seconds.
-_MOST_EXTENSION = 60.0
 
 
 class Rollout:
@@ -65,6 +63,7 @@ class Rollout:
         serving: The generation that serves, None before the first.
         coming: The one that is to take over.
         draining: Those on their way out, the oldest first.
+        outcome: How reloads end.
         parting: What is due when the last of them accepts nothing more.
         restarts: How many workers were replaced.
         recycled: How many were recycled.
@@ -84,7 +83,7 @@ class Rollout:
         self.coming: Generation | None = None
         self.draining: list[Generation] = []
         self.restarts = self.recycled = self.dropped = 0
-        self._outcome = Outcome(log)
+        self.outcome = Outcome(log)
         self.parting = Parting(poller, log)
         self._last_number = 0
         self._status = ""
@@ -93,18 +92,13 @@ class Rollout:
         self.renew: Callable[[], bool] = lambda: False
         """Called when a reload has brought new workers: whether somebody else calls `confirm`, when that is due."""
 
-    @property
-    def last_reload(self) -> tuple[float, int, str] | None:
-        """When (seconds since the epoch), exit code and reason of the last reload; None before one."""
-        return self._outcome.last
-
     def keep(self) -> dict[str, Any]:
         """What a later version of the supervisor needs to know, as JSON has it. Nothing may be coming."""
         return {
             "serving": self.serving.keep() if self.serving is not None else None,
             "draining": [one.keep() for one in self.draining],
             "last_number": self._last_number,
-            "last_reload": self.last_reload,
+            "last_reload": self.outcome.last,
             "restarts": self.restarts,
             "recycled": self.recycled,
             "dropped": self.dropped,
@@ -122,11 +116,11 @@ class Rollout:
         self.draining = [Generation.kept(one, channel) for one in known["draining"]]
         self._last_number = known["last_number"]
         last = known["last_reload"]
-        self._outcome.last = (last[0], last[1], last[2]) if last is not None else None
+        self.outcome.last = (last[0], last[1], last[2]) if last is not None else None
         self.restarts = known["restarts"]
         self.recycled, self.dropped = known.get("recycled", 0), known.get("dropped", 0)
         self._status = known["status"]
-        self._outcome.expect(None)
+        self.outcome.expect(None)
         for worker in self.workers():
             if worker.killed:
                 self._poller.call_later(_REFUSED, partial(send_signal, [worker], signal.SIGKILL))
@@ -153,7 +147,7 @@ class Rollout:
         self.parting.call_off()
         if self.coming is None:
             self.confirm()
-        self._outcome.tell(EX_SUPERSEDED, "the service is being stopped")
+        self.outcome.tell(EX_SUPERSEDED, "the service is being stopped", ends=True)
         for worker in self.workers():
             worker.stop()
 
@@ -231,9 +225,14 @@ class Rollout:
         self._poller.call_later(self._store.binds_late, self._let_go)
         self._tell_status(ready=before is None)
         if before is None:
+            for verdict in self.outcome.postponed():
+                self.reload(verdict)
             return
         self._log.write(changes(before.servers, generation.servers), 6, APPD_GENERATION=str(generation.number))
-        self._drain(before)
+        self._part_from(before)
+        for worker in before.everyone:
+            worker.tell("drain")
+        end_oldest(self.draining, self._log)
         self.parting.wait(before, self._reloaded)
 
     def _reloaded(self) -> None:
@@ -245,13 +244,7 @@ class Rollout:
     def confirm(self) -> None:
         """The reload is done: who asked for it is answered, once."""
         if self.serving is not None:
-            self._outcome.tell(EX_OK, f"generation {self.serving.number} serves")
-
-    def _drain(self, generation: Generation) -> None:
-        self._part_from(generation)
-        for worker in generation.everyone:
-            worker.tell("drain")
-        end_oldest(self.draining, self._log)
+            self.outcome.tell(EX_OK, f"generation {self.serving.number} serves")
 
     def _part_from(self, generation: Generation) -> None:
         if generation.part():
@@ -264,16 +257,16 @@ class Rollout:
             verdict: Called with the exit code and one line when the new generation serves or the old one was kept.
         """
         if self.stopping or self.serving is None:
-            reason = "the service is being stopped" if self.stopping else "the service is still starting"
-            self._outcome.refuse(verdict, reason)
+            # Not dropped during the start: the first worker may have read the file before that was edited.
+            self.outcome.postpone(verdict)
             return
         if self.coming is not None:
-            self._outcome.tell(EX_SUPERSEDED, "a later reload took its place")
+            self.outcome.tell(EX_SUPERSEDED, LATER)
             self._end(self.coming)
         self.parting.call_off()
         self.confirm()
         self.interrupt()
-        self._outcome.expect(verdict)
+        self.outcome.expect(verdict)
         self._notifier.tell(reloading=True, status="reloading")
         self._recycling.call_off(self.serving)
         self._last_number += 1
@@ -292,7 +285,7 @@ class Rollout:
         self._part_from(generation)
         if self.serving is not None:
             self.serving.tell_first("resume")
-        send_signal(generation.everyone, signal.SIGKILL)
+        end_all(generation.everyone)
 
     def heard(self, generation: Generation, worker: Worker, words: Mapping[str, str]) -> None:
         """Takes what a worker says.
@@ -311,13 +304,17 @@ class Rollout:
                 reason = f"the file wants {generation.wanted} workers; at most {_MOST_WORKERS} are possible"
                 self._failed(generation, EX_CONFIG, reason, EINVAL)
         moved = [worker.hears(word) for key, word in _WORDS if key in words]
-        if "EXTEND_TIMEOUT_USEC" in words and (self.stopping or self.serving is None):
-            extended = min(_MOST_EXTENSION, number_of(words, "EXTEND_TIMEOUT_USEC", 0) / 1e6)
-            self._notifier.tell(status=summary(self), extend_timeout=extended)
+        extended = extension_of(words)
+        if extended is not None and (self.stopping or self.serving is None):
+            # Why nothing can serve stays to be read.
+            self._notifier.tell(status=None if self.exit_code else summary(self), extend_timeout=extended)
         if "X_APPD_RECYCLE" in words:
             self.recycle()
         self._let_go()
-        if any(moved):
+        if generation is self.coming and worker.state == DRAINING and not self.stopping:
+            # It may take its time with what it has accepted.
+            self._failed(generation, worker.exit or EX_SOFTWARE, worker.last_words or "worker stops", worker.errno)
+        elif any(moved):
             self._advance(generation)
         elif generation is self.serving and not self.stopping:
             self._tell_status()
@@ -372,14 +369,15 @@ class Rollout:
         self._let_go()
         # READY=1 ends the reload for systemd; who asked hears of it after that.
         self._tell_status(ready=True)
-        self._outcome.tell(code, reason)
+        self.outcome.tell(code, reason)
         self._tell_status()
 
     def _give_up(self, code: int, reason: str, errno: int) -> None:
         """Nothing serves and nothing can: systemd is told why, and decides."""
         self._notifier.tell(status=f"cannot start: {reason}", errno=errno or EINVAL)
         self.exit_code, self.stopping = code, True
-        send_signal(self.workers(), signal.SIGKILL)
+        self.outcome.tell(code, reason, ends=True)
+        end_all(self.workers())
 
     def _replace(self, generation: Generation, worker: Worker, status: int) -> None:
         inherited = self._recycling.inherit(generation, worker)

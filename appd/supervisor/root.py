@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import signal
 import socket
 
 from appd import __version__
@@ -58,7 +57,7 @@ def supervise(
             supervisor.rollout.start(beginning.first)
             # What came before anybody took signals.
             for number in signals.noted:
-                (supervisor.rollout.leave if number == signal.SIGQUIT else supervisor.rollout.stop)()
+                poller.take_signal(number)
             supervisor.reap()
 
         return _supervise(supervisor, operator, notifier, begin)

@@ -158,7 +158,8 @@ class Notifier:
         """Tells why there will be no READY=1: the first problem, and how many more there are."""
         first = str(error.problems[0]) if error.problems else "unknown"
         more = f" (and {len(error.problems) - 1} more, see the journal)" if len(error.problems) > 1 else ""
-        self.tell(status=f"cannot start: {first}{more}", errno=error.errno)
+        exit_code = {"X_APPD_EXIT": str(error.exit_code)} if self.mark else None
+        self.tell(status=f"cannot start: {first}{more}", errno=error.errno, also=exit_code)
 
 
 # Another time it will do: the manager is busy, too many descriptors are on their way (unix(7)), or there is no

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from appd.tls.certificates import Pair
 
-__all__ = ["Warnings", "day_of", "listed", "sentence"]
+__all__ = ["Warnings", "day_of", "listed", "minute_of", "sentence"]
 
 _DAY = 86400.0
 # Days before the end at which the journal says so. Authorities renew at a third of the life or 30 days before, so that
@@ -17,6 +17,7 @@ _DAY = 86400.0
 _DAYS = (21, 7, 1)
 # What is told to the supervisor goes into one datagram.
 _MOST = 20
+_MOST_WAITING = 5
 
 
 def day_of(seconds: float) -> str:
@@ -26,32 +27,49 @@ def day_of(seconds: float) -> str:
     return day(seconds)
 
 
+def minute_of(seconds: float) -> str:
+    """A time as people write it: 2027-01-05 10:30 UTC."""
+    from appd.tls.certificates import minute
+
+    return minute(seconds)
+
+
 def sentence(pairs: Iterable[Pair]) -> str:
     """The certificate that expires first, for STATUS=; "" without any."""
     first = min(pairs, key=lambda one: one.expires, default=None)
     return f"certificate of {first.title} expires {day_of(first.expires)}" if first is not None else ""
 
 
-def listed(servers: Mapping[str, Sequence[Pair]], outdated: Mapping[str, str] | None = None) -> str:
-    """Those that expire first, as one line for the supervisor.
+def listed(
+    servers: Mapping[str, Sequence[Pair]],
+    outdated: Mapping[str, str] | None = None,
+    waiting: Mapping[str, Sequence[Pair]] | None = None,
+) -> str:
+    """Those that expire first, as one line for the supervisor, and those that are not valid yet.
 
     Args:
         servers: Server name → its certificates.
         outdated: `credential:NAME` → the file that is newer than what systemd read of it.
+        waiting: Server name → the certificates that it takes as soon as they are valid.
     """
     newer = outdated or {}
-    rows: list[dict[str, Any]] = [
-        {
-            "server": server,
-            "name": one.title,
-            "path": one.where,
-            "expires": int(one.expires),
-            "newer": newer.get(one.where, ""),
-        }
-        for server, those in servers.items()
-        for one in those
-    ]
-    return json.dumps(sorted(rows, key=lambda row: int(row["expires"]))[:_MOST])
+
+    def rows(those: Mapping[str, Sequence[Pair]]) -> list[dict[str, Any]]:
+        found = [
+            {
+                "server": server,
+                "name": one.title,
+                "path": one.where,
+                "expires": int(one.expires),
+                "newer": newer.get(one.where, ""),
+                "begins": int(one.begins) if those is waiting else 0,
+            }
+            for server, pairs in those.items()
+            for one in pairs
+        ]
+        return sorted(found, key=lambda row: row["expires"])
+
+    return json.dumps([*rows(servers)[:_MOST], *rows(waiting or {})[:_MOST_WAITING]])
 
 
 class Warnings:

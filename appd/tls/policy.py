@@ -186,10 +186,10 @@ def nothing_uses_tls(server: str) -> str:
 
 
 def cipher_words(ciphers: str) -> list[str]:
-    """The names in a list of ciphers, without what orders and excludes them: openssl-ciphers(1).
+    """The names in a list of ciphers, without those that it leaves out: openssl-ciphers(1).
 
     Args:
         ciphers: The list.
     """
-    words = [one.lstrip("!-+") for one in ciphers.replace(",", ":").replace(" ", ":").split(":")]
-    return [one for one in words if one and not one.startswith("@")]
+    words = [one.lstrip("+") for one in ciphers.replace(",", ":").replace(" ", ":").split(":")]
+    return [one for one in words if one and not one.startswith(("@", "!", "-"))]

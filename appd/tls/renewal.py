@@ -3,11 +3,13 @@
 Every file is asked every two seconds for its stamp (stat(2) of a thousand files takes 2 ms), in each worker. That sees
 what inotify(7) would need a watch on each folder of each symbolic link for: certbot's links into its archive, the
 `..data` link of Kubernetes, network file systems. A change is looked at when nothing has changed for one more turn,
-since key and certificate are written one after the other.
+since key and certificate are written one after the other. What is refused is tried again, as the reason may pass: when
+it becomes valid, or after a minute.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -18,7 +20,7 @@ from twisted.logger import Logger
 from appd import messages
 from appd.errors import ConfigurationError
 from appd.tls.credentials import outdated, own_unit, unit_origins
-from appd.tls.expiry import Warnings, day_of, listed, sentence
+from appd.tls.expiry import Warnings, day_of, listed, minute_of, sentence
 from appd.tls.sources import Fingerprint, fingerprint
 
 if TYPE_CHECKING:
@@ -33,6 +35,8 @@ _log = Logger(namespace="appd.tls")
 INTERVAL = 2.0
 # How often it is looked whether a certificate is about to expire, in seconds.
 _EXPIRY_INTERVAL = 3600.0
+# After how many seconds what was refused is tried again.
+_AGAIN = 60.0
 
 
 class Renewal(Service):
@@ -84,6 +88,8 @@ class Renewal(Service):
             self._next.cancel()
 
     def _turn(self) -> None:
+        # First of all: whatever is raised below ends no more than this turn.
+        self._next = self._reactor.callLater(INTERVAL, self._turn)
         changed = self._look_at_credentials()
         for one in self._watched:
             changed = one.look(self._wall_clock(), self._speaks) or changed
@@ -92,7 +98,6 @@ class Renewal(Service):
         if self._speaks and (changed or self._reactor.seconds() >= self._expiry_due):
             self._expiry_due = self._reactor.seconds() + _EXPIRY_INTERVAL
             self._warn()
-        self._next = self._reactor.callLater(INTERVAL, self._turn)
 
     def _look_at_credentials(self) -> bool:
         """Whether other credentials than before are older than their sources."""
@@ -120,7 +125,10 @@ class Renewal(Service):
         said = sentence(one for those in pairs.values() for one in those)
         for name, path in self._outdated.items():
             said = f"{said}, credential:{name} is older than {path}: restart"
-        self._told(said, listed(pairs, {f"credential:{name}": path for name, path in self._outdated.items()}))
+        waiting = {one.termination.server: one.waiting for one in self._watched}
+        for one in (pair for those in waiting.values() for pair in those[:1]):
+            said = f"{said}, a new one of {one.title} is not valid before {minute_of(one.begins)}"
+        self._told(said, listed(pairs, {f"credential:{name}": path for name, path in self._outdated.items()}, waiting))
 
     def _warn(self) -> None:
         for server, pairs in self._pairs().items():
@@ -148,12 +156,19 @@ class Renewal(Service):
 
 
 class _Watched:
-    """The files of one server."""
+    """The files of one server.
+
+    Attributes:
+        waiting: The certificates that are taken as soon as they are valid.
+    """
 
     def __init__(self, termination: Termination) -> None:
         self.termination = termination
+        self.waiting: tuple[Pair, ...] = ()
         self._seen: Fingerprint = self.material.fingerprint
         self._settled = True
+        self._again = math.inf
+        self._reason = ""
 
     @property
     def material(self) -> Material:
@@ -161,34 +176,35 @@ class _Watched:
         return self.termination.material
 
     def look(self, now: float, speaks: bool) -> bool:
-        """Looks once; returns whether other certificates are in use now."""
+        """Looks once; returns whether other certificates are in use now, or wait."""
         seen = fingerprint(self.termination.policy.sources)
         if seen != self._seen:
-            self._seen, self._settled = seen, False
+            self._seen, self._settled, self._reason = seen, False, ""
             return False
-        if self._settled:
+        if self._settled and now < self._again:
             return False
-        self._settled = True
-        return seen != self.material.fingerprint and self._renew(now, speaks)
+        self._settled, self._again = True, math.inf
+        before, self.waiting = self.waiting, ()
+        renewed = seen != self.material.fingerprint and self._renew(now, speaks)
+        return renewed or self.waiting != before
 
     def _renew(self, now: float, speaks: bool) -> bool:
-        from appd.tls.material import read_material
+        from appd.tls.material import Premature, read_material
 
         before = {one.serial for one in self.material.pairs}
         try:
             material, _unseen = read_material(self.termination.policy, before=self.material, now=now)
             assert material is not None, "only a lenient reading is content with nothing"
             self.termination.renew(material)
-        except (ConfigurationError, ValueError) as error:
+        except Premature as error:
+            self.waiting, self._again = error.pairs, error.begins
             if speaks:
-                reasons = str(error).splitlines()
-                more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
-                _log.error(
-                    "{appd_server}: the new certificates are refused and the old ones stay: {reason}",
-                    appd_server=self.termination.server,
-                    reason=f"{reasons[0]}{more}",
-                    message_id=messages.CERTIFICATE_REFUSED,
-                )
+                self._refused("are not valid yet and will be taken then; the old ones stay", error, _log.warn)
+            return False
+        except (ConfigurationError, ValueError, OSError) as error:
+            self._again = now + _AGAIN
+            if speaks:
+                self._refused("are refused and the old ones stay", error, _log.error)
             return False
         fresh = [one for one in material.pairs if one.serial not in before]
         if speaks:
@@ -198,3 +214,17 @@ class _Watched:
                 what="; ".join(f"{sentence([one])} ({one.where})" for one in fresh[:10]) or "no certificate is another",
             )
         return True
+
+    def _refused(self, what: str, error: Exception, log: Callable[..., None]) -> None:
+        reasons = str(error).splitlines() or [repr(error)]
+        reason = f"{reasons[0]} (and {len(reasons) - 1} more)" if len(reasons) > 1 else reasons[0]
+        if reason == self._reason:
+            return
+        self._reason = reason
+        log(
+            "{appd_server}: the new certificates {what}: {reason}",
+            appd_server=self.termination.server,
+            what=what,
+            reason=reason,
+            message_id=messages.CERTIFICATE_REFUSED,
+        )

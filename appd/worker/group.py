@@ -54,6 +54,7 @@ class ServerGroup(MultiService):
         self._at_once = False
         self.reloading = False
         self._ends = 0.0
+        self._ended: defer.Deferred[None] = defer.succeed(None)
         for one in services:
             IService(one).setServiceParent(self)
 
@@ -111,29 +112,35 @@ class ServerGroup(MultiService):
 
     def _undo(self, started: Sequence[Any]) -> None:
         self.running = 0
-        for one in reversed(started):
-            defer.maybeDeferred(one.stopService).addErrback(_stop_failed, one)
+        self._ended = self._end(started)
 
     @defer.inlineCallbacks
     def stopService(self) -> Any:
         """Stops accepting, waits for what is in flight, at most `drain_timeout` seconds, then stops every server.
 
+        After a start that failed this is under way already.
+
         Returns:
             A Deferred that fires when all is done.
         """
-        if not self.running:
-            return
-        Service.stopService(self)
-        for one in self.servers:
+        if self.running:
+            Service.stopService(self)
+            self._ended = self._end(list(self.services))
+        yield self._ended
+
+    @defer.inlineCallbacks
+    def _end(self, services: Sequence[Any]) -> Any:
+        servers = [one for one in services if isinstance(one, ServerService)]
+        for one in servers:
             one.stop_accepting()
         self._ends = self._reactor.seconds() + self.drain_timeout
-        yield self._wait([_safely(one, one.drain) for one in self.servers])
+        yield self._wait([_safely(one, one.drain) for one in servers])
         if self.end_calls():
             # Who hears of it may tell its client, before that is cut.
             yield deferLater(self._reactor, _HEARD)
         # What foreign services do at their end has what is left of the time, and a moment in any case.
         self._ends = max(self._ends, self._reactor.seconds() + _LAST_MOMENT)
-        yield self._wait([_safely(one, one.stopService) for one in reversed(list(self.services))])
+        yield self._wait([_safely(one, one.stopService) for one in reversed(services)])
 
     def end_within(self, seconds: float) -> None:
         """Gives a drain that is under way no more than so many seconds: after a reload came a stop."""

@@ -126,6 +126,17 @@ def test_a_namespace_that_is_no_text(service):
     made.still_serves()
 
 
+def test_a_call_that_wants_no_answer(service):
+    """`oneway`: it is done, a reload too, and the next answer is to the next call. No parameters may be `null`."""
+    made = service()
+    with made.connect() as client:
+        for method in ("io.appd.Nothing", "io.appd.Status", "io.appd.Reload"):
+            client.sendall(json.dumps({"method": method, "oneway": True}).encode() + b"\0")
+        client.sendall(b'{"method": "io.appd.Status", "parameters": null}\0')
+        assert json.loads(read_to(client, b"\0").rstrip(b"\0"))["parameters"]["generation"] == 2
+    made.still_serves()
+
+
 def test_two_reloads_of_one_client_in_one_write(service):
     """Both are answered."""
     made = service()

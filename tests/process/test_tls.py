@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from support.authority import Authority
+from support.authority import Authority, new_key
 from support.running import APPD, listening, wait_until
 
 ROOT = Authority("Root")
@@ -189,6 +189,31 @@ def test_certificate_by_name(start, pems):
     refused = curl("https://unknown.example/", pems, port=port)
     assert refused.returncode == 35
     assert "unrecognized name" in refused.stderr
+
+
+def test_a_thousand_certificates(start, pems):
+    """A folder of them: each name has its own, before and after the renewal of one."""
+    folder, key = pems / "thousand", new_key()
+    folder.mkdir()
+    for number in range(1000):
+        ROOT.issue(f"n{number}.example", key=key).write(folder / f"{number:03}.pem")
+    last = ROOT.issue("n999.example", "*.n999.example")
+    last.write(folder / "999.pem")
+    web, other = listening(), listening()
+    text = http(pems, f"    certificate {folder}") + echo(pems).replace("=web", "=other").replace(
+        f"{pems}/site.pem", str(folder)
+    )
+    running = start(text, ("web", web), ("other", other)).wait_ready()
+    for passed in (web, other):
+        names = [f"n{number}.example" for number in (0, 1, 500, 999)]
+        assert len({served(passed, pems, name) for name in names}) == 4
+        assert served(passed, pems, "www.n999.example") == last.der
+    fresh = ROOT.issue("n500.example")
+    fresh.write(folder / "500.pem")
+    wait_until(lambda: running.errors.count("renewed: certificate of n500.example") == 2)
+    for passed in (web, other):
+        assert served(passed, pems, "n500.example") == fresh.der
+        assert served(passed, pems, "n999.example") == last.der
 
 
 def test_client_certificates(start, pems):
@@ -489,6 +514,37 @@ def test_status_tells_when_certificates_expire(start, pems):
     assert re.search(rf"\ncertificate of soon\.example \(shop, {pems}/soon\.pem\) expires \d{{4}}-\d\d-\d\d\n", said)
     assert running.wait_said("shop: the certificate of soon.example").startswith("<4>")
     assert running.errors.count("soon.example (") == 1
+
+
+def test_status_tells_of_a_certificate_that_waits_for_its_time(start, pems):
+    """The old one stays, the journal says so once; `appd check` would not start with the new one."""
+    web, when = listening(), r"\d{4}-\d\d-\d\d \d\d:\d\d UTC"
+    file = pems / "appd.conf"
+    file.write_text(http(pems, f"    certificate {pems}/site.pem"))
+    control = ("--control", str(pems / "control"))
+    running = start(file.read_text(), ("web", web), arguments=control).wait_ready()
+    ROOT.issue("localhost", start=2).write(pems / "site.pem")
+    assert re.search(
+        rf"<4>.*shop: the new certificates are not valid yet and will be taken then; the old ones stay: .*site\.pem: "
+        rf"the certificate of 'localhost' is not valid before {when}",
+        running.wait_said("are not valid yet"),
+    )
+    command = [APPD, "status", "--socket", str(pems / "control")]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    assert re.search(
+        rf"\ncertificate of localhost \(shop, {pems}/site\.pem\) is not valid before {when}, expires ", said
+    )
+    wait_until(
+        lambda: any(
+            re.search(rf", a new certificate of localhost is not valid before {when}", one.get("STATUS", ""))
+            for one in running.manager.read_all()
+        )
+    )
+    assert served(web, pems) == SITE.der
+    done = subprocess.run([APPD, "check", str(file)], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 78
+    assert re.search(rf"site\.pem: the certificate of 'localhost' is not valid before {when}\n", done.stderr)
+    assert running.errors.count("are not valid yet") == 1
 
 
 def test_check_tells_when_certificates_expire(pems):

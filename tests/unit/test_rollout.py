@@ -18,7 +18,9 @@ from appd.supervisor import spawn as module
 from appd.supervisor.directlog import DirectLog
 from appd.supervisor.generation import Generation, Worker
 from appd.supervisor.mailbox import Letter, Mailbox
+from appd.supervisor.operator import Operator
 from appd.supervisor.overview import certificates
+from appd.supervisor.places import control_listener
 from appd.supervisor.poller import Poller, exit_code
 from appd.supervisor.renewal import kept_descriptors
 from appd.supervisor.supervisor import Supervisor
@@ -294,6 +296,35 @@ def test_a_reload_is_done_when_the_one_before_accepts_nothing_more(host, ending)
     assert len(verdicts) == 1 and readies(host) == 2
 
 
+@pytest.mark.parametrize("ending", ["serves", "fails", "stops"])
+def test_a_reload_before_anything_serves(host, ending):
+    """It begins then; if that does not come, whoever asked is told why, and a SIGHUP is journaled."""
+    host.rollout.start()
+    (worker,) = host.rollout.coming.workers.values()
+    verdicts = []
+    for asker in ("first", "second"):
+        host.rollout.reload(lambda code, reason, asker=asker: verdicts.append((asker, code, reason)))
+    assert verdicts == [("first", 75, "a later reload took its place")] and len(host.pids) == 1
+    if ending == "serves":
+        host.serve()
+        assert host.rollout.coming.number == 2 and "RELOADING=1" in host.told[-1]
+        host.serve()
+        assert verdicts[1:] == [("second", 0, "generation 2 serves")]
+    elif ending == "fails":
+        worker.note({"STATUS": "cannot start: it is broken"}, host.now)
+        host.rollout.gone(host.rollout.coming, worker, 78 << 8)
+        assert verdicts[1:] == [("second", 78, "it is broken")] and host.said == []
+        assert host.rollout.exit_code == 78
+    else:
+        host.rollout.reload(None)
+        host.rollout.stop()
+        assert verdicts[1:] == [("second", 75, "a later reload took its place")]
+        assert host.said == ["no reload: the service is being stopped"]
+    host.rollout.stop()
+    host.rollout.reload(lambda code, reason: verdicts.append(("third", code, reason)))
+    assert verdicts[-1][:2] == ("third", 75) and len(verdicts) == 3
+
+
 def test_who_does_not_accept_is_not_waited_for(host):
     """A replacement that still loads hears the word only then, and accepts nothing."""
     host.rollout.start()
@@ -357,6 +388,28 @@ def test_a_stop_in_a_reload(host):
     host.rollout.stop()
     host.rollout.reload(lambda code, reason: verdicts.append(code))
     assert verdicts == [75, 75] and len(host.rollout.workers()) == 2
+
+
+def test_a_control_client_that_is_silent(host, tmp_path):
+    """Thirty seconds after its last call it is told to go, not after the first."""
+    path = str(tmp_path / "control")
+    listener = socket.socket(fileno=control_listener(path).detach())
+    operator = Operator(host.supervisor, host.poller, path, listener)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(path)
+        client.settimeout(10)
+        for _ in range(3):
+            client.sendall(b'{"method": "org.varlink.service.GetInfo"}\0')
+            for _turn in range(3):
+                host.poller.turn(0)
+            assert b"io.appd" in client.recv(65536)
+            host.pass_time(29)
+        client.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            client.recv(1)
+        host.pass_time(2)
+        assert client.recv(1) == b""
+    operator.close()
 
 
 def test_a_foreign_child(host):

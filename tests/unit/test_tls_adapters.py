@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
 from OpenSSL import SSL
 from support.authority import Authority, Issued, new_key, write_secret
 
@@ -271,6 +272,17 @@ def test_ciphers(serve, tmp_path):
     assert client.cipher()[0] == only
 
 
+@pytest.mark.parametrize(
+    "wanted", ["ECDHE-ECDSA-CHACHA20-POLY1305", "ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-ECDSA-AES128-GCM-SHA256"]
+)
+def test_the_client_chooses_the_suite(serve, tmp_path, wanted):
+    """Of those that are good it knows best which its processor is fast with: Mozilla's guideline."""
+    context = client_context(tmp_path, most=ssl.TLSVersion.TLSv1_2)
+    context.set_ciphers(f"{wanted}:ECDHE+AESGCM:ECDHE+CHACHA20")
+    assert handshake(serve(), context).cipher()[0] == wanted
+    assert handshake(serve("default", "exact"), context, "exact.wild.example").cipher()[0] == wanted
+
+
 def test_weak_suites_are_not_offered(serve, tmp_path):
     """No CBC, no key exchange by RSA."""
     context = client_context(tmp_path, most=ssl.TLSVersion.TLSv1_2)
@@ -337,6 +349,13 @@ class TestClientCertificates:
         with pytest.raises(Refused):
             handshake(serve(**client_ca), client_context(tmp_path, CLIENTS["good"], most))
 
+    def test_names_that_cannot_be_read(self, serve, client_ca, tmp_path, most):
+        """A certificate that OpenSSL takes, and of which nobody can say whose it is: refused, and nothing is raised."""
+        x400 = x509.UnrecognizedExtension(x509.ExtensionOID.SUBJECT_ALTERNATIVE_NAME, bytes.fromhex("3004a3023000"))
+        client_ca["client_names"] = (("dns", "client.example"),)
+        with pytest.raises(Refused):
+            handshake(serve(**client_ca), client_context(tmp_path, ROOT.issue_odd(x400), most))
+
     def test_also_behind_another_name(self, serve, client_ca, tmp_path, most):
         """The certificate that is chosen by name asks for the client's too."""
         with pytest.raises(Refused):
@@ -373,6 +392,12 @@ def test_unknown_ciphers_are_refused(library):
     said = library.refusals(policy)
     assert [one.split("'")[1] for one in said] == ["NONSENSE", "TLS_AES_128_GCM_SHA256"]
     assert library.refusals(Policy(HERE, ())) == []
+
+
+@pytest.mark.parametrize("library", [openssl, stdlib], ids=["openssl", "stdlib"])
+def test_what_is_left_out_need_not_be_there(library):
+    """Lists that people copy leave out what OpenSSL has not had for years."""
+    assert library.refusals(Policy(HERE, (), ciphers="HIGH:!aNULL:!MD5:!RC4:!EXPORT:-3DES")) == []
 
 
 def test_a_key_is_never_in_an_error(tmp_path):

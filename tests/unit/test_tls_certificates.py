@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import time
 from typing import Any
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from support.authority import Authority, Issued, new_key
 
-from appd.tls.certificates import check_authorities, check_revocations, read_pair
+from appd.tls.authorities import check_authorities, check_revocations
+from appd.tls.certificates import NotYet, read_pair
 from appd.tls.names import NameIndex
 
 ROOT = Authority("Root")
@@ -48,6 +51,7 @@ def test_an_encrypted_key_is_kept_open():
 def test_a_certificate_without_names_is_called_by_its_common_name():
     """As old tools make them."""
     assert read(ROOT.issue(common_name="Plain.Example").pem).names == ("plain.example",)
+    assert read(TWICE.pem).names == ("odd",)  # there are names, which cannot be read
 
 
 def wrong_primes() -> bytes:
@@ -65,6 +69,19 @@ def wrong_primes() -> bytes:
     )
 
 
+def with_another(old: bytes, new: bytes, authority: Authority = ROOT) -> bytes:
+    """The certificate of an authority with other bytes in it, as PEM."""
+    der = authority.certificate.public_bytes(serialization.Encoding.DER)
+    assert der.count(old) == 1
+    text = base64.encodebytes(der.replace(old, new))
+    return b"-----BEGIN CERTIFICATE-----\n" + text + b"-----END CERTIFICATE-----\n"
+
+
+# id-ecPublicKey with a last arc that nobody has; version 8.
+UNKNOWN_KEY = with_another(bytes.fromhex("06072a8648ce3d0201"), bytes.fromhex("06072a8648ce3d0209"))
+VERSION = with_another(bytes.fromhex("a003020102"), bytes.fromhex("a003020107"))
+BITS = with_another(b"\x0c\x03Sub", b"\x03\x03\x00ub", SUB)
+TWICE = ROOT.issue_odd(x509.SubjectAlternativeName([x509.DNSName("a.example")]), twice=True)
 EXPIRED = ROOT.issue("old.example", days=-1)
 LATER = ROOT.issue("later.example", start=2)
 WRONG = {
@@ -72,6 +89,16 @@ WRONG = {
     "text": (lambda: read(b"hello"), "it is not PEM: no block begins with -----BEGIN"),
     "DER": (lambda: read(SITE.der), "it is DER, not PEM: `openssl x509 -inform der -in FILE` writes PEM"),
     "cut off": (lambda: read(SITE.certificate_pem[:-30]), "it is cut off: a block begins and does not end"),
+    "a key that nobody knows": (
+        lambda: read(SITE.pem + UNKNOWN_KEY),
+        "certificate 3 in it has a key of a kind that is not known",
+    ),
+    "a version that nobody knows": (lambda: read(SITE.pem + VERSION), "certificate 3 in it is damaged"),
+    "a name of bits": (lambda: read(SITE.certificate_pem + BITS + SITE.key_pem()), "certificate 2 in it is damaged"),
+    "authority with extensions twice": (
+        lambda: check_authorities(TWICE.certificate_pem, time.time()),
+        "'odd' is no authority: its certificate may not sign others",
+    ),
     "no key": (
         lambda: read(SITE.certificate_pem),
         "it has no private key: add the key to it, or name it with private-key",
@@ -132,8 +159,11 @@ def test_dates():
     """What has expired or is not yet valid is refused, an authority in the chain too; a clock may differ a little."""
     with pytest.raises(ValueError, match=r"the certificate of 'old.example' has expired on \d{4}-\d\d-\d\d\Z"):
         read(EXPIRED.pem)
-    with pytest.raises(ValueError, match=r"the certificate of 'later.example' is not valid before \d{4}-\d\d-\d\d\Z"):
+    when = r"\d{4}-\d\d-\d\d \d\d:\d\d UTC"
+    with pytest.raises(NotYet, match=rf"the certificate of 'later.example' is not valid before {when}\Z") as caught:
         read(LATER.pem)
+    assert abs(caught.value.begins - time.time() - 2 * 86400) < 3600
+    assert caught.value.pair.names == ("later.example",)
     assert read(LATER.pem, now=time.time() + 2 * 86400 - 100)
     with pytest.raises(ValueError, match="the certificate of 'Sub' has expired"):
         read(SUB.issue("long.example", days=9000).pem, now=time.time() + 4000 * 86400)
@@ -141,11 +171,13 @@ def test_dates():
 
 def test_authorities():
     """What signs for clients must be allowed to sign, and be valid."""
-    assert list(check_authorities(ROOT.pem + SUB.pem, time.time()).values()) == ["'Root'", "'Sub'"]
+    assert check_authorities(ROOT.pem + SUB.pem, time.time()) == [ROOT.certificate, SUB.certificate]
     with pytest.raises(ValueError, match=r"'a\.example' is no authority"):
         check_authorities(ROOT.pem + SITE.certificate_pem, time.time())
     with pytest.raises(ValueError, match="it is not PEM"):
         check_authorities(b"x", time.time())
+    with pytest.raises(NotYet, match="the certificate of 'Root' is not valid before"):
+        check_authorities(ROOT.pem, time.time() - 2 * 86400)
 
 
 def test_lists_of_revoked_certificates():
@@ -155,10 +187,14 @@ def test_lists_of_revoked_certificates():
     check_revocations([ROOT.revoke() + SUB.revoke(SITE)], both, now)
     with pytest.raises(ValueError, match="there is no list of 'Sub': every client of theirs would be refused"):
         check_revocations([ROOT.revoke()], both, now)
+    with pytest.raises(ValueError, match="the list of CN=Sub was not signed by its authority: every client of theirs"):
+        check_revocations([ROOT.revoke(), Authority("Sub", by=ROOT).revoke()], both, now)
     with pytest.raises(ValueError, match="the list of CN=Root has expired on"):
         check_revocations([ROOT.revoke(days=-2)], both, now)
     with pytest.raises(ValueError, match="it holds no list"):
         check_revocations([ROOT.pem], both, now)
+    with pytest.raises(NotYet, match="the list of CN=Root is not valid before"):
+        check_revocations([ROOT.revoke()], both, now - 61 * 86400)
 
 
 def test_repr_shows_no_key():

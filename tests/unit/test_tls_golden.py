@@ -59,7 +59,7 @@ def planned(folder: Path, name: str) -> Plan:
 
 def in_general(text: str, folder: Path) -> str:
     """Without what differs from run to run."""
-    text = re.sub(r"\d{4}-\d\d-\d\d", "DATE", text.replace(f"{folder}/", ""))
+    text = re.sub(r"\d{4}-\d\d-\d\d(?: \d\d:\d\d UTC)?", "DATE", text.replace(f"{folder}/", ""))
     return re.sub(r"(OpenSSL|AWS-LC|BoringSSL|LibreSSL) \S+ has", "OpenSSL VERSION has", text)
 
 

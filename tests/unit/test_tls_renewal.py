@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -13,6 +14,7 @@ from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 
 from appd.errors import Place
+from appd.tls import sources
 from appd.tls.expiry import Warnings, listed, sentence
 from appd.tls.material import read_material
 from appd.tls.policy import Policy, Source
@@ -63,6 +65,7 @@ def watch(logged):
 
         def turns(count):
             for _one in range(count):
+                clock.now += INTERVAL
                 clock.advance(INTERVAL)
 
         return turns, told, clock
@@ -146,6 +149,76 @@ def test_half_written_pair_is_waited_for(tmp_path, watch, logged):
     assert "renewed" in logged[0]
 
 
+@pytest.mark.parametrize("swap", ["its links", "itself"])
+def test_a_folder_of_links_is_seen(tmp_path, watch, swap):
+    """As Kubernetes mounts a secret, or as a release is linked."""
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        ROOT.issue("a.example").write(tmp_path / name / "a.pem")
+    live = tmp_path / "live"
+    link = live
+    if swap == "its links":
+        live.mkdir()
+        (live / "a.pem").symlink_to("..data/a.pem")
+        link = live / "..data"
+    link.symlink_to(tmp_path / "one")
+    termination = termination_of(policy_of(live))
+    turns, _told, _clock = watch(termination)
+    before = serials(termination)
+    (tmp_path / "new").symlink_to(tmp_path / "two")
+    (tmp_path / "new").rename(link)
+    turns(2)
+    assert serials(termination) != before
+
+
+def test_a_file_that_is_written_slowly_into_a_folder(tmp_path, watch, logged):
+    """It is refused as long as it is not whole, and told once if it lies still in between."""
+    ROOT.issue("a.example").write(tmp_path / "a.pem")
+    termination = termination_of(policy_of(tmp_path))
+    turns, _told, _clock = watch(termination)
+    whole = ROOT.issue("b.example").pem
+    with write_secret(tmp_path / "b.pem", b"").open("r+b", 0) as file:
+        for part in range(0, len(whole), 100):
+            file.write(whole[part : part + 100])
+            turns(1)
+            if part == 500:
+                turns(40)
+    turns(1)
+    assert [one.title for one in termination.material.pairs] == ["a.example", "b.example"]
+    assert [line.partition(":")[0] for line in logged] == ["error", "info"]
+    assert "b.pem): it is cut off" in logged[0]
+
+
+def test_files_that_change_while_they_are_read(tmp_path, watch, logged, monkeypatch):
+    """Certificate of the one, key of the other: what is there in the end is taken."""
+    crt, key = tmp_path / "a.crt", tmp_path / "a.key"
+
+    def put(one):
+        one.write(crt, one.certificate_pem)
+        one.write(key, one.key_pem())
+
+    put(ROOT.issue("a.example"))
+    termination = termination_of(policy_of(crt, private_key=key))
+    turns, _told, _clock = watch(termination)
+    last = ROOT.issue("a.example")
+    put(ROOT.issue("a.example"))
+    turns(1)
+
+    def read_and_change(source, path):
+        found = sources.read(source, path)
+        if path == str(key):
+            put(last)
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr("appd.tls.material.read", read_and_change)
+        turns(1)
+    assert "are refused" in logged[-1]
+    turns(2)
+    assert "renewed" in logged[-1]
+    assert termination.material.pairs[0].chain == last.certificate_pem
+
+
 BAD = {
     "no file": lambda path: path.unlink(),
     "another key": lambda path: ROOT.issue("a.example").write(
@@ -176,6 +249,97 @@ def test_bad_renewal_is_refused(tmp_path, watch, logged, what):
         path.rmdir()
     ROOT.issue("a.example").write(path)
     turns(2)
+    assert serials(termination) != before
+
+
+def test_what_is_not_valid_yet_is_taken_when_it_is(tmp_path, watch, logged):
+    """Told once, and part of what people and the supervisor are told until then."""
+    path = ROOT.issue("a.example").write(tmp_path / "a.pem")
+    termination = termination_of(policy_of(path))
+    turns, told, clock = watch(termination)
+    before = serials(termination)
+    fresh = ROOT.issue("a.example", start=2)
+    fresh.write(path)
+    turns(3)
+    assert serials(termination) == before
+    begins = read_one(fresh.pem, clock.now + 3 * DAY).begins
+    when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(begins))
+    assert logged == [
+        "warn: shop: the new certificates are not valid yet and will be taken then; the old ones stay: "
+        f"appd.conf:1: certificate {path}: the certificate of 'a.example' is not valid before {when}"
+    ]
+    assert len(told) == 2
+    assert told[1][0].endswith(f", a new one of a.example is not valid before {when}")
+    assert [row["begins"] for row in json.loads(told[1][1])] == [0, int(begins)]
+    for left in (86400, 3600, 299, 60, 1):
+        clock.now = begins - left - INTERVAL
+        turns(1)
+        assert serials(termination) == before
+    turns(1)
+    assert serials(termination) != before
+    assert [line.split(" expires")[0] for line in logged[1:]] == ["info: shop: renewed: certificate of a.example"]
+    assert "not valid before" not in told[2][0]
+    assert [row["begins"] for row in json.loads(told[2][1])] == [0]
+
+
+def test_what_waited_is_forgotten_with_its_file(tmp_path, watch, logged):
+    """The old one is put back, or a third takes its place."""
+    path = ROOT.issue("a.example").write(tmp_path / "a.pem")
+    (kept := tmp_path / "kept").hardlink_to(path)
+    termination = termination_of(policy_of(path))
+    turns, told, clock = watch(termination)
+    before = serials(termination)
+    ROOT.issue("a.example", start=2).write(path)
+    turns(3)
+    assert "not valid before" in told[-1][0]
+    kept.replace(path)
+    turns(3)
+    assert "not valid before" not in told[-1][0]
+    clock.now += 3 * DAY
+    turns(3)
+    assert serials(termination) == before
+    assert [line for line in logged if "not valid yet" not in line and "expires" not in line] == []
+
+
+def test_two_faults_are_no_matter_of_time(tmp_path, watch, logged):
+    """What is wrong besides does not mend itself: refused as ever, and what is left of it is told when it is another."""
+    one, two = (ROOT.issue(f"{name}.example").write(tmp_path / f"{name}.pem") for name in "ab")
+    termination = termination_of(policy_of(one, two))
+    turns, told, clock = watch(termination)
+    before = serials(termination)
+    ROOT.issue("a.example", start=2).write(one)
+    ROOT.issue("b.example").write(two, b"nonsense")
+    turns(3)
+    clock.now += 3 * DAY
+    turns(100)
+    assert serials(termination) == before
+    assert [line.startswith("error: shop: the new certificates are refused") for line in logged] == [True, True]
+    assert logged[0].endswith(" UTC (and 1 more)")
+    assert logged[1].endswith("b.pem: it is not PEM: no block begins with -----BEGIN")
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize("where", ["appd.tls.openssl.as_file", "appd.tls.sources._read_file"])
+def test_a_lack_of_descriptors_passes(tmp_path, watch, logged, monkeypatch, where):
+    """It is told once, and tried again every minute; the watch does not end with it."""
+    path = ROOT.issue("a.example").write(tmp_path / "a.pem")
+    termination = termination_of(policy_of(path))
+    termination.wrap(object(), Clock())
+    turns, _told, _clock = watch(termination)
+    before = serials(termination)
+
+    def none_left(_what):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    ROOT.issue("a.example").write(path)
+    with monkeypatch.context() as patch:
+        patch.setattr(where, none_left)
+        turns(100)
+        assert serials(termination) == before
+        assert len(logged) == 1
+        assert logged[0].startswith("error: shop: the new certificates are refused and the old ones stay: ")
+        assert logged[0].endswith("Too many open files")
+    turns(31)
     assert serials(termination) != before
 
 
@@ -212,6 +376,46 @@ def test_one_of_many_is_read_anew(tmp_path, watch):
     after = termination.material.pairs
     assert [one.title for one in after] == ["1.example", "2.example", "3.example", "4.example", "new.example"]
     assert [one in before for one in after] == [True, True, False, True, False]
+
+
+def test_one_that_has_expired_keeps_no_other_from_being_renewed(tmp_path, watch, logged):
+    """It is served on as it would be without the renewal, and has been told."""
+    late, other = ROOT.issue("late.example", days=1).write(tmp_path / "late.pem"), tmp_path / "other.pem"
+    ROOT.issue("other.example").write(other)
+    termination = termination_of(policy_of(late, other))
+    turns, _told, clock = watch(termination)
+    before = serials(termination)
+    clock.now += 2 * DAY
+    ROOT.issue("other.example").write(other)
+    turns(3)
+    assert serials(termination)[0] == before[0]
+    assert serials(termination)[1] != before[1]
+    assert any("shop: renewed: certificate of other.example" in line for line in logged)
+    ROOT.issue("late.example", days=1).write(late)  # which has expired by that clock, too
+    turns(3)
+    assert serials(termination)[0] == before[0]
+    assert "late.pem: the certificate of 'late.example' has expired on" in logged[-1]
+
+
+def test_what_nobody_expects_does_not_end_the_watch(tmp_path, watch):
+    """The reactor logs what is raised; later renewals are taken."""
+    path = ROOT.issue("a.example").write(tmp_path / "a.pem")
+    termination = termination_of(policy_of(path))
+    turns, _told, _clock = watch(termination)
+    before = serials(termination)
+
+    def fail(_material):
+        raise RuntimeError
+
+    termination.renewed.append(fail)
+    ROOT.issue("a.example").write(path)
+    turns(1)
+    with pytest.raises(RuntimeError):
+        turns(1)
+    termination.renewed.clear()
+    ROOT.issue("a.example").write(path)
+    turns(3)
+    assert serials(termination) != before
 
 
 def test_touched_files_change_nothing(tmp_path, watch, logged):
@@ -274,10 +478,10 @@ def test_due_says_each_once():
     assert Warnings().due([one], one.expires - 30 * DAY) == []
 
 
-def read_one(pem: bytes):
+def read_one(pem: bytes, now: float = 0.0):
     from appd.tls.certificates import read_pair
 
-    return read_pair("a.pem", [pem], None, None, time.time())
+    return read_pair("a.pem", [pem], None, None, now or time.time())
 
 
 def test_what_the_supervisor_is_told():
