@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from support.authority import Authority
-from support.running import APPD, MADE, Running, listening, read_to, spare_port, wait_until
+from support.running import APPD, MADE, TWISTD, Running, listening, read_to, spare_port, wait_until
 from support.talking import Talker
 from websockets.sync.client import connect
 
@@ -453,6 +453,17 @@ def test_beside_a_socket(start: Callable[..., Running], tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
     assert running.stop() == 0
     assert "Traceback" not in running.errors
+
+
+def test_another_reactor(start: Callable[..., Running], tmp_path: Path) -> None:
+    """It is refused, with the address."""
+    (tmp_path / "site.conf").write_text(
+        "<http web>\n address haproxy:tcp:0\n <static>\n  root .\n </static>\n</http>\n"
+    )
+    command = [TWISTD, "-n", "--pidfile=", "-r", "select", "appd", "--config", str(tmp_path / "site.conf")]
+    running = start("", command=command)
+    assert running.wait_exit() == 78
+    assert "address haproxy:tcp:0 needs Twisted's epoll reactor, and this is SelectReactor" in running.errors
 
 
 PROGRAM = """

@@ -190,8 +190,9 @@ class Carried(Protocol):
     def connectionLost(self, reason: Any = connectionDone) -> None:
         """The connection has ended."""
         self._closing = True
-        if self._client is not None:
-            within(self.driver.loop, self._client.connection_lost, None)
+        client, self._client = self._client, None
+        if client is not None:
+            within(self.driver.loop, client.connection_lost, None)
         else:
             self.driver.alarm.deadlines.drop(self)
             self.server.lost(self)  # type: ignore[arg-type]  # as far as a server knows clients
@@ -204,7 +205,7 @@ class Carried(Protocol):
 
     def resumeProducing(self) -> None:
         """The client has taken what waited."""
-        if self._full:
+        if self._full and self._client is not None:
             self._full = False
             within(self.driver.loop, self._client.resume_writing)
 
