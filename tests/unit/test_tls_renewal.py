@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -321,25 +322,30 @@ def test_two_faults_are_no_matter_of_time(tmp_path, watch, logged):
 
 @pytest.mark.parametrize("where", ["appd.tls.openssl.as_file", "appd.tls.sources._read_file"])
 def test_a_lack_of_descriptors_passes(tmp_path, watch, logged, monkeypatch, where):
-    """It is told once, and tried again every minute; the watch does not end with it."""
+    """It is told once, and tried again ever less often; the watch does not end with it."""
     path = ROOT.issue("a.example").write(tmp_path / "a.pem")
     termination = termination_of(policy_of(path))
     termination.wrap(object(), Clock())
-    turns, _told, _clock = watch(termination)
+    turns, _told, clock = watch(termination)
     before = serials(termination)
+    tries = []
 
     def none_left(_what):
+        tries.append(clock.now)
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     ROOT.issue("a.example").write(path)
     with monkeypatch.context() as patch:
         patch.setattr(where, none_left)
-        turns(100)
+        turns(6000)
         assert serials(termination) == before
-        assert len(logged) == 1
-        assert logged[0].startswith("error: shop: the new certificates are refused and the old ones stay: ")
-        assert logged[0].endswith("Too many open files")
-    turns(31)
+        refused = [line for line in logged if "expires" not in line]
+        assert len(refused) == 1
+        assert refused[0].startswith("error: shop: the new certificates are refused and the old ones stay: ")
+        assert refused[0].endswith("Too many open files")
+        waits = [later - earlier for earlier, later in pairwise(tries)]
+        assert waits == [60, 120, 240, 480, 960, 1920, 3600, 3600]
+    turns(1801)
     assert serials(termination) != before
 
 
