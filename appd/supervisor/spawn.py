@@ -170,8 +170,10 @@ def _child(
 ) -> NoReturn:
     try:
         signal.set_wakeup_fd(-1)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGCHLD):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
+        # `systemctl kill` sends it to every process; a reload is not to end the worker that it has just begun.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
         detach()
         _arrange([fd for _name, fd in (*passed, *others)])
         os.environ.update(environ)

@@ -394,4 +394,5 @@ class _Run:
             self._reactor.stop()
 
     def _no_reload(self) -> None:
-        self._log.write(NO_RELOAD, _WARNING)
+        if self._supervisor is None:  # who sends it to all processes means that one
+            self._log.write(NO_RELOAD, _WARNING)

@@ -194,6 +194,22 @@ def test_hangup_reloads_and_changes_are_told(service):
     assert made.running.wait_said("reloaded;").endswith("reloaded; added: c; changed: a; removed: b")
 
 
+def test_hangup_of_every_process(service, tmp_path):
+    """`systemctl kill -s HUP` sends it to workers too, to those of the reload among them: the reload goes on."""
+    made = service()
+    (tmp_path / "hosted.py").write_text(GATE + PID_APPLICATION)
+    leader = made.running.process.pid
+    children = Path(f"/proc/{leader}/task/{leader}/children")
+    with subprocess.Popen([APPD, "reload", "--socket", made.control]) as reload:
+        while not (tmp_path / "begun").exists() and reload.poll() is None:
+            for pid in map(int, children.read_text().split()):
+                os.kill(pid, signal.SIGHUP)
+        (tmp_path / "go").touch()
+        assert reload.wait(30) == 0
+    os.kill(next(iter(made.workers())), signal.SIGHUP)
+    assert made.pid() and "SIGHUP" not in made.running.errors
+
+
 def test_a_killed_worker_is_replaced(service):
     """Under load with a kill -9: only connections of that worker can be cut, none is refused; it comes back."""
     made = service("workers 2\n")
@@ -441,11 +457,21 @@ def test_status_for_people(service):
     assert re.search(r"^1 +\d+ +2 +serving ", said, re.M)
 
 
+def test_a_later_service_has_the_control_socket(service, start):
+    """The end of the earlier one does not take it away."""
+    made = service()
+    later = start("<echo e>\n address 127.0.0.1:0\n</echo>\n", arguments=("--control", made.control)).wait_ready()
+    assert made.running.stop() == 0
+    assert made.status()["pid"] == later.process.pid
+    assert later.stop() == 0 and not os.path.exists(made.control)
+
+
 def test_nobody_at_the_control_socket(tmp_path):
-    """69 and one line."""
+    """69 and one line, which says what a worker alone lacks."""
     command = [APPD, "status", "--socket", str(tmp_path / "none")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 69 and "nobody is at the control socket" in done.stderr
+    assert "with --single and twistd there is none: reload needs the supervisor" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
