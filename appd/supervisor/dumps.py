@@ -10,14 +10,14 @@ from __future__ import annotations
 import os
 
 from appd.messages import WORKER_REPLACED
-from appd.supervisor.generation import LOADING
 from appd.supervisor.poller import describe_exit
 from appd.supervisor.spawn import LOADS_LONG
+from appd.supervisor.worker import LOADING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from appd.supervisor.directlog import DirectLog
-    from appd.supervisor.generation import Worker
+    from appd.supervisor.worker import Worker
 
 __all__ = ["tell_end", "tell_loading", "tell_replaced"]
 

@@ -152,7 +152,8 @@ class Operator:
             wrong = "level" if level not in _LEVELS else "namespace"
             connection.reply(encode_error("org.varlink.service.InvalidParameter", {"parameter": wrong}))
             return
-        self._supervisor.rollout.tell_workers(f"log-level {level} {namespace}".rstrip())
+        for generation in self._supervisor.rollout.generations():
+            generation.set_level(level, namespace)
         connection.reply(encode_reply({}))
 
     def _info(self, _call: Call, connection: _Connection) -> None:

@@ -448,6 +448,29 @@ def test_log_level_at_run_time(start, tmp_path):
     assert "debugging b'one'" not in running.errors and "debugging b'three'" not in running.errors
 
 
+def test_log_level_in_all_workers(service, tmp_path):
+    """In both, in one that takes the place of another, and not any more in those of the next generation."""
+    (tmp_path / "hosted.py").write_text(
+        "import logging\n"
+        + PID_APPLICATION.replace("    start_r", "    logging.debug('pid %d.', os.getpid())\n    start_r")
+    )
+    made = service("workers 2\n")
+
+    def tells(pid):
+        return made.pid() and f"pid {pid}." in made.running.errors
+
+    assert made.call("log-level", "debug").returncode == 0
+    assert made.call("log-level", "error", "nobody").returncode == 0
+    before = made.workers()
+    for pid in before:
+        wait_until(partial(tells, pid))
+    os.kill(min(before), signal.SIGKILL)
+    (fresh,) = wait_until(lambda: len(made.workers()) == 2 and made.workers() - before)
+    wait_until(partial(tells, fresh))
+    assert made.reload().returncode == 0
+    assert not any(tells(pid) for pid in [made.pid() for _ in range(20)])
+
+
 def test_status_for_people(service):
     """What is served by whom, and the last reload."""
     made = service()

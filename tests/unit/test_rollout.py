@@ -16,7 +16,7 @@ from appd.config.texts import read_texts, write_texts
 from appd.control import ControlError, Framing
 from appd.supervisor import spawn as module
 from appd.supervisor.directlog import DirectLog
-from appd.supervisor.generation import Generation, Worker
+from appd.supervisor.generation import Generation
 from appd.supervisor.mailbox import Letter, Mailbox
 from appd.supervisor.operator import Operator
 from appd.supervisor.overview import certificates
@@ -24,6 +24,7 @@ from appd.supervisor.places import control_listener
 from appd.supervisor.poller import Poller, exit_code
 from appd.supervisor.renewal import kept_descriptors
 from appd.supervisor.supervisor import Supervisor
+from appd.supervisor.worker import Worker
 from appd.systemd.notify import Notifier
 from appd.worker.rest import Rest
 
