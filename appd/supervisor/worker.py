@@ -86,7 +86,8 @@ class Worker:
         recycle_at: When to try it, in monotonic seconds.
         retired: Whether it has left its place to another, or is not to have it.
         stacks: The memfd that they are written to.
-        told_loading: When it was last told where it is as it loads, in monotonic seconds.
+        asked: When it was last asked where it is as it loads, in monotonic seconds.
+        asking: How often for that answer, 0 when it has come.
         alive: When it last said WATCHDOG=1.
         watchdog: How long it may be silent, in seconds; None before it said.
         unsaid: The words that its channel has no room for, as it does not read now.
@@ -109,7 +110,8 @@ class Worker:
         self.retired = False
         self.alive = self.started
         self.watchdog: float | None = None
-        self.told_loading: float | None = None
+        self.asked: float | None = None
+        self.asking = 0
         self.killed = False
         self.gone = False
         self.unsaid: list[str] = []

@@ -236,17 +236,19 @@ def test_a_hung_worker_is_dumped_and_replaced(service):
 
 
 _IMPATIENT = """
-import appd.supervisor.spawn
-appd.supervisor.spawn.LOADS_LONG = 0.5
+import appd.supervisor.dumps
+appd.supervisor.dumps._LOADS_LONG = appd.supervisor.dumps._PATIENCE = 0.5
 from appd.__main__ import main
 main()
 """
 
 
-@pytest.mark.parametrize("at", ["start", "reload"])
+@pytest.mark.parametrize("at", ["start", "reload", "in C"])
 def test_a_hang_while_loading_is_told(start, tmp_path, at):
     """An import that never returns: one entry has the stacks. The worker is not killed, and what comes next is as ever."""
-    hangs = "import threading\ndef waits():\n    threading.Event().wait()\nwaits()\n"
+    # This sum lets nobody have the interpreter, and Python does not look for signals.
+    waits = "sum(range(10**14))" if at == "in C" else "threading.Event().wait()"
+    hangs = f"import threading\ndef waits():\n    {waits}\nwaits()\n"
     hosted, script = tmp_path / "hosted.py", tmp_path / "impatient.py"
     hosted.write_text(hangs if at == "start" else PID_APPLICATION)
     script.write_text(_IMPATIENT)
@@ -274,6 +276,24 @@ def test_a_hang_while_loading_is_told(start, tmp_path, at):
             os.utime(hosted, (2, 2))
             assert subprocess.run(ask_for_it, timeout=60, check=False).returncode == 0
             assert first.wait(30) == 75
+
+
+def test_who_loads_and_is_asked_goes_on(start, tmp_path):
+    """Some hundred times while it makes and leaves frames, in two threads: to read those that change would crash it."""
+    busy = (
+        "import threading, time\ndef fib(n):\n    return n if n < 2 else fib(n - 1) + fib(n - 2)\n"
+        "def load(ends=time.monotonic() + 2):\n    while time.monotonic() < ends:\n"
+        "        exec(compile('class A:\\n def f(self): return fib(9)\\nA().f()', 'x', 'exec'), {'fib': fib})\n"
+        "threading.Thread(target=load).start()\nload()\n"
+    )
+    (tmp_path / "hosted.py").write_text(busy + PID_APPLICATION)
+    often = "appd.supervisor.dumps._ASKED_AGAIN = 0\nimport appd.supervisor.supervisor\nappd.supervisor.supervisor._TICK = 0.002\n"
+    script = tmp_path / "impatient.py"
+    script.write_text(_IMPATIENT.replace("from appd.__main__", f"{often}from appd.__main__"))
+    command = [sys.executable, str(script), "run", str(tmp_path / "run0" / "appd.conf")]
+    running = start(f"python-path {tmp_path}\n{HTTP}", ("h", listening()), command=command).wait_ready()
+    assert sum("has been loading for" in line for line in running.err) > 20
+    assert running.stop() == 0
 
 
 def test_a_worker_has_nothing_of_the_supervisors(service):
