@@ -1,11 +1,12 @@
 """What TLS costs: handshakes and requests, one certificate against a thousand, and other servers beside appd.
 
-usage: python bench/tls.py [--seconds S] [--rounds N] [--certificates N] [--peers VENV] [--only NAME,…]
+usage: python bench/tls.py [--seconds S] [--turns N] [--certificates N] [--peers VENV] [--only NAME,…]
 
-Every candidate serves the same small page with the same P-256 certificate; each round runs them all, one after the
-other, in alternating order, the load on one processor and the server on another. Printed: medians of the rates by the
-second of the server's processor time (of its threads, by schedstat: what the load can do does not count), minimum,
-maximum, what one takes of that time, and ratios of medians; and what came out by the clock, which depends on the load.
+Every candidate serves the same small page with the same P-256 certificate. All of them run, and have the load by turns
+of some seconds, in alternating order, the load on one processor and the servers on another: who waits costs nothing,
+and what the machine does besides meets all alike. Printed: medians of the rates by the second of the server's processor
+time (of its threads, by schedstat: what the load can do does not count), minimum, maximum, what one takes of that time,
+and ratios, which are medians of those of each turn; and what came out by the clock, which depends on the load.
 `--peers` is a virtual environment with uvicorn, granian and gunicorn; without it there is twisted.web alone.
 
 start: from the first instruction to the first answer. handshakes: full ones, a new connection each, with a random one
@@ -33,10 +34,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
-
-T = TypeVar("T")
 
 _APPLICATION = """
 LARGE = b"x" * 102400
@@ -170,7 +169,7 @@ class Server:
         self.port = free_port()
         environ = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
         command = ["taskset", "--cpu-list", "0", *(one.replace("PORT", str(self.port)) for one in command)]
-        config = folder / "appd.conf"
+        config = folder / f"{self.port}.conf"
         if any(one.endswith(".conf") for one in command):
             template = Path(next(one for one in command if one.endswith(".conf"))).read_text()
             config.write_text(template.replace("PORT", str(self.port)))
@@ -333,26 +332,27 @@ def by_wrk(server: Server, seconds: float, path: str) -> tuple[float, float]:
     return count / max(server.cpu() - before, 0.01), count / (time.perf_counter() - began)
 
 
-def measure(server: Server, seconds: float, names: int) -> dict[str, float]:
-    """All figures of a server that runs."""
+Load = Callable[[float], tuple[float, float]]
 
+
+def loads(server: Server, names: int) -> dict[str, Load]:
+    """Figure → what loads a server that runs for some seconds; see `load`."""
     context = client_context()
+    shaking = partial(Shaking, server.port, lambda: f"n{random.randrange(names)}.example", context)
+    found: dict[str, Load] = {"handshakes": lambda seconds: load(server, seconds, shaking())}
     if names > 1:  # every name once: the first connection for one makes its context
         for number in range(names):
             connect(server.port, context, f"n{number}.example").close()
-    found = {"start ms": server.started * 1000, "start, processor ms": server.start_cpu * 1000}
-    shaking = Shaking(server.port, lambda: f"n{random.randrange(names)}.example", context)
-    found["handshakes/s"], found["handshakes, by the clock"] = load(server, seconds, shaking)
-    if names > 1:
         return found
     older = client_context()
     older.maximum_version = ssl.TLSVersion.TLSv1_2
     with connect(server.port, older, "n0.example") as client:
         get(client)
         session = client.session
-    found["resumed/s"], _rate = load(server, seconds, Shaking(server.port, lambda: "n0.example", older, session))
-    found["requests/s"], found["requests, by the clock"] = by_wrk(server, seconds, "/")
-    found["100 KB/s"], _rate = by_wrk(server, seconds, "/large")
+    resuming = partial(Shaking, server.port, lambda: "n0.example", older, session)
+    found["resumed"] = lambda seconds: load(server, seconds, resuming())
+    found["requests"] = lambda seconds: by_wrk(server, seconds, "/")
+    found["100 KB"] = lambda seconds: by_wrk(server, seconds, "/large")
     return found
 
 
@@ -398,10 +398,12 @@ def candidates(folder: Path, count: int, peers: str | None) -> dict[str, tuple[l
         f"  <tls>\n    certificate {one}\n  </tls>\n</server>\n"
     )
     appd = str(Path(sys.executable).with_name("appd"))
+    ours = {"appd": ("one", 1), f"appd {count}": ("many", count), "appd factory": ("factory", 1)}
     found = {
-        "appd": ([appd, "run", str(folder / "one.conf"), "--control", str(folder / "control")], 1),
-        f"appd {count}": ([appd, "run", str(folder / "many.conf"), "--control", str(folder / "control")], count),
-        "appd factory": ([appd, "run", str(folder / "factory.conf"), "--control", str(folder / "control")], 1),
+        **{
+            name: ([appd, "run", str(folder / f"{file}.conf"), "--control", str(folder / f"{file}.control")], names)
+            for name, (file, names) in ours.items()
+        },
         "twisted.web": ([sys.executable, str(folder / "twistedweb.py"), "PORT", str(one)], 1),
     }
     if peers:
@@ -429,20 +431,16 @@ def candidates(folder: Path, count: int, peers: str | None) -> dict[str, tuple[l
     return found
 
 
-def with_server(command: list[str], folder: Path, look: Callable[[Server], T]) -> T:
-    """What is found of a server that is started for it."""
-    server = Server(command, folder)
-    try:
-        return look(server)
-    finally:
-        server.close()
+def ratio_of(ours: list[float], theirs: list[float]) -> float:
+    """The median of the ratios of each turn."""
+    return statistics.median(one / max(other, 1e-9) for one, other in zip(ours, theirs, strict=True))
 
 
 def main() -> None:
-    """Runs the candidates by turns and prints the table."""
+    """Loads the candidates by turns and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=2.0)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--turns", type=int, default=7)
     parser.add_argument("--certificates", type=int, default=1000)
     parser.add_argument("--peers", type=os.path.abspath)
     parser.add_argument("--only", help="candidates, by commas")
@@ -450,34 +448,48 @@ def main() -> None:
     if len(os.sched_getaffinity(0)) > 1:
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     taken: dict[str, dict[str, list[float]]] = {}
+
+    def take(figure: str, one: str, value: float) -> None:
+        taken.setdefault(figure, {}).setdefault(one, []).append(value)
+
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make_certificates(folder / "many", options.certificates)
         those = candidates(folder, options.certificates, options.peers)
         if options.only:
             those = {name: those[name] for name in options.only.split(",")}
-        for number in range(options.rounds):
-            for one in sorted(those, reverse=number % 2 == 1):
-                command, names = those[one]
-                found = with_server(command, folder, lambda server: measure(server, options.seconds, names))  # noqa: B023
-                if names == 1:
-                    found["KB a connection"] = with_server(command, folder, connection_memory)
-                for figure, value in found.items():
-                    taken.setdefault(figure, {}).setdefault(one, []).append(value)
+        with contextlib.ExitStack() as running:
+            work: dict[str, dict[str, Load]] = {}
+            for one, (command, names) in those.items():
+                server = running.enter_context(contextlib.closing(Server(command, folder)))
+                take("start ms", one, server.started * 1000)
+                take("start, processor ms", one, server.start_cpu * 1000)
+                for figure, act in loads(server, names).items():
+                    work.setdefault(figure, {})[one] = act
+            for figure, acts in work.items():
+                for turn in range(options.turns):
+                    for one in list(acts)[:: -1 if turn % 2 else 1]:
+                        rate, by_clock = acts[one](options.seconds)
+                        take(f"{figure}/s", one, rate)
+                        take(f"{figure}, by the clock", one, by_clock)
+        for one, (command, names) in those.items():
+            if names == 1:
+                with contextlib.closing(Server(command, folder)) as server:
+                    take("KB a connection", one, connection_memory(server))
     for figure, rows in taken.items():
-        print(f"{figure}, {options.rounds} rounds, rates by the second of the server's processor time")
-        base = statistics.median(rows.get("appd") or next(iter(rows.values())))
+        print(f"{figure}, {len(next(iter(rows.values())))} turns, rates by the second of the server's processor time")
+        first = rows.get("appd") or next(iter(rows.values()))
         for one, values in rows.items():
             middle = statistics.median(values)
             each = f"  {1e6 / middle:6.1f} µs each" if figure.endswith("/s") else ""
             print(
                 f"  {one:12} median {middle:9.1f}  min {min(values):9.1f}  max {max(values):9.1f}  "
-                f"appd / this {base / max(middle, 1e-9):6.2f}{each}"
+                f"appd / this {ratio_of(first, values):6.2f}{each}"
             )
     for figure, ours, theirs, least, ambition in TARGETS:
         rows = taken.get(figure, {})
         if ours in rows and theirs in rows:
-            ratio = statistics.median(rows[ours]) / statistics.median(rows[theirs])
+            ratio = ratio_of(rows[ours], rows[theirs])
             verdict = "reached" if ratio >= least else "MISSED"
             print(f"{figure}: {ours} {ratio:.2f} x {theirs} (to reach: {least}, ambition {ambition})  {verdict}")
 

@@ -1,4 +1,4 @@
-"""PEM text → certificates and keys that are what they should be. Pure: bytes in, records or reasons out.
+"""PEM text → certificates with their keys that are what they should be. Pure: bytes in, records or reasons out.
 
 What is checked: that it is PEM, that there is a key and it fits, that the chain begins with the server's own
 certificate and each one is signed by the next, and the dates. No error text holds a byte of a key.
@@ -6,12 +6,8 @@ certificate and each one is signed by the next, and the dates. No error text hol
 
 from __future__ import annotations
 
-import binascii
-import math
-import re
 import time
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timezone
 from itertools import pairwise
 from typing import Any
 
@@ -20,10 +16,10 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-__all__ = ["NotYet", "Pair", "check_authorities", "check_revocations", "day", "minute", "read_pair"]
+from appd.tls.pem import UNREADABLE, blocks, called, names_in, not_after, not_before, read_certificates
 
-_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----\s.*?-----END \1-----", re.S)
-_CERTIFICATES = (b"CERTIFICATE", b"X509 CERTIFICATE", b"TRUSTED CERTIFICATE")
+__all__ = ["SKEW", "NotYet", "Pair", "check_end", "day", "minute", "read_pair"]
+
 # Clocks of hosts differ, and a certificate is often used in the second that it was made.
 SKEW = 300.0
 
@@ -122,37 +118,37 @@ def read_pair(
         NotYet: It has come before its time, and nothing else is wrong.
         ValueError: Something is wrong; the message is for the administrator and holds nothing of the key.
     """
-    certificates = [one for text in texts for one in _certificates(text)]
+    certificates = [one for text in texts for one in read_certificates(text)]
     if not certificates:
         raise ValueError("it holds no certificate")
     key, pem = _key(texts[0] if key_text is None else key_text, key_text is not None, passphrase)
     own = _public_bytes(key.public_key())
-    fitting = [number for number, one in enumerate(certificates) if _public_bytes(one.public_key()) == own]
+    fitting = [number for number, one in enumerate(_public_keys(certificates)) if one == own]
     if not fitting:
-        raise ValueError(f"the private key does not match the certificate of {_called(certificates[0])}")
+        raise ValueError(f"the private key does not match the certificate of {called(certificates[0])}")
     if fitting[0] != 0:
         raise ValueError(
-            f"the chain is out of order: {_called(certificates[fitting[0]])} has the key and must come first, "
-            f"before {_called(certificates[0])}"
+            f"the chain is out of order: {called(certificates[fitting[0]])} has the key and must come first, "
+            f"before {called(certificates[0])}"
         )
     _check_key(key)
     chain = _in_order(certificates)
     for one in chain:
-        _check_end(one, now)
-    last = max(chain, key=_not_before)
+        check_end(one, now)
+    last = max(chain, key=not_before)
     pair = Pair(
         where,
-        _names(chain[0]),
-        min(_not_after(one) for one in chain),
+        names_in(chain[0]),
+        min(not_after(one) for one in chain),
         type(key).__name__.lstrip("_"),  # private in older releases
         b"".join(one.public_bytes(serialization.Encoding.PEM) for one in chain),
         pem,
         f"{chain[0].issuer.rfc4514_string()} {chain[0].serial_number:x}",
         tuple(_strength(one) for one in chain),
-        _not_before(last),
+        not_before(last),
     )
     if pair.begins > now + skew:
-        raise NotYet(f"the certificate of {_called(last)}", pair.begins, pair)
+        raise NotYet(f"the certificate of {called(last)}", pair.begins, pair)
     return pair
 
 
@@ -166,33 +162,8 @@ def _strength(certificate: x509.Certificate) -> tuple[object, ...]:
     )
 
 
-def _blocks(text: bytes) -> list[tuple[bytes, bytes]]:
-    """The blocks of a PEM file: label and text."""
-    found = [(match[1], match[0]) for match in _BLOCK.finditer(text)]
-    if found:
-        return found
-    if text[:1] == b"\x30":
-        raise ValueError("it is DER, not PEM: `openssl x509 -inform der -in FILE` writes PEM")
-    if not text.strip():
-        raise ValueError("it is empty")
-    if b"-----BEGIN" in text:
-        raise ValueError("it is cut off: a block begins and does not end")
-    raise ValueError("it is not PEM: no block begins with -----BEGIN")
-
-
-def _certificates(text: bytes) -> list[x509.Certificate]:
-    found = []
-    for label, block in _blocks(text):
-        if label in _CERTIFICATES:
-            try:
-                found.append(x509.load_pem_x509_certificate(block))
-            except (ValueError, UnsupportedAlgorithm):
-                raise ValueError(f"certificate {len(found) + 1} in it is damaged") from None
-    return found
-
-
 def _key(text: bytes, apart: bool, passphrase: bytes | None) -> tuple[Any, bytes]:
-    keys = [block for label, block in _blocks(text) if label.endswith(b"PRIVATE KEY")]
+    keys = [block for label, block in blocks(text) if label.endswith(b"PRIVATE KEY")]
     if len(keys) != 1:
         what = "holds" if apart else "has"
         more = "" if keys or apart else ": add the key to it, or name it with private-key"
@@ -248,13 +219,23 @@ def _public_bytes(key: Any) -> bytes:
     return found
 
 
+def _public_keys(certificates: Iterable[x509.Certificate]) -> list[bytes]:
+    found: list[bytes] = []
+    for number, one in enumerate(certificates, 1):
+        try:
+            found.append(_public_bytes(one.public_key()))
+        except UNREADABLE:
+            raise ValueError(f"certificate {number} in it has a key of a kind that is not known") from None
+    return found
+
+
 def _in_order(certificates: list[x509.Certificate]) -> list[x509.Certificate]:
     """The chain, once it is known to be one."""
     for number, (one, issuer) in enumerate(pairwise(certificates), 2):
         if one.issuer != issuer.subject:
             raise ValueError(
-                f"the chain is out of order: {_called(one)} was signed by {_called(one, issuer=True)}, "
-                f"but certificate {number} is {_called(issuer)}"
+                f"the chain is out of order: {called(one)} was signed by {called(one, issuer=True)}, "
+                f"but certificate {number} is {called(issuer)}"
             )
         verify = getattr(one, "verify_directly_issued_by", None)  # from cryptography 40 on
         if verify is None:
@@ -262,120 +243,19 @@ def _in_order(certificates: list[x509.Certificate]) -> list[x509.Certificate]:
         try:
             verify(issuer)
         except Exception:  # InvalidSignature, and whatever odd keys and algorithms raise
-            raise ValueError(f"the chain is broken: {_called(issuer)} has not signed {_called(one)}") from None
+            raise ValueError(f"the chain is broken: {called(issuer)} has not signed {called(one)}") from None
     return certificates
 
 
-def _check_end(certificate: x509.Certificate, now: float) -> None:
-    if _not_after(certificate) <= now:
-        raise ValueError(f"the certificate of {_called(certificate)} has expired on {day(_not_after(certificate))}")
-
-
-def _not_before(certificate: x509.Certificate) -> float:
-    return _seconds(certificate, "not_valid_before")
-
-
-def _not_after(certificate: x509.Certificate) -> float:
-    return _seconds(certificate, "not_valid_after")
-
-
-def _seconds(thing: Any, attribute: str) -> float:
-    found = getattr(thing, f"{attribute}_utc", None)  # from cryptography 42 on
-    if found is None:
-        bare: datetime | None = getattr(thing, attribute)
-        if bare is None:
-            return float("inf")
-        found = bare.replace(tzinfo=timezone.utc)  # noqa: UP017 - the same on every Python
-    seconds: float = found.timestamp()
-    return seconds
-
-
-def _names(certificate: x509.Certificate) -> tuple[str, ...]:
-    try:
-        extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-        names = extension.value.get_values_for_type(x509.DNSName)
-    except (x509.ExtensionNotFound, ValueError):
-        names = []
-    if not names:
-        names = [str(one.value) for one in certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)][:1]
-    return tuple(one.lower() for one in names)
-
-
-def _called(certificate: x509.Certificate, issuer: bool = False) -> str:
-    name = certificate.issuer if issuer else certificate.subject
-    common = [str(one.value) for one in name.get_attributes_for_oid(x509.NameOID.COMMON_NAME)]
-    names = list(_names(certificate)) if not issuer and not common else common
-    return repr(names[0]) if names else repr(name.rfc4514_string())
-
-
-def check_authorities(text: bytes, now: float, skew: float = SKEW) -> dict[bytes, str]:
-    """Checks a file of authorities.
+def check_end(certificate: x509.Certificate, now: float) -> None:
+    """Checks that a certificate has not expired.
 
     Args:
-        text: The file.
+        certificate: The certificate.
         now: Seconds since the epoch.
-        skew: By how many seconds one may come before its time.
-
-    Returns:
-        Their subjects, encoded, and what they are called.
 
     Raises:
-        NotYet: One has come before its time.
-        ValueError: It holds none, or what it holds is no authority, or has expired.
+        ValueError: It has.
     """
-    found = _certificates(text)
-    if not found:
-        raise ValueError("it holds no certificate")
-    for one in found:
-        try:
-            is_authority = one.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-        except (x509.ExtensionNotFound, ValueError):
-            is_authority = one.issuer == one.subject  # version 1 had no such extension
-        if not is_authority:
-            raise ValueError(f"{_called(one)} is no authority: its certificate may not sign others")
-        _check_end(one, now)
-        if _not_before(one) > now + skew:
-            raise NotYet(f"the certificate of {_called(one)}", _not_before(one))
-    return {one.subject.public_bytes(): _called(one) for one in found}
-
-
-def check_revocations(texts: Iterable[bytes], authorities: dict[bytes, str], now: float, skew: float = SKEW) -> float:
-    """Checks lists of revoked certificates.
-
-    OpenSSL wants a list of every authority in a client's chain, and refuses whoever comes by one that has none.
-
-    Args:
-        texts: The files.
-        authorities: As `check_authorities` says.
-        now: Seconds since the epoch.
-        skew: By how many seconds one may come before its time.
-
-    Returns:
-        When the first of them expires, in seconds since the epoch.
-
-    Raises:
-        NotYet: One has come before its time.
-        ValueError: A list is damaged or has expired, or an authority has none.
-    """
-    listed: set[bytes] = set()
-    first = math.inf
-    for text in texts:
-        blocks = [block for label, block in _blocks(text) if label == b"X509 CRL"]
-        if not blocks:
-            raise ValueError("it holds no list (X509 CRL)")
-        for block in blocks:
-            try:
-                one = x509.load_pem_x509_crl(block)
-                issuer, begins, until = one.issuer, _seconds(one, "last_update"), _seconds(one, "next_update")
-            except (ValueError, binascii.Error):
-                raise ValueError("a list in it is damaged") from None
-            if until <= now:
-                raise ValueError(f"the list of {issuer.rfc4514_string()} has expired on {day(until)}")
-            if begins > now + skew:
-                raise NotYet(f"the list of {issuer.rfc4514_string()}", begins)
-            first = min(first, until)
-            listed.add(issuer.public_bytes())
-    missing = [called for subject, called in authorities.items() if subject not in listed]
-    if missing:
-        raise ValueError(f"there is no list of {', '.join(missing)}: every client of theirs would be refused")
-    return first
+    if not_after(certificate) <= now:
+        raise ValueError(f"the certificate of {called(certificate)} has expired on {day(not_after(certificate))}")

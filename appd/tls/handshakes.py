@@ -45,9 +45,9 @@ class Handshakes:
     def _look(self) -> None:
         self._timer = None
         now = self._clock.seconds()
-        for one, ends in list(self._ends.items()):
-            if one not in self._ends:
-                continue  # the end of another has ended it too
+        while self._ends:
+            # Not a list of all of them, each time that the first is due: anybody may have thousands wait.
+            one, ends = next(iter(self._ends.items()))
             if ends > now:
                 self._timer = self._clock.callLater(ends - now, self._look)
                 return

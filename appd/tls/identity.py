@@ -6,11 +6,14 @@ The variables are those of Apache's mod_ssl, which applications know; its docume
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+
+from appd.tls.pem import UNREADABLE
 
 __all__ = ["der_of", "is_admitted", "is_called", "names_of", "variables"]
 
@@ -32,6 +35,7 @@ _KINDS: Mapping[str, type[x509.DNSName] | type[x509.UniformResourceIdentifier] |
     "uri": x509.UniformResourceIdentifier,
     "email": x509.RFC822Name,
 }
+_CONTROL = re.compile(r"[\0-\x1f\x7f]")
 _SAN_WORDS = {"dns": "DNS", "email": "Email", "uri": "URI"}
 
 
@@ -39,7 +43,7 @@ def names_of(certificate: x509.Certificate) -> dict[str, list[str]]:
     """The names in a certificate's subjectAltName, by kind: `dns`, `uri`, `email`.
 
     Raises:
-        ValueError: The extension is damaged.
+        Exception: The extension cannot be read: one of `UNREADABLE`.
     """
     try:
         value = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -63,7 +67,7 @@ def is_admitted(der: bytes, patterns: Iterable[tuple[str, str]]) -> bool:
         return True
     try:
         names = names_of(x509.load_der_x509_certificate(der))
-    except ValueError:
+    except UNREADABLE:
         return False
     match = {"dns": _dns_matches, "uri": _uri_matches, "email": _email_matches}
     return any(match[kind](pattern, name) for kind, pattern in patterns for name in names[kind])
@@ -91,7 +95,7 @@ def is_called(der: bytes, name: str) -> bool:
             verify_certificate_ip_address(certificate, address)
         else:
             verify_certificate_hostname(certificate, name.removesuffix("."))
-    except (x509.ExtensionNotFound, ValueError, VerificationError, CertificateError):
+    except (x509.ExtensionNotFound, *UNREADABLE, VerificationError, CertificateError):
         return False
     return True
 
@@ -149,13 +153,13 @@ def variables(
         Variable → value, each byte of a value as one character, as PEP 3333 has it.
     """
     found = {"HTTPS": "on", "SSL_PROTOCOL": protocol, "SSL_CIPHER": cipher, "SSL_CLIENT_VERIFY": "NONE"}
-    if name:
+    if name and name.isascii() and name.isprintable():  # anybody may ask for anything
         found["SSL_TLS_SNI"] = name
     if der is not None:
         found["SSL_CLIENT_VERIFY"] = "SUCCESS"
         try:
             found.update(_of_client(x509.load_der_x509_certificate(der), remote_user))
-        except ValueError as error:  # OpenSSL has taken what cryptography does not: nothing is known of it
+        except UNREADABLE as error:  # OpenSSL has taken what cryptography does not: nothing is known of it
             found["SSL_CLIENT_VERIFY"] = f"FAILED:{error}".splitlines()[0]
     return {key: value.encode().decode("latin-1") for key, value in found.items()}
 
@@ -184,7 +188,7 @@ def _of_client(certificate: x509.Certificate, remote_user: str) -> dict[str, str
         **{kind: next(iter(those), None) for kind, those in names.items()},
     }
     user = users.get(remote_user)
-    if user:
+    if user and not _CONTROL.search(user):
         found["REMOTE_USER"] = user
         found["AUTH_TYPE"] = "ClientCertificate"
     return found

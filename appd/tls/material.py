@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from appd.errors import ConfigurationError, Problem
-from appd.tls.certificates import SKEW, NotYet, Pair, check_authorities, check_revocations, read_pair
+from appd.tls.authorities import check_authorities, check_issuers, check_revocations
+from appd.tls.certificates import SKEW, NotYet, Pair, read_pair
 from appd.tls.names import NameIndex
 from appd.tls.policy import Policy, Source
-from appd.tls.sources import Content, Fingerprint, NotHere, Stamp, fingerprint, read
+from appd.tls.sources import Content, Fingerprint, NotHere, Stamp, files, fingerprint, read
+
+if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
 
 __all__ = ["Material", "Premature", "read_material"]
 
@@ -115,23 +119,31 @@ class _Reader:
         return Material(pairs, index, trust, stamps, self._pairs, tuple(self._lists)), []
 
     def _contents(self, source: Source) -> list[Content]:
+        found: list[Content] = []
         try:
-            return read(source)
-        except NotHere as error:
-            if self._lenient:
-                self._unseen.append(Problem(f"{source.key} {source} is not checkable here: {error}", source.place))
-            else:
-                self._wrong(source, error)
+            paths = files(source)
         except ValueError as error:
-            self._wrong(source, error)
-        return []
+            self._not_read(source, error)
+            return found
+        for path in paths:
+            try:
+                found.append(read(source, path))
+            except ValueError as error:
+                self._not_read(source, error, path)
+        return found
+
+    def _not_read(self, source: Source, error: ValueError, path: str = "") -> None:
+        if self._lenient and isinstance(error, NotHere):
+            what = f"{source.key} {_named(source, path)} is not checkable here"
+            self._unseen.append(Problem(f"{what}: {error}", source.place))
+        else:
+            self._wrong(source, error, path)
 
     def _one(self, source: Source | None) -> Content | None:
         return next(iter(self._contents(source)), None) if source is not None else None
 
     def _wrong(self, source: Source, error: ValueError, path: str = "") -> None:
-        of = f" ({path})" if path and path != source.path else ""
-        self._problems.append(Problem(f"{source.key} {source}{of}: {error}", source.place))
+        self._problems.append(Problem(f"{source.key} {_named(source, path)}: {error}", source.place))
         if isinstance(error, NotYet):
             self._later.append(error)
 
@@ -159,12 +171,14 @@ class _Reader:
     ) -> None:
         parts = [one for one in (content, chain, key) if one is not None]
         identity = tuple((one.path, one.stamp) for one in parts)
-        secret, secret_source = (key, self._policy.private_key) if key is not None else (content, source)
-        assert secret_source is not None
-        if b"PRIVATE KEY" in secret.data and not self._may_hold(secret_source, secret):
-            return
+        policy = self._policy
+        for of, one in ((source, content), (policy.chain, chain), (policy.private_key, key)):
+            # Wherever one lies, and be it left over.
+            if one is not None and of is not None and b"PRIVATE KEY" in one.data and not self._may_hold(of, one):
+                return
         known = self._known.get(identity)
-        if known is not None and known.expires > self._now:
+        if known is not None:
+            # Also when it has expired meanwhile: it is in use, and no reason to refuse another.
             self._pairs[identity] = known
             return
         texts = [content.data] + ([chain.data] if chain is not None else [])
@@ -178,19 +192,29 @@ class _Reader:
 
     def _trust(self) -> bytes:
         texts: list[bytes] = []
-        authorities: dict[bytes, str] = {}
+        authorities: list[Certificate] = []
         for source in self._policy.authorities:
             for content in self._contents(source):
                 try:
-                    authorities.update(check_authorities(content.data, self._now, self._skew))
+                    if content.is_writable and not source.credential:
+                        raise ValueError(
+                            "every user of the host may write an authority of their own into it: "
+                            f"chmod o-w {content.path}"
+                        )
+                    authorities += check_authorities(content.data, self._now, self._skew)
                     texts.append(content.data)
                 except ValueError as error:
                     self._wrong(source, error)
+        if len(texts) == len(self._policy.authorities):
+            try:
+                check_issuers(authorities)
+            except ValueError as error:
+                self._wrong(self._policy.authorities[0], error)
         lists: list[bytes] = []
         for source in self._policy.revocations:
             for content in self._contents(source):
                 try:
-                    until = check_revocations([content.data], {}, self._now, self._skew)
+                    until = check_revocations([content.data], (), self._now, self._skew)
                     lists.append(content.data)
                     self._lists.append((str(source) if source.credential else content.path, until))
                 except ValueError as error:
@@ -198,10 +222,15 @@ class _Reader:
         self._complete(lists, authorities)
         return b"\n".join([*texts, *lists])
 
-    def _complete(self, lists: Sequence[bytes], authorities: dict[bytes, str]) -> None:
+    def _complete(self, lists: Sequence[bytes], authorities: Sequence[Certificate]) -> None:
         """Every authority has its list, where there are lists at all."""
         if lists and len(lists) == len(self._policy.revocations):
             try:
                 check_revocations(lists, authorities, self._now)
             except ValueError as error:
                 self._wrong(self._policy.revocations[0], error)
+
+
+def _named(source: Source, path: str) -> str:
+    """What is meant, for people: as it was written, and which file of a folder."""
+    return f"{source} ({path})" if path and path != source.path else str(source)

@@ -73,6 +73,9 @@ class Outgoing:
         server_name: The name that the other end must have; "" for the host that is connected to.
         clock: Seconds that only ever grow.
         tell: Called with what is wrong with files that have changed; it is logged without one.
+
+    Attributes:
+        unseen: What could not be looked at, for `appd check`.
     """
 
     def __init__(
@@ -85,9 +88,11 @@ class Outgoing:
     ) -> None:
         self.policy = policy
         self.material = material
+        self.unseen: tuple[Problem, ...] = ()
         self._server_name = server_name
         self._clock = clock
         self._tell = tell or _warn
+        self._told = ""
         self._lock = threading.Lock()
         self._looked = clock()
         self._made: dict[str, Any] = {}
@@ -103,9 +108,11 @@ class Outgoing:
             protocols: What to offer by ALPN, the best first.
 
         Raises:
-            OSError: The library refuses what was read, as it did not before.
+            ValueError: The library refuses what was read.
         """
-        made: ssl.SSLContext = self._kept(f"ssl {protocols}", lambda: self._context(protocols))
+        made: ssl.SSLContext = self._kept(
+            f"ssl {protocols}", lambda: _make_context(self.policy, self.material, protocols)
+        )
         return made
 
     def endpoint(self, reactor: Any, host: str, port: int, over: Any = None) -> Any:
@@ -145,37 +152,46 @@ class Outgoing:
     def _look(self) -> None:
         assert self.material is not None
         if fingerprint(self.policy.sources) == self.material.fingerprint:
+            self._told = ""
             return
         try:
-            fresh, unseen = read_material(self.policy, before=self.material)
-        except ConfigurationError as error:
-            self._tell("; ".join(one.message for one in error.problems) + "; what was read before is used on")
+            fresh, _unseen = read_material(self.policy, before=self.material)
+            _make_context(self.policy, fresh, ())
+        except (ConfigurationError, ValueError, OSError) as error:
+            problems = error.problems if isinstance(error, ConfigurationError) else (Problem(str(error)),)
+            reason = "; ".join(one.message for one in problems)
+            if reason != self._told:
+                self._told = reason
+                self._tell(f"{reason}; what was read before is used on")
             return
-        if fresh is not None and not unseen:
-            self.material = fresh
-            self._made.clear()
+        self.material, self._told = fresh, ""
+        self._made.clear()
 
-    def _context(self, protocols: tuple[str, ...]) -> ssl.SSLContext:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.sslobject_class = _Object
-        context.sslsocket_class = _Socket
-        # OpenSSL would look at the common name where there is no other: RFC 9525, 2 forbids it.
-        context.hostname_checks_common_name = False
-        context.minimum_version = _VERSIONS[self.policy.minimum_version]
-        context.set_ciphers(self.policy.ciphers)
-        material = self.material
-        if material is None or not self.policy.authorities:
-            context.load_default_certs()
-        if material is not None:
-            if self.policy.authorities:
-                with as_file(material.trust) as path:
-                    context.load_verify_locations(path)
-            for pair in material.pairs:
-                with as_file(pair.chain + b"\n" + pair.key) as path:
+
+def _make_context(policy: Policy, material: Material | None, protocols: tuple[str, ...]) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.sslobject_class = _Object
+    context.sslsocket_class = _Socket
+    # OpenSSL would look at the common name where there is no other: RFC 9525, 2 forbids it.
+    context.hostname_checks_common_name = False
+    context.minimum_version = _VERSIONS[policy.minimum_version]
+    context.set_ciphers(policy.ciphers)
+    if material is None or not policy.authorities:
+        context.load_default_certs()
+    if material is not None:
+        if policy.authorities:
+            with as_file(material.trust) as path:
+                context.load_verify_locations(path)
+        for pair in material.pairs:
+            with as_file(pair.chain + b"\n" + pair.key) as path:
+                try:
                     context.load_cert_chain(path)
-        if protocols:
-            context.set_alpn_protocols(list(protocols))
-        return context
+                except ssl.SSLError as error:
+                    reason = (error.reason or str(error)).replace("_", " ").lower()
+                    raise ValueError(f"{pair.where}: {ssl.OPENSSL_VERSION} does not take it: {reason}") from None
+    if protocols:
+        context.set_alpn_protocols(list(protocols))
+    return context
 
 
 def has_roots() -> bool:
@@ -215,9 +231,16 @@ def make_outgoing(
         problems += error.problems
     if policy.private_key is not None and not policy.certificates:
         problems.append(settings.problem("<client-tls>: private-key goes with a certificate", "private_key"))
+    if not problems and material is not None:
+        try:
+            _make_context(policy, material, ())
+        except ValueError as error:
+            problems.append(Problem(f"<client-tls>: {error}", policy.place))
     if problems:
         raise ConfigurationError(*problems)
-    return Outgoing(policy, material, settings.server_name or ""), unseen
+    made = Outgoing(policy, material, settings.server_name or "")
+    made.unseen = tuple(unseen)
+    return made, unseen
 
 
 def _read(settings: Settings, environ: Mapping[str, str]) -> Policy:

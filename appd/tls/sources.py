@@ -14,11 +14,10 @@ from typing import NamedTuple
 from appd.access import unreadable
 from appd.tls.policy import Source
 
-__all__ = ["Content", "Fingerprint", "NotHere", "fingerprint", "read", "stamp"]
+__all__ = ["Content", "Fingerprint", "NotHere", "files", "fingerprint", "read", "stamp"]
 
 # Larger than any bundle of authorities.
 _LARGEST = 16 * 1024**2
-_OTHERS = stat.S_IROTH | stat.S_IWOTH
 
 Stamp = tuple[object, ...]
 Fingerprint = tuple[tuple[str, Stamp | None], ...]
@@ -35,13 +34,23 @@ class Content(NamedTuple):
         path: The file.
         stamp: What it was when it was read.
         data: The bytes.
-        is_open: Whether every user of the host may read or write it.
+        mode: Who may do what with it: inode(7).
     """
 
     path: str
     stamp: Stamp
     data: bytes
-    is_open: bool
+    mode: int
+
+    @property
+    def is_open(self) -> bool:
+        """Whether every user of the host may read or write it."""
+        return bool(self.mode & (stat.S_IROTH | stat.S_IWOTH))
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether every user of the host may write it."""
+        return bool(self.mode & stat.S_IWOTH)
 
     def __repr__(self) -> str:
         # The bytes may hold a key.
@@ -49,14 +58,21 @@ class Content(NamedTuple):
 
 
 def stamp(path: str) -> Stamp | None:
-    """What tells a changed file or folder from the same; None when there is none."""
+    """What tells a changed file, or folder of files, from the same; None when there is none."""
+    found = _stamp_of(path)
+    if found is None or not os.path.isdir(path):
+        return found
     try:
-        status = os.stat(path)
-        if stat.S_ISDIR(status.st_mode):
-            return tuple((name, stamp(os.path.join(path, name))) for name in _pem_names(path))
+        return tuple((name, _stamp_of(os.path.join(path, name))) for name in _pem_names(path))
     except OSError:
         return None
-    return _stamp(status)
+
+
+def _stamp_of(path: str) -> Stamp | None:
+    try:
+        return _stamp(os.stat(path))
+    except OSError:
+        return None
 
 
 def _stamp(status: os.stat_result) -> Stamp:
@@ -68,8 +84,8 @@ def fingerprint(sources: Iterable[Source]) -> Fingerprint:
     return tuple((one.path, stamp(one.path)) for one in sources if one.path)
 
 
-def read(source: Source) -> list[Content]:
-    """Reads a file, or every PEM file of a folder, by name.
+def files(source: Source) -> list[str]:
+    """The paths of what is to be read: a file, or every PEM file of a folder, by name.
 
     Args:
         source: What to read.
@@ -80,31 +96,46 @@ def read(source: Source) -> list[Content]:
     """
     if not source.path:
         raise NotHere("this process has no credentials (CREDENTIALS_DIRECTORY is not set; see LoadCredential=)")
+    if not os.path.isdir(source.path):
+        return [source.path]
+    if source.key != "certificate":
+        raise ValueError("it is a folder; only certificate takes one")
     try:
-        if not os.path.isdir(source.path):
-            return [_read_file(source.path)]
-        if source.key != "certificate":
-            raise ValueError("it is a folder; only certificate takes one")
         names = _pem_names(source.path)
-        if not names:
-            raise ValueError("the folder holds no file that ends in .pem")
-        return [_read_file(os.path.join(source.path, name)) for name in names]
-    except PermissionError as error:
-        where = f"{error.filename}: " if error.filename != source.path else ""
-        raise NotHere(f"{where}{unreadable()}") from None
-    except FileNotFoundError as error:
-        if source.credential:
-            raise ValueError("the service has no such credential (LoadCredential= of the unit)") from None
-        raise ValueError(f"there is no such file{_behind(source.path, error)}") from None
     except OSError as error:
-        raise ValueError(f"it cannot be read: {error.strerror}") from None
+        raise _refusal(source, source.path, error) from None
+    if not names:
+        raise ValueError("the folder holds no file that ends in .pem")
+    return [os.path.join(source.path, name) for name in names]
 
 
-def _behind(path: str, error: OSError) -> str:
-    """Says so when it is a link that leads nowhere, or a file within a folder."""
-    if os.path.islink(path):
-        return f": the link leads to {os.readlink(path)}"
-    return f": {error.filename}" if error.filename != path else ""
+def read(source: Source, path: str) -> Content:
+    """Reads a file.
+
+    Args:
+        source: What names it.
+        path: The file: one of `files`.
+
+    Raises:
+        NotHere: This process cannot tell.
+        ValueError: It cannot be read; the message says why, without the path.
+    """
+    try:
+        return _read_file(path)
+    except OSError as error:
+        raise _refusal(source, path, error) from None
+
+
+def _refusal(source: Source, path: str, error: OSError) -> ValueError:
+    if isinstance(error, PermissionError):
+        return NotHere(unreadable())
+    if not isinstance(error, FileNotFoundError):
+        return ValueError(f"it cannot be read: {error.strerror}")
+    if source.credential:
+        return ValueError("the service has no such credential (LoadCredential= of the unit)")
+    return ValueError(
+        f"there is no such file{f': the link leads to {os.readlink(path)}' if os.path.islink(path) else ''}"
+    )
 
 
 def _pem_names(folder: str) -> list[str]:
@@ -114,11 +145,14 @@ def _pem_names(folder: str) -> list[str]:
 def _read_file(path: str) -> Content:
     # A FIFO would wait for its writer.
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    with open(fd, "rb") as file:
+    try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             raise ValueError("it is no regular file")
-        data = file.read(_LARGEST + 1)
+        with open(fd, "rb", closefd=False) as file:
+            data = file.read(_LARGEST + 1)
+    finally:
+        os.close(fd)
     if len(data) > _LARGEST:
         raise ValueError(f"it is larger than {_LARGEST // 1024**2} MB")
-    return Content(path, _stamp(status), data, bool(status.st_mode & _OTHERS))
+    return Content(path, _stamp(status), data, status.st_mode)

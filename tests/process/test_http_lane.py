@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import signal
 import socket
 import ssl
 import struct
@@ -316,6 +317,48 @@ def test_a_share_of_the_threads(site: Any) -> None:
     served.go("wait1")
     assert read_answer(first).endswith(b"wait1 0")
     assert read_answer(second).endswith(b"second 0")
+
+
+@pytest.mark.parametrize("driver", ["lane", "tls"])
+def test_an_answer_that_waits_for_others_waits_for_none_that_is_slow(site: Any, driver: str) -> None:
+    """Answers to what came at once go out together, but for those that take their time: the first ends when it is told to."""
+    served = site(driver=driver)
+    for _ in range(20):
+        assert served.ask("/quick").endswith(b"quick 0")
+    quick, slow, later = (served.connect() for _ in range(3))
+    os.kill(served.running.process.pid, signal.SIGSTOP)
+    for client, path in ((quick, "/quick"), (slow, "/wait-long"), (later, "/later")):
+        client.sendall(GET.format(path).encode())
+    os.kill(served.running.process.pid, signal.SIGCONT)
+    assert read_answer(quick).endswith(b"quick 0")
+    assert read_answer(later).endswith(b"later 0")
+    served.go("wait-long")
+    assert read_answer(slow).endswith(b"wait-long 0")
+    # Whose answer has waited is as any other.
+    quick.sendall(GET.format("/again").encode())
+    assert read_answer(quick).endswith(b"again 0")
+
+
+@pytest.mark.parametrize("driver", ["lane", "tls"])
+def test_a_client_that_leaves_while_its_answer_waits(site: Any, driver: str) -> None:
+    """Nobody else notices, nor has the journal anything to tell of."""
+    served = site(driver=driver)
+    for _ in range(20):
+        assert served.ask("/quick").endswith(b"quick 0")
+    clients = [served.connect() for _ in range(12)]
+    os.kill(served.running.process.pid, signal.SIGSTOP)
+    for number, client in enumerate(clients):
+        client.sendall(GET.format(f"/{number}").encode())
+        if number % 3 == 0:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.close()
+    os.kill(served.running.process.pid, signal.SIGCONT)
+    for number, client in enumerate(clients):
+        if number % 3:
+            assert read_answer(client).endswith(f"{number} 0".encode())
+    assert served.ask("/last").endswith(b"last 0")
+    assert not [one for one in served.entries() if one["PRIORITY"] < 5], served.running.errors
+    assert served.running.stop() == 0
 
 
 @pytest.mark.parametrize("driver", LANE)

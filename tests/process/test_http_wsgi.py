@@ -177,6 +177,25 @@ def test_remote_addr(server: Server) -> None:
     assert (unix["REMOTE_ADDR"], unix["SERVER_NAME"], unix["SERVER_PORT"]) == ("", "localhost", "80")
 
 
+def test_the_same_head_again(server: Server) -> None:
+    """Each call has an environment of its own, whoever asked with the very same bytes before, and wherever."""
+    request = b"GET /same HTTP/1.0\r\nHost: same.example\r\nX-One: 1\r\n\r\n"
+    unix = server.sockets["unix"].getsockname()
+    six = server.sockets["six"].getsockname()[1]
+    for _ in range(4):
+        for to, address, port in (
+            ("web", None, str(server.port)),
+            ("six", ("::1", six), str(six)),
+            ("unix", unix, "80"),
+        ):
+            answer = server.raw(request, to=to, address=address)
+            environ = json.loads(answer.partition(b"\r\n\r\n")[2])
+            assert (environ["SERVER_PORT"], environ["PATH_INFO"], environ["HTTP_X_ONE"]) == (port, "/same", "1")
+            assert environ["REMOTE_ADDR"] == {"web": "127.0.0.1", "six": "::1", "unix": ""}[to]
+            assert environ["SERVER_NAME"] == "same.example"
+            assert ("appd.peer_pid" in environ) == (to == "unix")
+
+
 def test_bodies(server: Server) -> None:
     """With a length, chunked, and large; a form is not looked into."""
     found = server.environ(

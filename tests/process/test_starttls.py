@@ -103,12 +103,17 @@ def test_what_was_smuggled_in_before_tls_is_forgotten(start, says, tmp_path):
         assert client.recv(100) == b"secure mine\n"
 
 
-def test_a_handshake_has_a_deadline(start, says, tmp_path):
-    """Who is told to go ahead and says nothing is cut."""
+@pytest.mark.parametrize("part", [0, 60], ids=["nothing", "half a ClientHello"])
+def test_a_handshake_has_a_deadline(start, says, tmp_path, part):
+    """Who is told to go ahead and does not come to an end is cut."""
     door = listening()
     limits = "  <limits>\n    handshake-timeout 500ms\n  </limits>\n"
     start(text(tmp_path, limits), ("door", door), environ=says).wait_ready()
+    going = ssl.MemoryBIO()
+    with contextlib.suppress(ssl.SSLWantReadError):
+        trusting(tmp_path).wrap_bio(ssl.MemoryBIO(), going, server_hostname="localhost").do_handshake()
     with begin(door) as client:
+        client.sendall(going.read(part) if part else b"")
         client.settimeout(30)
         with contextlib.suppress(ConnectionResetError):
             assert client.recv(100) == b""

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from support.authority import Authority
+from support.authority import Authority, new_key
 from support.running import APPD, listening, wait_until
 
 ROOT = Authority("Root")
@@ -189,6 +189,31 @@ def test_certificate_by_name(start, pems):
     refused = curl("https://unknown.example/", pems, port=port)
     assert refused.returncode == 35
     assert "unrecognized name" in refused.stderr
+
+
+def test_a_thousand_certificates(start, pems):
+    """A folder of them: each name has its own, before and after the renewal of one."""
+    folder, key = pems / "thousand", new_key()
+    folder.mkdir()
+    for number in range(1000):
+        ROOT.issue(f"n{number}.example", key=key).write(folder / f"{number:03}.pem")
+    last = ROOT.issue("n999.example", "*.n999.example")
+    last.write(folder / "999.pem")
+    web, other = listening(), listening()
+    text = http(pems, f"    certificate {folder}") + echo(pems).replace("=web", "=other").replace(
+        f"{pems}/site.pem", str(folder)
+    )
+    running = start(text, ("web", web), ("other", other)).wait_ready()
+    for passed in (web, other):
+        names = [f"n{number}.example" for number in (0, 1, 500, 999)]
+        assert len({served(passed, pems, name) for name in names}) == 4
+        assert served(passed, pems, "www.n999.example") == last.der
+    fresh = ROOT.issue("n500.example")
+    fresh.write(folder / "500.pem")
+    wait_until(lambda: running.errors.count("renewed: certificate of n500.example") == 2)
+    for passed in (web, other):
+        assert served(passed, pems, "n500.example") == fresh.der
+        assert served(passed, pems, "n999.example") == last.der
 
 
 def test_client_certificates(start, pems):

@@ -123,30 +123,36 @@ def test_names(start, files, client):
 
 
 def test_certificates_of_clients(start, files, client):
-    """Of the authority, and neither revoked, nor expired, nor of a stranger, nor none."""
-    root = trustme.CA()
+    """Of one of three authorities, and neither revoked, nor expired, nor of a stranger, nor none."""
+    root, *others = three = [trustme.CA(organization_name=name) for name in ("First", "Second", "Third")]
     write_secret(files / "site.pem", pem(root.issue_cert("localhost")))
     (files / "ca.pem").write_bytes(root.cert_pem.bytes())
-    gone = root.issue_cert("gone@example.org")
-    (files / "crl.pem").write_bytes(revocations(root, gone))
-    made = {
-        "good": root.issue_cert("in@example.org", common_name="one of ours"),
-        "revoked": gone,
-        "expired": root.issue_cert("old@example.org", not_before=NOW - 9 * DAY, not_after=NOW - DAY),
-        "stranger": trustme.CA().issue_cert("in@example.org"),
-    }
+    (files / "others.pem").write_bytes(b"".join(one.cert_pem.bytes() for one in others))
+    made, lists = {"stranger": trustme.CA().issue_cert("in@example.org")}, []
+    for number, one in enumerate(three):
+        made[f"good{number}"] = one.issue_cert("in@example.org", common_name="one of ours")
+        made[f"revoked{number}"] = one.issue_cert("gone@example.org")
+        old = {"not_before": NOW - 9 * DAY, "not_after": NOW - DAY}
+        made[f"expired{number}"] = one.issue_cert("old@example.org", **old)
+        lists.append(revocations(one, made[f"revoked{number}"]))
+    (files / "crl.pem").write_bytes(b"".join(lists))
     for name, one in made.items():
         write_secret(files / f"{name}.pem", pem(one))
     sockets = three_sockets()
-    tls = f"    client-ca {files}/ca.pem\n    crl {files}/crl.pem\n"
+    tls = f"    client-ca {files}/ca.pem\n    client-ca {files}/others.pem\n    crl {files}/crl.pem\n"
     running = start(all_three(files, tls), *sockets.items()).wait_ready()
     for name, (data, marker) in drivers(client).items():
         port = sockets[name].getsockname()[1]
         known = marker if name == "echo" else b"one of ours"
-        assert known in client(files, port, "localhost", files / "good.pem", data, known), name
-        for bad in ("revoked", "expired", "stranger", None):
-            certificate = files / f"{bad}.pem" if bad else None
-            assert marker not in client(files, port, "localhost", certificate, data, marker), (name, bad)
+        for which in made:
+            if which.startswith("good"):
+                assert known in client(files, port, "localhost", files / f"{which}.pem", data, known), (name, which)
+            else:
+                assert marker not in client(files, port, "localhost", files / f"{which}.pem", data, marker), (
+                    name,
+                    which,
+                )
+        assert marker not in client(files, port, "localhost", None, data, marker), name
     assert "Traceback" not in running.errors
 
 

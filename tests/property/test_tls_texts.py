@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import base64
 import time
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.authority import Authority
 
-from appd.tls.certificates import check_authorities, check_revocations, read_pair
+from appd.tls.authorities import check_authorities, check_revocations
+from appd.tls.certificates import read_pair
 from appd.tls.identity import is_admitted, variables
 from appd.tls.names import NameIndex
 from appd.tls.values import client_name, passphrase, version
 
 ROOT = Authority("Root")
-SITE = ROOT.issue("a.example")
+SUB = Authority("Sub", by=ROOT)
+SITE = SUB.issue("a.example", "uri:spiffe://a/b", "email:a@b.example")
 FILES = [SITE.pem, SITE.pem + ROOT.pem, ROOT.pem, ROOT.revoke(SITE)]
 LABEL = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,5}[a-z0-9])?", fullmatch=True)
 NAME = st.lists(LABEL, min_size=2, max_size=4).map(".".join)
@@ -48,15 +52,29 @@ def damaged(draw):
     return data[:start] + draw(st.sampled_from([b"", data[start:end] * 2, b"\0", b"-----", b"\n"])) + data[end:]
 
 
+DERS = [SITE.der, SUB.certificate.public_bytes(Encoding.DER)]
+
+
+def odd(draw):
+    """A chain with a certificate in it of which some bytes are others: PEM that is good, and what is in it is not."""
+    wrong = draw(st.sampled_from(DERS))
+    der = bytearray(wrong)
+    for place in draw(st.lists(st.integers(0, len(der) - 1), min_size=1, max_size=3)):
+        der[place] = draw(st.integers(0, 255))
+    pem = b"-----BEGIN CERTIFICATE-----\n" + base64.encodebytes(bytes(der)) + b"-----END CERTIFICATE-----\n"
+    return pem + SITE.key_pem() if wrong is SITE.der else SITE.certificate_pem + pem + SITE.key_pem()
+
+
+@pytest.mark.filterwarnings("ignore")  # of serial numbers that are none
 @settings(deadline=None)
-@given(st.one_of(st.binary(), st.composite(damaged)()))
+@given(st.one_of(st.binary(), st.composite(damaged)(), st.composite(odd)()))
 def test_files(data):
     """What is damaged is a ValueError of one line, and holds no line of the key."""
     secret = SITE.key_pem().decode().split("\n")[1]
     for read in (
         lambda: read_pair("x", [data], None, None, time.time()),
         lambda: check_authorities(data, time.time()),
-        lambda: check_revocations([data], {}, time.time()),
+        lambda: check_revocations([data], [], time.time()),
     ):
         try:
             read()

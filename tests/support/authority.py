@@ -184,6 +184,24 @@ class Authority:
         certificate = self._sign(self, x509.Name(attributes), key.public_key(), False, general, days, start)
         return Issued(certificate, key, self._chain)
 
+    def issue_odd(self, *extensions: x509.ExtensionType, twice: bool = False) -> Issued:
+        """A certificate with such extensions as no sane authority makes.
+
+        Args:
+            extensions: The extensions.
+            twice: Whether each is there twice.
+        """
+        key = new_key()
+        now = datetime.datetime.now(datetime.UTC)
+        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "odd")])
+        builder = x509.CertificateBuilder().subject_name(subject).issuer_name(self.name).serial_number(5)
+        builder = builder.public_key(key.public_key()).not_valid_before(now - DAY).not_valid_after(now + DAY)
+        for one in extensions:
+            builder = builder.add_extension(one, critical=False)
+        if twice:
+            builder._extensions = [*builder._extensions, *builder._extensions]
+        return Issued(builder.sign(self.key, hashes.SHA256()), key, self._chain)
+
     def revoke(self, *those: Issued, days: float = 30) -> bytes:
         """A list of revoked certificates, as PEM."""
         now = datetime.datetime.now(datetime.UTC)

@@ -7,6 +7,7 @@ import select
 import sys
 import threading
 import time
+from collections import deque
 from typing import Any
 
 import pytest
@@ -21,17 +22,23 @@ class Handler:
 
     def __init__(self) -> None:
         self.did: list[tuple[Any, str]] = []
+        self.sent: list[list[Any]] = []
         self.slowed = self.sleeping = self.looked = 0
         self.errors: list[BaseException] = []
         self.release = threading.Event()
 
     def take(self, item: Any, worker: Worker) -> None:
-        if item == "sleep":
+        if type(item) is deque:
+            self.sent.append([item.popleft() for _ in range(len(item))])
+            return
+        if item in ("sleep", "hold late"):
             self.sleeping += 1
             assert self.release.wait(10)
         if item == "sleep politely":
             worker.give()
             assert self.release.wait(10)
+        if str(item).startswith("hold"):
+            worker.held.append(item)
         if item == "fail":
             raise ValueError(item)
         if item == "then":
@@ -88,6 +95,49 @@ def test_quick_ones_stay_in_one_thread(crew: tuple[Crew, Handler]) -> None:
         it.post(number)
         wait_until(lambda number=number: handler.done(number))
     assert len({thread for _item, thread in handler.did}) <= 2
+
+
+def at_once(it: Crew, *items: Any) -> None:
+    """Has things done as those are that epoll tells of together."""
+    it._ready.extend(items)
+    it.ring()
+
+
+def test_what_is_held_goes_out_together(crew: tuple[Crew, Handler], monkeypatch: Any) -> None:
+    """At the end of the batch, before anybody polls; but no more at a time than so much, and not for long."""
+    it, handler = crew
+    monkeypatch.setattr(crew_module, "_HELD_FOR", 3600.0)
+    at_once(it, *(f"hold {number}" for number in range(5)))
+    wait_until(lambda: sum(map(len, handler.sent)) == 5)
+    assert handler.sent == [[f"hold {number}" for number in range(5)]]
+    handler.sent.clear()
+    at_once(it, *(f"hold {number}" for number in range(70)))
+    wait_until(lambda: sum(map(len, handler.sent)) == 70)
+    assert [len(one) for one in handler.sent] == [32, 32, 6]
+    handler.sent.clear()
+    monkeypatch.setattr(crew_module, "_HELD_FOR", 0.0)
+    at_once(it, *(f"hold {number}" for number in range(5)))
+    wait_until(lambda: sum(map(len, handler.sent)) == 5)
+    assert [len(one) for one in handler.sent] == [1] * 5
+
+
+@pytest.mark.parametrize("slow", ["sleep", "sleep politely"])
+def test_what_is_held_does_not_wait_for_what_is_slow(crew: tuple[Crew, Handler], slow: str) -> None:
+    """Whoever has the lead next sends it."""
+    it, handler = crew
+    at_once(it, "hold 1", "hold 2", slow, "x")
+    wait_until(lambda: handler.sent == [["hold 1", "hold 2"]])
+    assert not handler.done(slow) and not handler.errors, "it was sent before the slow one had lost patience"
+
+
+def test_who_has_lost_the_lead_sends_at_once(crew: tuple[Crew, Handler]) -> None:
+    """What a call has ready after it was found slow."""
+    it, handler = crew
+    it.post("hold late")
+    wait_until(lambda: handler.slowed)
+    assert not handler.sent
+    handler.release.set()
+    wait_until(lambda: handler.sent == [["hold late"]])
 
 
 def test_a_failure_ends_nothing(crew: tuple[Crew, Handler]) -> None:
@@ -207,6 +257,39 @@ def test_an_idle_first_thread_leaves(begun: tuple[Crew, Handler]) -> None:
     wait_until(lambda: it._first is None or not it._first.is_alive())
     it.post("y")
     wait_until(lambda: handler.done("y"))
+
+
+class Together:
+    """An epoll that tells of something else with the bell, and behind it."""
+
+    other = 0
+
+    def __init__(self, _real: Any = select.epoll) -> None:
+        self._epoll = _real()
+
+    def poll(self, *args: Any) -> list[tuple[int, int]]:
+        found = self._epoll.poll(*args)
+        other, self.other = self.other, 0
+        return [*found, (other, select.EPOLLIN)] if other else found
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._epoll, name)
+
+
+def test_what_comes_as_the_first_thread_leaves(monkeypatch: Any) -> None:
+    """Edge-triggered descriptors are told of once: whoever is told must not leave without having passed it on."""
+    with monkeypatch.context() as patch:
+        patch.delitem(sys.modules, "threading")
+        patch.setattr(crew_module.select, "epoll", Together)
+        handler = Handler()
+        it = Crew(3, handler)
+        it.begin()
+    it.post("x")
+    wait_until(lambda: handler.done("x"))
+    it.epoll.other = 12345  # type: ignore[attr-defined]
+    it.start()
+    wait_until(lambda: handler.done(12345))
+    assert it.stop(5)
 
 
 def test_the_watch_looks_less_often_when_nothing_is_slow(crew: tuple[Crew, Handler]) -> None:

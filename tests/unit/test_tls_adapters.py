@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
 from OpenSSL import SSL
 from support.authority import Authority, Issued, new_key, write_secret
 
@@ -347,6 +348,13 @@ class TestClientCertificates:
             return
         with pytest.raises(Refused):
             handshake(serve(**client_ca), client_context(tmp_path, CLIENTS["good"], most))
+
+    def test_names_that_cannot_be_read(self, serve, client_ca, tmp_path, most):
+        """A certificate that OpenSSL takes, and of which nobody can say whose it is: refused, and nothing is raised."""
+        x400 = x509.UnrecognizedExtension(x509.ExtensionOID.SUBJECT_ALTERNATIVE_NAME, bytes.fromhex("3004a3023000"))
+        client_ca["client_names"] = (("dns", "client.example"),)
+        with pytest.raises(Refused):
+            handshake(serve(**client_ca), client_context(tmp_path, ROOT.issue_odd(x400), most))
 
     def test_also_behind_another_name(self, serve, client_ca, tmp_path, most):
         """The certificate that is chosen by name asks for the client's too."""

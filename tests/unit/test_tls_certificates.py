@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import time
 from typing import Any
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from support.authority import Authority, Issued, new_key
 
-from appd.tls.certificates import NotYet, check_authorities, check_revocations, read_pair
+from appd.tls.authorities import check_authorities, check_revocations
+from appd.tls.certificates import NotYet, read_pair
 from appd.tls.names import NameIndex
 
 ROOT = Authority("Root")
@@ -48,6 +51,15 @@ def test_an_encrypted_key_is_kept_open():
 def test_a_certificate_without_names_is_called_by_its_common_name():
     """As old tools make them."""
     assert read(ROOT.issue(common_name="Plain.Example").pem).names == ("plain.example",)
+    assert read(TWICE.pem).names == ("odd",)  # there are names, which cannot be read
+
+
+def test_names_that_are_none():
+    """Nobody can ask for them, and terminals and logs would be told lies."""
+    assert read(ROOT.issue("a.example\nrenewed: b", "\x1b[2J", "c.example").pem).names == ("c.example",)
+    nameless = read(ROOT.issue(common_name="a\nb").pem)
+    assert nameless.names == ()
+    assert nameless.title == "a certificate without a name"
 
 
 def wrong_primes() -> bytes:
@@ -65,6 +77,19 @@ def wrong_primes() -> bytes:
     )
 
 
+def with_another(old: bytes, new: bytes, authority: Authority = ROOT) -> bytes:
+    """The certificate of an authority with other bytes in it, as PEM."""
+    der = authority.certificate.public_bytes(serialization.Encoding.DER)
+    assert der.count(old) == 1
+    text = base64.encodebytes(der.replace(old, new))
+    return b"-----BEGIN CERTIFICATE-----\n" + text + b"-----END CERTIFICATE-----\n"
+
+
+# id-ecPublicKey with a last arc that nobody has; version 8.
+UNKNOWN_KEY = with_another(bytes.fromhex("06072a8648ce3d0201"), bytes.fromhex("06072a8648ce3d0209"))
+VERSION = with_another(bytes.fromhex("a003020102"), bytes.fromhex("a003020107"))
+BITS = with_another(b"\x0c\x03Sub", b"\x03\x03\x00ub", SUB)
+TWICE = ROOT.issue_odd(x509.SubjectAlternativeName([x509.DNSName("a.example")]), twice=True)
 EXPIRED = ROOT.issue("old.example", days=-1)
 LATER = ROOT.issue("later.example", start=2)
 WRONG = {
@@ -72,6 +97,16 @@ WRONG = {
     "text": (lambda: read(b"hello"), "it is not PEM: no block begins with -----BEGIN"),
     "DER": (lambda: read(SITE.der), "it is DER, not PEM: `openssl x509 -inform der -in FILE` writes PEM"),
     "cut off": (lambda: read(SITE.certificate_pem[:-30]), "it is cut off: a block begins and does not end"),
+    "a key that nobody knows": (
+        lambda: read(SITE.pem + UNKNOWN_KEY),
+        "certificate 3 in it has a key of a kind that is not known",
+    ),
+    "a version that nobody knows": (lambda: read(SITE.pem + VERSION), "certificate 3 in it is damaged"),
+    "a name of bits": (lambda: read(SITE.certificate_pem + BITS + SITE.key_pem()), "certificate 2 in it is damaged"),
+    "authority with extensions twice": (
+        lambda: check_authorities(TWICE.certificate_pem, time.time()),
+        "'odd' is no authority: its certificate may not sign others",
+    ),
     "no key": (
         lambda: read(SITE.certificate_pem),
         "it has no private key: add the key to it, or name it with private-key",
@@ -144,7 +179,7 @@ def test_dates():
 
 def test_authorities():
     """What signs for clients must be allowed to sign, and be valid."""
-    assert list(check_authorities(ROOT.pem + SUB.pem, time.time()).values()) == ["'Root'", "'Sub'"]
+    assert check_authorities(ROOT.pem + SUB.pem, time.time()) == [ROOT.certificate, SUB.certificate]
     with pytest.raises(ValueError, match=r"'a\.example' is no authority"):
         check_authorities(ROOT.pem + SITE.certificate_pem, time.time())
     with pytest.raises(ValueError, match="it is not PEM"):
@@ -160,6 +195,8 @@ def test_lists_of_revoked_certificates():
     check_revocations([ROOT.revoke() + SUB.revoke(SITE)], both, now)
     with pytest.raises(ValueError, match="there is no list of 'Sub': every client of theirs would be refused"):
         check_revocations([ROOT.revoke()], both, now)
+    with pytest.raises(ValueError, match="the list of CN=Sub was not signed by its authority: every client of theirs"):
+        check_revocations([ROOT.revoke(), Authority("Sub", by=ROOT).revoke()], both, now)
     with pytest.raises(ValueError, match="the list of CN=Root has expired on"):
         check_revocations([ROOT.revoke(days=-2)], both, now)
     with pytest.raises(ValueError, match="it holds no list"):

@@ -7,7 +7,7 @@ from cryptography import x509
 from support.authority import Authority
 
 from appd.supervisor.overview import certificates
-from appd.tls.identity import is_admitted, variables
+from appd.tls.identity import is_admitted, is_called, variables
 from appd.tls.values import client_name
 
 ROOT = Authority("Root")
@@ -20,6 +20,13 @@ OPS = ROOT.issue(
     subject=[(x509.NameOID.COUNTRY_NAME, "DE"), (x509.NameOID.ORGANIZATION_NAME, 'Acme, "Inc"')],
 )
 BARE = ROOT.issue(common_name="bare.example")
+# An X.400 address among the names, which no library reads; names twice, which RFC 5280 forbids.
+ODD = {
+    "X.400": ROOT.issue_odd(
+        x509.UnrecognizedExtension(x509.ExtensionOID.SUBJECT_ALTERNATIVE_NAME, bytes.fromhex("3004a3023000"))
+    ),
+    "twice": ROOT.issue_odd(x509.SubjectAlternativeName([x509.DNSName("ops.example")]), twice=True),
+}
 
 ADMITTED = [
     ("dns:ops.example", True),
@@ -72,10 +79,18 @@ def test_what_is_no_certificate_is_not_admitted():
     assert not is_admitted(b"x", [("dns", "x")])
 
 
-def told(der, remote_user="none"):
-    return variables(
-        der, protocol="TLSv1.3", cipher="TLS_AES_128_GCM_SHA256", name="a.example", remote_user=remote_user
-    )
+@pytest.mark.parametrize("odd", ODD)
+def test_names_that_cannot_be_read_admit_nobody(odd):
+    """OpenSSL has verified it, and who it is cannot be said: no names, no user, and nothing is raised."""
+    assert not is_admitted(ODD[odd].der, [("dns", "ops.example")])
+    assert not is_called(ODD[odd].der, "ops.example")
+    found = told(ODD[odd].der, "cn")
+    assert found["SSL_CLIENT_VERIFY"].startswith("FAILED:")
+    assert "REMOTE_USER" not in found
+
+
+def told(der, remote_user="none", name="a.example"):
+    return variables(der, protocol="TLSv1.3", cipher="TLS_AES_128_GCM_SHA256", name=name, remote_user=remote_user)
 
 
 def test_without_a_certificate():
@@ -126,6 +141,18 @@ def test_remote_user_that_is_not_there():
     """A certificate without such a name gives no user, rather than another's."""
     assert "REMOTE_USER" not in told(BARE.der, "email")
     assert told(BARE.der, "subject")["REMOTE_USER"] == "CN=bare.example"
+
+
+@pytest.mark.parametrize("name", ["root\nREMOTE_USER=other", "root\0", "root\x7f"])
+def test_remote_user_is_no_control_character(name):
+    """Whoever writes a log of users would be told lies."""
+    assert "REMOTE_USER" not in told(ROOT.issue("a.example", common_name=name).der, "cn")
+
+
+@pytest.mark.parametrize("name", ["a.example\nGET /", "\x1b[2J", "\ufffd.example"])
+def test_a_name_that_is_none_is_not_told(name):
+    """Anybody may ask for anything, before there is a certificate."""
+    assert "SSL_TLS_SNI" not in told(None, name=name)
 
 
 def test_what_cannot_be_read_is_nobody():

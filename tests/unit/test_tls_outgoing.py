@@ -6,16 +6,20 @@ import contextlib
 import ssl
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 from support.authority import Authority
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import StringTransport
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
-from appd.errors import Place
+from appd.config import load
+from appd.errors import ConfigurationError, Place
+from appd.registry import Registry
 from appd.tls.connecting import NotTrusted
 from appd.tls.material import read_material
 from appd.tls.outgoing import Outgoing, make_outgoing
 from appd.tls.policy import Policy, Source
+from appd.worker.plan import make_plan
 
 ROOT = Authority("Root")
 STRANGER = Authority("Stranger")
@@ -160,6 +164,52 @@ class TestBoth:
         made.now[0] = 20
         with pytest.raises((ssl.SSLCertVerificationError, NotTrusted)):
             shake(made, Server(tmp_path, server), "db.example")
+
+
+def weak(folder):
+    """A certificate that this OpenSSL does not take: its key is too short."""
+    path = ROOT.issue("me.example", key=rsa.generate_private_key(65537, 1024)).write(folder / "weak.pem")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    with contextlib.suppress(ssl.SSLError):
+        context.load_cert_chain(path)
+        pytest.skip("this OpenSSL takes a key of 1024 bits")
+    return path
+
+
+def test_what_the_library_refuses_is_told_at_once(tmp_path):
+    """By `appd check` and the start, and not when somebody wants to connect."""
+    path = weak(tmp_path)
+    (tmp_path / "appd.conf").write_text(
+        f"<portforward>\n  address 9\n  tls-to db.example:5432\n  <client-tls>\n    certificate {path}\n  </client-tls>\n"
+        "</portforward>\n"
+    )
+    (server,) = make_plan(load(str(tmp_path / "appd.conf")), Registry(), None, {}).servers
+    with pytest.raises(ConfigurationError) as caught:
+        make_outgoing(server.settings.client_tls)
+    assert f"appd.conf:4: <client-tls>: {path}: OpenSSL" in str(caught.value)
+    assert str(caught.value).endswith("does not take it: ee key too small")
+
+
+def test_what_the_library_refuses_is_not_taken(tmp_path):
+    """What was read before is used on, and that is told once as long as it is the same."""
+    mine = ROOT.issue("me.example").write(tmp_path / "me.pem")
+    made = outgoing(tmp_path, certificates=(Source("certificate", str(mine), HERE),))
+    before = made.context()
+    weak(tmp_path).replace(mine)
+    for now in range(10, 60, 10):
+        made.now[0] = now
+        assert made.context() is before
+    assert len(made.told) == 1
+    assert "does not take it: ee key too small; what was read before is used on" in made.told[0]
+    mine.write_bytes(b"nonsense")
+    for now in range(60, 90, 10):
+        made.now[0] = now
+        made.context()
+    assert len(made.told) == 2
+    ROOT.issue("me.example").write(mine)
+    made.now[0] = 100
+    assert made.context() is not before
+    assert len(made.told) == 2
 
 
 def test_protocols_are_offered(tmp_path):

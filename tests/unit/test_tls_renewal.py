@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 
 from appd.errors import Place
+from appd.tls import sources
 from appd.tls.expiry import Warnings, listed, sentence
 from appd.tls.material import read_material
 from appd.tls.policy import Policy, Source
@@ -148,6 +150,76 @@ def test_half_written_pair_is_waited_for(tmp_path, watch, logged):
     assert "renewed" in logged[0]
 
 
+@pytest.mark.parametrize("swap", ["its links", "itself"])
+def test_a_folder_of_links_is_seen(tmp_path, watch, swap):
+    """As Kubernetes mounts a secret, or as a release is linked."""
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        ROOT.issue("a.example").write(tmp_path / name / "a.pem")
+    live = tmp_path / "live"
+    link = live
+    if swap == "its links":
+        live.mkdir()
+        (live / "a.pem").symlink_to("..data/a.pem")
+        link = live / "..data"
+    link.symlink_to(tmp_path / "one")
+    termination = termination_of(policy_of(live))
+    turns, _told, _clock = watch(termination)
+    before = serials(termination)
+    (tmp_path / "new").symlink_to(tmp_path / "two")
+    (tmp_path / "new").rename(link)
+    turns(2)
+    assert serials(termination) != before
+
+
+def test_a_file_that_is_written_slowly_into_a_folder(tmp_path, watch, logged):
+    """It is refused as long as it is not whole, and told once if it lies still in between."""
+    ROOT.issue("a.example").write(tmp_path / "a.pem")
+    termination = termination_of(policy_of(tmp_path))
+    turns, _told, _clock = watch(termination)
+    whole = ROOT.issue("b.example").pem
+    with write_secret(tmp_path / "b.pem", b"").open("r+b", 0) as file:
+        for part in range(0, len(whole), 100):
+            file.write(whole[part : part + 100])
+            turns(1)
+            if part == 500:
+                turns(40)
+    turns(1)
+    assert [one.title for one in termination.material.pairs] == ["a.example", "b.example"]
+    assert [line.partition(":")[0] for line in logged] == ["error", "info"]
+    assert "b.pem): it is cut off" in logged[0]
+
+
+def test_files_that_change_while_they_are_read(tmp_path, watch, logged, monkeypatch):
+    """Certificate of the one, key of the other: what is there in the end is taken."""
+    crt, key = tmp_path / "a.crt", tmp_path / "a.key"
+
+    def put(one):
+        one.write(crt, one.certificate_pem)
+        one.write(key, one.key_pem())
+
+    put(ROOT.issue("a.example"))
+    termination = termination_of(policy_of(crt, private_key=key))
+    turns, _told, _clock = watch(termination)
+    last = ROOT.issue("a.example")
+    put(ROOT.issue("a.example"))
+    turns(1)
+
+    def read_and_change(source, path):
+        found = sources.read(source, path)
+        if path == str(key):
+            put(last)
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr("appd.tls.material.read", read_and_change)
+        turns(1)
+    assert "are refused" in logged[-1]
+    turns(2)
+    assert "renewed" in logged[-1]
+    assert termination.material.pairs[0].chain == last.certificate_pem
+
+
 BAD = {
     "no file": lambda path: path.unlink(),
     "another key": lambda path: ROOT.issue("a.example").write(
@@ -250,25 +322,30 @@ def test_two_faults_are_no_matter_of_time(tmp_path, watch, logged):
 
 @pytest.mark.parametrize("where", ["appd.tls.openssl.as_file", "appd.tls.sources._read_file"])
 def test_a_lack_of_descriptors_passes(tmp_path, watch, logged, monkeypatch, where):
-    """It is told once, and tried again every minute; the watch does not end with it."""
+    """It is told once, and tried again ever less often; the watch does not end with it."""
     path = ROOT.issue("a.example").write(tmp_path / "a.pem")
     termination = termination_of(policy_of(path))
     termination.wrap(object(), Clock())
-    turns, _told, _clock = watch(termination)
+    turns, _told, clock = watch(termination)
     before = serials(termination)
+    tries = []
 
     def none_left(_what):
+        tries.append(clock.now)
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     ROOT.issue("a.example").write(path)
     with monkeypatch.context() as patch:
         patch.setattr(where, none_left)
-        turns(100)
+        turns(6000)
         assert serials(termination) == before
-        assert len(logged) == 1
-        assert logged[0].startswith("error: shop: the new certificates are refused and the old ones stay: ")
-        assert logged[0].endswith("Too many open files")
-    turns(31)
+        refused = [line for line in logged if "expires" not in line]
+        assert len(refused) == 1
+        assert refused[0].startswith("error: shop: the new certificates are refused and the old ones stay: ")
+        assert refused[0].endswith("Too many open files")
+        waits = [later - earlier for earlier, later in pairwise(tries)]
+        assert waits == [60, 120, 240, 480, 960, 1920, 3600, 3600]
+    turns(1801)
     assert serials(termination) != before
 
 
@@ -305,6 +382,46 @@ def test_one_of_many_is_read_anew(tmp_path, watch):
     after = termination.material.pairs
     assert [one.title for one in after] == ["1.example", "2.example", "3.example", "4.example", "new.example"]
     assert [one in before for one in after] == [True, True, False, True, False]
+
+
+def test_one_that_has_expired_keeps_no_other_from_being_renewed(tmp_path, watch, logged):
+    """It is served on as it would be without the renewal, and has been told."""
+    late, other = ROOT.issue("late.example", days=1).write(tmp_path / "late.pem"), tmp_path / "other.pem"
+    ROOT.issue("other.example").write(other)
+    termination = termination_of(policy_of(late, other))
+    turns, _told, clock = watch(termination)
+    before = serials(termination)
+    clock.now += 2 * DAY
+    ROOT.issue("other.example").write(other)
+    turns(3)
+    assert serials(termination)[0] == before[0]
+    assert serials(termination)[1] != before[1]
+    assert any("shop: renewed: certificate of other.example" in line for line in logged)
+    ROOT.issue("late.example", days=1).write(late)  # which has expired by that clock, too
+    turns(3)
+    assert serials(termination)[0] == before[0]
+    assert "late.pem: the certificate of 'late.example' has expired on" in logged[-1]
+
+
+def test_what_nobody_expects_does_not_end_the_watch(tmp_path, watch):
+    """The reactor logs what is raised; later renewals are taken."""
+    path = ROOT.issue("a.example").write(tmp_path / "a.pem")
+    termination = termination_of(policy_of(path))
+    turns, _told, _clock = watch(termination)
+    before = serials(termination)
+
+    def fail(_material):
+        raise RuntimeError
+
+    termination.renewed.append(fail)
+    ROOT.issue("a.example").write(path)
+    turns(1)
+    with pytest.raises(RuntimeError):
+        turns(1)
+    termination.renewed.clear()
+    ROOT.issue("a.example").write(path)
+    turns(3)
+    assert serials(termination) != before
 
 
 def test_touched_files_change_nothing(tmp_path, watch, logged):

@@ -146,6 +146,48 @@ def test_handshake_has_a_deadline(connect, clock, inner, part):
     assert clock.getDelayedCalls() == []
 
 
+class Started(Connection):
+    """The same, of a connection that began without TLS, as Twisted's transports start it."""
+
+    def __init__(self, starter, inner, clock):
+        served = inner.buildProtocol(None)
+        served.makeConnection(StringTransport())
+        wrapper = TLSMemoryBIOFactory(starter, False, None)
+        wrapper.buildProtocol = lambda _address: wrapper.protocol(wrapper, served, False)
+        super().__init__(wrapper, clock)
+
+
+@pytest.mark.parametrize("part", [0, 1, 60, None])
+def test_starttls_has_a_deadline(clock, inner, termination, part):
+    """Of the time that the server gives at that moment; half a handshake is none."""
+    starter = termination.starter(clock)
+    termination.handshake = 5.0
+    connection = Started(starter, inner, clock)
+    hello = connection.hello()
+    if part != 0:
+        connection.protocol.dataReceived(hello[:part])
+    clock.advance(5.0 - 0.1)
+    assert not connection.wire.aborted
+    clock.advance(0.2)
+    assert connection.wire.aborted
+    connection.protocol.connectionLost(inner_reason())
+    assert len(inner.lost) == 1
+    assert clock.getDelayedCalls() == []
+
+
+def test_starttls_goes_on(clock, inner, termination):
+    """Who has shaken hands is not cut, and nobody is who has gone before."""
+    connection = Started(termination.starter(clock), inner, clock)
+    gone = Started(termination.starter(clock), inner, clock)
+    gone.protocol.connectionLost(inner_reason())
+    connection.handshake()
+    clock.advance(10.1)
+    assert not connection.wire.aborted
+    assert not gone.wire.aborted
+    connection.send(b"hello")
+    assert inner.made[0].got == b"hello"
+
+
 def test_each_handshake_has_a_deadline_of_its_own(connect, clock):
     """One timer is for all of a server: whoever began earlier is cut earlier, and who is through is not."""
     first = connect()

@@ -14,7 +14,7 @@ class Request:
     """A request, once its head is complete. Text is latin-1, a character a byte.
 
     One without a body may stand for several requests, also of other clients, that came with the same head: nobody
-    changes it.
+    changes it, but for what drivers keep in it.
 
     Attributes:
         method: The method.
@@ -31,11 +31,12 @@ class Request:
         keep_alive: Whether the client lets the connection stay.
         expects_continue: Whether it waits for a 100 before it sends the body.
         trailers: The trailer fields of a chunked body, when it has ended.
-        raw: For drivers, who may keep here what they make of it.
+        raw, environ: For drivers, who may keep here what they make of it.
     """
 
     __slots__ = (
         "authority",
+        "environ",
         "expects_continue",
         "fields",
         "host",
@@ -71,3 +72,4 @@ class Request:
         self.length: int | None = 0
         self.trailers: Sequence[tuple[str, str]] = ()
         self.raw: Any = None
+        self.environ: Any = None

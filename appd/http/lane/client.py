@@ -276,6 +276,8 @@ class Client(Leaver):
         """Goes on after a response."""
         if self.connection.closing:
             self.finish()
+        elif self.connection.idle:
+            self._wait_idle()
         else:
             self.advance(worker)
 

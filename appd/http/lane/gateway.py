@@ -114,18 +114,22 @@ class Call:
         self._head: tuple[int | str, Prepared] | None = None
         self._begun = False
 
-    def run(self) -> None:
+    def run(self) -> bool:
         """Makes the call and the response; raises nothing that the application raises.
+
+        Returns:
+            Whether the response waits to be sent; see `Sender.send_whole`.
 
         Raises:
             Gone: The client gets no more.
         """
         environ = self._environ()
         errors = environ["wsgi.errors"] = _Errors(self)
+        waits = False
         try:
             iterable = self.mount.application(environ, self.start_response)
             try:
-                self._respond(iterable)
+                waits = self._respond(iterable)
             finally:
                 close = getattr(iterable, "close", None)
                 if close is not None:
@@ -135,11 +139,12 @@ class Call:
         except Incomplete:
             self.client.cut()
         except BaseException as error:  # SystemExit too: an application ends its call, not the process
-            self._failed(error)
+            waits = self._failed(error)
         finally:
             self._body.close()
             if errors.lines is not None:
                 errors.lines.end()
+        return waits
 
     def cancel(self) -> None:
         """In place of `run`: closes the body of the request, and tells the client."""
@@ -149,7 +154,22 @@ class Call:
 
     def _environ(self) -> dict[str, Any]:
         request, client = self.request, self.client
-        environ: dict[str, Any] = client.door.environ.copy()
+        environ = self._same_environ(request, client.door)
+        if self._body is None:
+            self._body = BytesIO()
+        environ["wsgi.input"] = self._body
+        if request.length != 0:
+            environ["CONTENT_LENGTH"] = str(client.body_length)
+        client.describe_peer(environ)
+        return environ
+
+    def _same_environ(self, request: Request, door: Any) -> dict[str, Any]:
+        """What is the same in every call for requests with one head; from its second one on that is kept."""
+        kept = request.environ
+        if kept is not None and kept[0] is door and kept[1] is self.mount:
+            same: dict[str, Any] = kept[2].copy()
+            return same
+        environ: dict[str, Any] = door.environ.copy()
         environ["REQUEST_METHOD"] = request.method
         environ["SCRIPT_NAME"] = self.mount.script_name
         environ["PATH_INFO"] = self._path_info
@@ -157,14 +177,10 @@ class Call:
         environ["SERVER_PROTOCOL"] = "HTTP/1.1" if request.minor else "HTTP/1.0"
         if request.host:
             environ["SERVER_NAME"] = request.host
-        if self._body is None:
-            self._body = BytesIO()
-        environ["wsgi.input"] = self._body
         environ["wsgi.file_wrapper"] = FileWrapper
         add_fields(environ, request)
-        if request.length != 0:
-            environ["CONTENT_LENGTH"] = str(client.body_length)
-        client.describe_peer(environ)
+        # Most requests come once.
+        request.environ = (None, None, None) if kept is None else (door, self.mount, environ.copy())
         return environ
 
     def start_response(self, status: str, headers: Fields, exc_info: Any = None) -> Callable[[bytes], None]:
@@ -223,19 +239,18 @@ class Call:
         client.send(head)
         client.status = status_line(status)[0]
 
-    def _respond(self, iterable: Any) -> None:
+    def _respond(self, iterable: Any) -> bool:
         kind = type(iterable)
         if (kind is list or kind is tuple) and not self._begun:
             if len(iterable) != 1 or type(iterable[0]) is not bytes:
                 for one in iterable:
                     self._check(one)
-            self._whole(iterable[0] if len(iterable) == 1 else b"".join(iterable))
-            return
+            return self._whole(iterable[0] if len(iterable) == 1 else b"".join(iterable))
         if kind is FileWrapper and not self._begun and self._head is not None:
             stretch = iterable.stretch(self._head[1].length)
             if stretch is not None:
                 self._send_file(stretch)
-                return
+                return False
         client, connection = self.client, self.client.connection
         for chunk in iterable:
             self._check(chunk)
@@ -249,8 +264,9 @@ class Call:
             raise RuntimeError("the application did not call start_response")
         self._begin(0)
         client.send(connection.end())
+        return False
 
-    def _whole(self, data: bytes) -> None:
+    def _whole(self, data: bytes) -> bool:
         if self._head is None:
             raise RuntimeError("the application did not call start_response")
         status, prepared = self._head
@@ -258,7 +274,7 @@ class Call:
         if client.unanswered is not None or client.server.draining:
             client.claim()
         self._begun = True
-        client.send_whole(status, prepared, data)
+        return client.send_whole(status, prepared, data)
 
     def _send_file(self, stretch: Stretch) -> None:
         self._begin(stretch.left)
@@ -271,15 +287,15 @@ class Call:
         client.send_file(stretch)
         client.send(end)
 
-    def _failed(self, error: BaseException) -> None:
-        """Tells of an exception: the log all, the client nothing but that there is one."""
+    def _failed(self, error: BaseException) -> bool:
+        """Tells of an exception: the log all, the client nothing but that there is one. Returns as `run`."""
         client = self.client
         self._tell("the application failed", error)
         if self._begun:
             client.cut()
-            return
+            return False
         client.claim()
-        client.send_whole(500, self.mount.with_headers(list(_PLAIN)), _FAILED)
+        return client.send_whole(500, self.mount.with_headers(list(_PLAIN)), _FAILED)
 
     def _close(self, close: Callable[[], object]) -> None:
         try:

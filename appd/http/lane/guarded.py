@@ -72,19 +72,18 @@ class Guarded(Mounted):
         client.claim()
         return client.plain(refusal.status, *refusal.fields)
 
-    def check(self, call: _Check) -> None:
-        """Looks at the credentials of a request and answers it, but for its end."""
+    def check(self, call: _Check) -> bool:
+        """Looks at the credentials of a request and answers it, but for its end. Returns as `Call.run`."""
         client, request, found, body = call.client, call.request, call.found, call.body
         verdict = self._guard.verify(request.named["authorization"], client.far[0])
         if isinstance(verdict, Refusal):
             if body is not None:
                 body.close()
             client.claim()
-            client.plain_page(verdict.status, *verdict.fields)
-        elif isinstance(self._inner, Whole):
-            self._inner.deliver(client, request, found, body)
-        else:
-            _Known(self._inner, client, request, found.path_info, body, verdict).run()
+            return client.plain_page(verdict.status, *verdict.fields)
+        if isinstance(self._inner, Whole):
+            return self._inner.deliver(client, request, found, body)
+        return _Known(self._inner, client, request, found.path_info, body, verdict).run()
 
 
 class _Known(Call):
@@ -117,9 +116,9 @@ class _Check:
         self.found = found
         self.body = body
 
-    def run(self) -> None:
+    def run(self) -> bool:
         """See `appd.http.lane.gateway.Call`."""
-        self.mount.check(self)
+        return self.mount.check(self)
 
     def cancel(self) -> None:
         """See `appd.http.lane.gateway.Call`."""

@@ -77,6 +77,7 @@ class Guest:
         self.claims: Claims | None = None
         self.connection = Transcript(request)
         self.status = self.sent = 0
+        self.held: Any = None
         self.unanswered: list[None] | None = None
         self.words: deque[tuple[str, Any]] = deque()
         self._body = body
@@ -134,8 +135,8 @@ class Guest:
         """As `send`."""
         self.send(data)
 
-    def send_whole(self, status: int | str, fields: Fields | Prepared, body: bytes) -> None:
-        """Sends a complete response; see `Sender.send_whole`."""
+    def send_whole(self, status: int | str, fields: Fields | Prepared, body: bytes) -> bool:
+        """Sends a complete response; see `Sender.send_whole`. None of them waits for others."""
         self.connection.head(status, fields, len(body))
         prepared = fields if isinstance(fields, Prepared) else prepare(fields)
         self.status, self.sent = status_line(status)[0], len(body)
@@ -143,10 +144,11 @@ class Guest:
             data = self.connection.body(body)
             self.connection.ended = True
             self.send(data)
-            return
+            return False
         self.connection.ended = True
         self.words.append(("whole", (self.status, prepared, body)))
         self.connection.said = True
+        return False
 
     def send_file(self, stretch: Stretch) -> None:
         """Sends a part of a file."""
@@ -230,10 +232,10 @@ class Guest:
         self.plain_page(status, *fields)
         return self.complete()
 
-    def plain_page(self, status: int, *fields: tuple[str, str]) -> None:
-        """As `plain`, but for its end."""
+    def plain_page(self, status: int, *fields: tuple[str, str]) -> bool:
+        """As `plain`, but for its end. Returns as `send_whole`."""
         text = status_line(status)[1].removeprefix("HTTP/1.1 ").replace("\r", "")
-        self.send_whole(status, (_PLAIN, *fields), text.encode())
+        return self.send_whole(status, (_PLAIN, *fields), text.encode())
 
     def refuse(self, refused: Refused) -> None:
         """Answers what the client must not do, and ends the connection."""

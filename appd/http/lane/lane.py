@@ -7,8 +7,7 @@ answer costs no system call. So whoever arms one must have read all that was the
 At most `threads` calls of applications run at a time; one more thread is always free to poll, so that connections are
 accepted, deadlines kept, files served, calls queued and refused whatever the applications do.
 
-Of a call that has waited, either `run` or `cancel` is called, once: the latter when its client has left, or its server
-has ended (`end`). See `Admission` for who decides.
+Of a call that has waited, either `run` or `cancel` is called, once; see `Admission` for who decides.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ import time
 
 from appd.http.lane.admission import Admission
 from appd.http.lane.aside import Aside
+from appd.http.lane.batch import Batch
 from appd.http.lane.crew import Crew, Worker
 from appd.http.lane.deadlines import Deadlines
 from appd.http.lane.gateway import Call
@@ -25,7 +25,7 @@ from appd.http.lane.sending import Gone
 from appd.http.log.entrylog import EntryLog, tell_failure
 from appd.http.log.stacks import stacks
 from appd.journal import ERROR
-from appd.startup.bare import Lock, suppress
+from appd.startup.bare import Lock, partial, suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Lane:
         self.threads = threads
         self.admission = Admission(threads)
         self.parked: dict[int, Call] = {}
-        self._crew = Crew(threads + 1, self)
+        self._crew = Crew(threads + 1, self, partial(Batch, self.failed))
         self.deadlines = Deadlines(self._crew.sooner)
         self._armed: dict[int, Any] = {}
         # Descriptors of which epoll may not tell again what is there.
@@ -334,25 +334,27 @@ class Lane:
         """Makes a call that may run.
 
         Returns:
-            Whether its response is complete, so that the connection may go on.
+            Whether its response is complete, so that the connection may go on; else somebody else has the client.
 
         Raises:
             Gone: The client has left.
         """
-        share, limit = call.mount.share, call.client.server.limits.request_timeout
+        client, share = call.client, call.mount.share
+        limit = client.server.limits.request_timeout
         # In this order: the one who looks after slow calls may look in between. A clock is cheap.
         worker.began = began = time.monotonic()
         worker.call = call
         if limit:
-            call.client.unanswered = [None]
+            client.unanswered = [None]
         quick = share.quick or share.is_quick(began)
         if not quick:
             worker.give()
             if limit:
                 self.deadlines.put(worker, began + limit)
+        elif worker.term:
+            client.held = worker.held
         try:
-            call.run()
-            return call.client.complete()
+            return not call.run() and client.complete()
         finally:
             worker.call = None
             if quick:
@@ -364,10 +366,9 @@ class Lane:
     def slow(self, worker: Worker) -> None:
         """A call was longer than the watch waits: see `Handler`."""
         call = worker.call
-        if call is not None:
-            limit = call.client.server.limits.request_timeout
-            if limit:
-                self.deadlines.put(worker, worker.began + limit)
+        limit = call.client.server.limits.request_timeout if call is not None else 0.0
+        if limit:
+            self.deadlines.put(worker, worker.began + limit)
 
     def overdue(self, worker: Worker) -> None:
         """A call has taken longer than it may, or the worker has another one by now: see `Handler`."""

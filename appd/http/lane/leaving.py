@@ -118,7 +118,7 @@ class Leaver(Sender):
         # An idle connection keeps nothing that takes room.
         self.status = self.sent = 0
         self._began = 0.0
-        self._request = self.mounted = self.claims = self.unanswered = None
+        self._request = self.mounted = self.claims = self.unanswered = self.held = None
         return True
 
     def _tell_overrun(self) -> None:
@@ -139,13 +139,12 @@ class Leaver(Sender):
         Raises:
             Gone: The client gets nothing more.
         """
-        self.plain_page(status, *fields)
-        return self.complete()
+        return not self.plain_page(status, *fields) and self.complete()
 
-    def plain_page(self, status: int, *fields: tuple[str, str]) -> None:
-        """As `plain`, without the end of the response."""
+    def plain_page(self, status: int, *fields: tuple[str, str]) -> bool:
+        """As `plain`, without the end of the response. Returns whether it waits; see `send_whole`."""
         text = status_line(status)[1].removeprefix("HTTP/1.1 ").replace("\r", "")
-        self.send_whole(status, (_PLAIN, *fields), text.encode())
+        return self.send_whole(status, (_PLAIN, *fields), text.encode())
 
     def refuse(self, refused: Refused) -> None:
         """Answers what the client must not do, and ends the connection."""

@@ -118,11 +118,10 @@ class Whole(Mounted):
         return self._respond
 
     def answer(self, client: Client, request: Request, found: Found, body: IO[bytes] | None, worker: Worker) -> bool:
-        self.deliver(client, request, found, body)
-        return client.complete()
+        return not self.deliver(client, request, found, body) and client.complete()
 
-    def deliver(self, client: Client, request: Request, found: Found, body: IO[bytes] | None) -> None:
-        """As `answer`, without its end."""
+    def deliver(self, client: Client, request: Request, found: Found, body: IO[bytes] | None) -> bool:
+        """As `answer`, without its end. Returns whether the response waits; see `Sender.send_whole`."""
         if body is not None:
             body.close()
         response = (self._respond or self.complete())(request, found.rest)
@@ -131,7 +130,7 @@ class Whole(Mounted):
         if isinstance(response.body, Parts):
             _send_parts(client, response.status, fields, response.body)
         elif response.body is not None:
-            client.send_whole(response.status, fields, response.body)
+            return client.send_whole(response.status, fields, response.body)
         else:
             length = response.length
             if length is None and request.method != "HEAD" and response.status != 304:
@@ -139,6 +138,7 @@ class Whole(Mounted):
             head = client.connection.head(response.status, fields, length)
             client.send(head + client.connection.end())
             client.status = response.status
+        return False
 
 
 def _send_parts(client: Client, status: int, fields: Fields, body: Parts) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from appd.http.core.response import Fields
+    from appd.http.lane.batch import Batch
     from appd.http.lane.server import Server
 
 __all__ = ["Gone", "Sender"]
@@ -27,6 +28,8 @@ __all__ = ["Gone", "Sender"]
 # From so many bytes on a body is not copied behind its head. Up to there the copy costs less than to have the kernel
 # gather two pieces: 2 to 3 µs of 28 for 100 KB; from there on malloc(3) takes fresh pages for each.
 _LARGE = 131072
+# Bodies up to so many bytes may wait for others: of larger ones the client's being woken is no matter.
+_SMALL = 16384
 # Connections that a server keeps for whoever is asked for something next.
 _MOST_SPARE = 64
 # Whoever looks at a client that may be idle looks for it; all others have a request.
@@ -47,12 +50,25 @@ class Sender:
     Attributes:
         connection: What has been said on it; from the first byte of a request to the end of its response.
         deadline: When somebody looks after it; see `Deadlines`.
+        held: Where a whole response may wait for those that go out with it, see `Worker`; None when it may not.
         status: The status of the response that has begun; 0 before.
         sent: The bytes of its body.
         unanswered: A token that a call has as long as nobody has answered in its place.
     """
 
-    __slots__ = ("_out", "connection", "deadline", "fd", "sent", "server", "sock", "status", "tick", "unanswered")
+    __slots__ = (
+        "_out",
+        "connection",
+        "deadline",
+        "fd",
+        "held",
+        "sent",
+        "server",
+        "sock",
+        "status",
+        "tick",
+        "unanswered",
+    )
 
     def __init__(self, server: Server, sock: socket.socket) -> None:
         self.server = server
@@ -60,6 +76,7 @@ class Sender:
         self.fd = sock.fileno()
         self.connection: Connection = _NOTHING
         self.deadline = 0.0
+        self.held: Batch | None = None
         self.tick = 0
         self.status = 0
         self.sent = 0
@@ -137,8 +154,11 @@ class Sender:
         """
         self.send(data, socket.MSG_MORE)
 
-    def send_whole(self, status: int | str, fields: Fields | Prepared, body: bytes) -> None:
-        """Sends a complete response.
+    def send_whole(self, status: int | str, fields: Fields | Prepared, body: bytes) -> bool:
+        """Sends a complete response, or has it wait in `held`.
+
+        Returns:
+            Whether it waits: then whoever takes it from there has the client.
 
         Raises:
             Gone: The client gets nothing more.
@@ -150,12 +170,19 @@ class Sender:
             self.send(connection.head(status, fields) + connection.body(body))
             self.status, self.sent = status_line(status)[0], len(body)
             connection.end()
-            return
+            return False
         if len(body) < _LARGE or self._out is not None:
-            self.send(connection.whole(status, fields, body))
+            data = connection.whole(status, fields, body)
+            held = self.held
+            waits = held is not None and len(body) <= _SMALL and self._out is None and connection.idle
+            if not waits:
+                self.send(data)
             self.status = status_line(status)[0]
             self.sent = len(body) - connection.overrun
-            return
+            if waits:
+                self.held = None
+                held.append((self, data))  # type: ignore[union-attr]
+            return waits
         head = connection.head(status, fields, len(body))
         body = connection.body(body)
         connection.end()
@@ -171,6 +198,7 @@ class Sender:
             self._begin_out(memoryview(head + body)[sent:])
         elif sent < len(head) + len(body):
             self._begin_out(memoryview(body)[sent - len(head) :])
+        return False
 
     def send_file(self, stretch: Stretch) -> None:
         """Sends a part of a file; it is closed afterwards, if it is owned.

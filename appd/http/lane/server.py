@@ -96,8 +96,6 @@ class Server:
             from appd.http.core.forwarded import Trusted, read_claims
 
             self.trusted, self._read_claims = Trusted(site.trusted), read_claims
-        if site.proxy_protocol:
-            pass
         self.proxy_protocol = site.proxy_protocol
         self.driver = driver
         self.http2 = site.http2
@@ -297,8 +295,7 @@ class Server:
                 body.close()
             client.claim()
             if request.path == "*":
-                client.send_whole(200, (), b"")
-                return client.complete()
+                return not client.send_whole(200, (), b"") and client.complete()
             return client.plain(404)
         except Gone:
             raise
