@@ -46,7 +46,8 @@ READING = "APPD_READING"
 STACKS = "APPD_STACKS"
 
 # The signals that ask a worker where its threads are: Python, and faulthandler. Hosted code has no use for these.
-ASKS, INSISTS = signal.SIGRTMIN + 3, signal.SIGRTMIN + 4
+ASKS = signal.SIGRTMIN + 3
+INSISTS = signal.SIGRTMIN + 4
 
 _LISTEN_FDS_START = 3
 _PR_SET_PDEATHSIG = 1
