@@ -1,4 +1,4 @@
-"""Host and path of a request → the mount that answers it. Nothing here knows of sockets or of twisted.web.
+"""Host and path of a request → the mount that answers it. Nothing here knows of sockets.
 
 Paths are compared segment by segment after percent-decoding, so that `/media` is neither `/mediax` nor `/media%2fx`.
 A path that climbs (`..`, however it is spelled) has no segments at all: it would mean one thing to us and another to

@@ -19,17 +19,22 @@ from typing import Any
 from twisted.internet.epollreactor import EPollReactor
 from twisted.python import log
 
-__all__ = ["RidingReactor", "outside"]
+__all__ = ["RidingReactor", "outside", "within"]
+
+
+def within(loop: asyncio.AbstractEventLoop | None, call: Callable[..., object], *arguments: Any) -> None:
+    """Calls what is the loop's, from the reactor: it sees a running loop."""
+    before = _get_running_loop()
+    _set_running_loop(loop)
+    try:
+        call(*arguments)
+    finally:
+        _set_running_loop(before)
 
 
 def outside(call: Callable[..., object], *arguments: Any) -> None:
     """Calls what is Twisted's, from the loop: it sees no running loop."""
-    loop = _get_running_loop()
-    _set_running_loop(None)
-    try:
-        call(*arguments)
-    finally:
-        _set_running_loop(loop)
+    within(None, call, *arguments)
 
 
 class RidingReactor(EPollReactor):

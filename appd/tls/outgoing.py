@@ -73,6 +73,9 @@ class Outgoing:
         server_name: The name that the other end must have; "" for the host that is connected to.
         clock: Seconds that only ever grow.
         tell: Called with what is wrong with files that have changed; it is logged without one.
+
+    Attributes:
+        unseen: What could not be looked at, for `appd check`.
     """
 
     def __init__(
@@ -85,6 +88,7 @@ class Outgoing:
     ) -> None:
         self.policy = policy
         self.material = material
+        self.unseen: tuple[Problem, ...] = ()
         self._server_name = server_name
         self._clock = clock
         self._tell = tell or _warn
@@ -234,7 +238,9 @@ def make_outgoing(
             problems.append(Problem(f"<client-tls>: {error}", policy.place))
     if problems:
         raise ConfigurationError(*problems)
-    return Outgoing(policy, material, settings.server_name or ""), unseen
+    made = Outgoing(policy, material, settings.server_name or "")
+    made.unseen = tuple(unseen)
+    return made, unseen
 
 
 def _read(settings: Settings, environ: Mapping[str, str]) -> Policy:

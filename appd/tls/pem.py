@@ -97,7 +97,7 @@ def names_in(certificate: x509.Certificate) -> tuple[str, ...]:
         names = []
     if not names:
         names = [str(one.value) for one in certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)][:1]
-    return tuple(one.lower() for one in names)
+    return tuple(one.lower() for one in names if one.isprintable())
 
 
 def called(certificate: x509.Certificate, issuer: bool = False) -> str:

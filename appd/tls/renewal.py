@@ -4,7 +4,7 @@ Every file is asked every two seconds for its stamp (stat(2) of a thousand files
 what inotify(7) would need a watch on each folder of each symbolic link for: certbot's links into its archive, the
 `..data` link of Kubernetes, network file systems. A change is looked at when nothing has changed for one more turn,
 since key and certificate are written one after the other. What is refused is tried again, as the reason may pass: when
-it becomes valid, or after a minute.
+it becomes valid, or after a minute and then ever less often.
 """
 
 from __future__ import annotations
@@ -35,8 +35,9 @@ _log = Logger(namespace="appd.tls")
 INTERVAL = 2.0
 # How often it is looked whether a certificate is about to expire, in seconds.
 _EXPIRY_INTERVAL = 3600.0
-# After how many seconds what was refused is tried again.
-_AGAIN = 60.0
+# After how many seconds what was refused is tried again, twice as many each time, up to an hour: to read hundreds of
+# new certificates takes a part of a second, in which the reactor does nothing else.
+_AGAIN, _LONGEST = 60.0, 3600.0
 
 
 class Renewal(Service):
@@ -131,11 +132,12 @@ class Renewal(Service):
         self._told(said, listed(pairs, {f"credential:{name}": path for name, path in self._outdated.items()}, waiting))
 
     def _warn(self) -> None:
-        for server, pairs in self._pairs().items():
-            for one, words in self._warnings.due(pairs, self._wall_clock()):
+        for watched in self._watched:
+            material = watched.material
+            for one, words in self._warnings.due([*material.pairs, *material.authorities], self._wall_clock()):
                 _log.warn(
                     "{appd_server}: the certificate of {title} ({where}) {words}",
-                    appd_server=server,
+                    appd_server=watched.termination.server,
                     title=one.title,
                     where=one.where,
                     words=words,
@@ -168,6 +170,7 @@ class _Watched:
         self._seen: Fingerprint = self.material.fingerprint
         self._settled = True
         self._again = math.inf
+        self._patience = _AGAIN
         self._reason = ""
 
     @property
@@ -179,7 +182,7 @@ class _Watched:
         """Looks once; returns whether other certificates are in use now, or wait."""
         seen = fingerprint(self.termination.policy.sources)
         if seen != self._seen:
-            self._seen, self._settled, self._reason = seen, False, ""
+            self._seen, self._settled, self._reason, self._patience = seen, False, "", _AGAIN
             return False
         if self._settled and now < self._again:
             return False
@@ -202,7 +205,8 @@ class _Watched:
                 self._refused("are not valid yet and will be taken then; the old ones stay", error, _log.warn)
             return False
         except (ConfigurationError, ValueError, OSError) as error:
-            self._again = now + _AGAIN
+            self._again = now + self._patience
+            self._patience = min(self._patience * 2, _LONGEST)
             if speaks:
                 self._refused("are refused and the old ones stay", error, _log.error)
             return False

@@ -19,7 +19,7 @@ from appd.systemd.notify import Notifier
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any
 
     from appd.journal import Log
@@ -101,6 +101,7 @@ def build(
     # Where it does not run, what the process may do says nothing.
     confined = inheritance is not None and not may_connect()
     services = _services(plan, db, host, confined, problems)
+    plan = plan._replace(warnings=[*plan.warnings, *_unseen(services)])
     if inheritance is not None and any(map(claims_later, plan.servers)):
         warnings: list[Problem] = []
         unclaimed(settings, inheritance, problems, warnings)
@@ -202,6 +203,12 @@ def _services(plan: Plan, db: Any, host: Host, confined: bool, problems: list[Pr
     if problems:
         raise ConfigurationError(*problems)
     return services
+
+
+def _unseen(services: Mapping[str, Any]) -> Iterable[Problem]:
+    """What could not be looked at of that by which servers connect somewhere."""
+    targets = (target for service in services.values() for target in getattr(service, "connects", ()))
+    return dict.fromkeys(problem for target in targets if target.tls is not None for problem in target.tls.unseen)
 
 
 def _bound_by_each(planned: PlannedServer) -> list[Problem]:

@@ -1,4 +1,4 @@
-"""The threads of whatever is served by Twisted's transports: applications on twisted.web, mail, files, passwords.
+"""The threads of whatever is served by Twisted's transports: mail, files, passwords.
 
 Twisted's pool, with an end: what still waits when nothing is waited for any more is cancelled, and whoever waits for it
 hears of that (CancelledError), in place of never hearing anything. Of each task either the function or that is called,

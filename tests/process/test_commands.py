@@ -137,13 +137,13 @@ def test_check_takes_a_name_for_a_socket_of_systemd(tmp_path):
     """What only Twisted's own addresses cannot have is no fault of a name that nobody has passed yet."""
     file = tmp_path / "appd.conf"
     file.write_text(
-        "<http web>\n address systemd:name=web\n <limits>\n  body-size 1MB\n </limits>\n <proxy>\n  upstream http://127.0.0.1:1\n"
+        "<http web>\n address systemd:name=web\n trusted 10.0.0.0/8\n proxy-protocol on\n <proxy>\n  upstream http://127.0.0.1:1\n"
         " </proxy>\n</http>\n"
     )
     done = run("check", str(file))
     assert done.returncode == 0, done.stderr
     file.write_text(file.read_text().replace("systemd:name=web", "haproxy:tcp:0"))
-    assert run("check", str(file)).stderr.count("is not available on an address that Twisted binds") == 2
+    assert f"{file}:4: proxy-protocol on is not for an address that Twisted binds" in run("check", str(file)).stderr
 
 
 def test_check_of_accepted_connections(tmp_path):

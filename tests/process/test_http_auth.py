@@ -1,4 +1,4 @@
-"""`auth` of mounts: 401 and who gets in, on the lane and on twisted.web."""
+"""`auth` of mounts: 401 and who gets in, on the lane and on an address that Twisted binds."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ FILE = """python-path {folder}
 """
 
 
-@pytest.fixture(params=["lane", "twisted.web"])
+@pytest.fixture(params=["lane", "described"])
 def serve(request, start, tmp_path):
     """Starts a server; gives it and what makes connections to it."""
     (tmp_path / "files").mkdir()

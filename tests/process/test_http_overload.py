@@ -167,7 +167,6 @@ def test_what_still_waits_when_the_drain_ends(start: Callable[..., Running], tmp
         address = ("127.0.0.1", spare_port())
         passed, head = (), b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n"
         text = text.replace("systemd:name=h", f"haproxy:tcp:{address[1]}:interface=127.0.0.1")
-        text = re.sub(r"threads 1\n  </wsgi>", "</wsgi>", text)
     control = str(tmp_path / "control")
     running = start(text, *passed, arguments=("--control", control)).wait_ready()
     crowd = Crowded(address, kind == "guests", head)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import subprocess
 from pathlib import Path
@@ -115,6 +116,13 @@ def test_the_keys_are_checked(dials, tmp_path):
     assert "ca " in done.stderr and "there is no such file" in done.stderr
     assert "private-key goes with a certificate" in done.stderr
     assert "ciphers: 'NONE-SUCH' is no cipher suite" in done.stderr
+
+
+def test_what_cannot_be_seen_is_told(dials, tmp_path):
+    """As of a <tls>: a credential that only the service has is no error, and nobody thinks that it was looked at."""
+    done = check(tmp_path, dials, "127.0.0.1:9", "  <client-tls>\n    ca credential:ca.pem\n  </client-tls>\n")
+    assert done.stdout.count("warning: ") == 1
+    assert re.search(r"^warning: .*x\.conf:5: ca credential:ca\.pem is not checkable here: ", done.stdout, re.M)
 
 
 def test_asyncio(served, tmp_path):

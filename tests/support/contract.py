@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import doctest
 import io
+import os
 import socket
 import ssl
 import sys
@@ -19,12 +20,12 @@ from twisted.python.failure import Failure
 
 def talk(server: Any, data: bytes, over_tls: bool) -> tuple[str, bytes]:
     """In a thread: connects to where the server listens, sends, reads to the end."""
-    where = server._ports[0].socket
-    with socket.socket(where.family) as plain:
+    with socket.socket(fileno=os.dup(server.descriptors[0])) as where:
+        family, address = where.family, where.getsockname()
+    with socket.socket(family) as plain:
         plain.settimeout(10)
-        address = where.getsockname()
-        host = "::1" if where.family == socket.AF_INET6 else "127.0.0.1"
-        plain.connect(address if where.family == socket.AF_UNIX else (host, address[1]))
+        host = "::1" if family == socket.AF_INET6 else "127.0.0.1"
+        plain.connect(address if family == socket.AF_UNIX else (host, address[1]))
         client: Any = plain
         if over_tls:
             context = ssl.create_default_context()

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from appd.config import load
 from appd.config.loader import schema_with
 from appd.http.core.fields import is_token, is_value
 from appd.http.core.limits import Limits
 from appd.servers.http import datatypes
-from appd.servers.http.mounts import LIMITS, not_by_twisted, read_limits
+from appd.servers.http.mounts import LIMITS, read_limits
 
 
 @pytest.mark.parametrize(
@@ -106,36 +103,3 @@ def test_the_defaults_of_limits() -> None:
     assert shown == Limits()._asdict()
     assert {key for key, _info in section} - LIMITS == {"login-timeout"}
     assert read_limits(None) == Limits()
-
-
-def test_what_twisted_does_not_do(tmp_path: Path) -> None:
-    """On an address that it binds: each key at its line, and what it does is no problem."""
-    file = tmp_path / "appd.conf"
-    lines = [
-        "<http>",
-        " address ssl:8443",
-        " trusted unix",
-        " debug off",
-        " access-log journal",
-        " <limits>",
-        "  queue 5",
-        " </limits>",
-        " <wsgi>",
-        "  application a:b",
-        "  factory on",
-        "  threads 3",
-        " </wsgi>",
-        " <static>",
-        "  root .",
-        "  listing on",
-        " </static>",
-        "</http>",
-    ]
-    file.write_text("\n".join(lines))
-    (settings,) = load(str(file)).servers
-    assert [str(one).removeprefix(f"{file}:") for one in not_by_twisted(settings)] == [
-        "3: trusted is not available on an address that Twisted binds",
-        "4: debug is not available on an address that Twisted binds",
-        "6: <limits> is not available on an address that Twisted binds",
-        "12: threads is not available on an address that Twisted binds",
-    ]

@@ -54,6 +54,14 @@ def test_a_certificate_without_names_is_called_by_its_common_name():
     assert read(TWICE.pem).names == ("odd",)  # there are names, which cannot be read
 
 
+def test_names_that_are_none():
+    """Nobody can ask for them, and terminals and logs would be told lies."""
+    assert read(ROOT.issue("a.example\nrenewed: b", "\x1b[2J", "c.example").pem).names == ("c.example",)
+    nameless = read(ROOT.issue(common_name="a\nb").pem)
+    assert nameless.names == ()
+    assert nameless.title == "a certificate without a name"
+
+
 def wrong_primes() -> bytes:
     """An RSA key whose private half is another's."""
     from cryptography.hazmat.primitives.asymmetric import rsa

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -321,25 +322,30 @@ def test_two_faults_are_no_matter_of_time(tmp_path, watch, logged):
 
 @pytest.mark.parametrize("where", ["appd.tls.openssl.as_file", "appd.tls.sources._read_file"])
 def test_a_lack_of_descriptors_passes(tmp_path, watch, logged, monkeypatch, where):
-    """It is told once, and tried again every minute; the watch does not end with it."""
+    """It is told once, and tried again ever less often; the watch does not end with it."""
     path = ROOT.issue("a.example").write(tmp_path / "a.pem")
     termination = termination_of(policy_of(path))
     termination.wrap(object(), Clock())
-    turns, _told, _clock = watch(termination)
+    turns, _told, clock = watch(termination)
     before = serials(termination)
+    tries = []
 
     def none_left(_what):
+        tries.append(clock.now)
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     ROOT.issue("a.example").write(path)
     with monkeypatch.context() as patch:
         patch.setattr(where, none_left)
-        turns(100)
+        turns(6000)
         assert serials(termination) == before
-        assert len(logged) == 1
-        assert logged[0].startswith("error: shop: the new certificates are refused and the old ones stay: ")
-        assert logged[0].endswith("Too many open files")
-    turns(31)
+        refused = [line for line in logged if "expires" not in line]
+        assert len(refused) == 1
+        assert refused[0].startswith("error: shop: the new certificates are refused and the old ones stay: ")
+        assert refused[0].endswith("Too many open files")
+        waits = [later - earlier for earlier, later in pairwise(tries)]
+        assert waits == [60, 120, 240, 480, 960, 1920, 3600, 3600]
+    turns(1801)
     assert serials(termination) != before
 
 
@@ -527,6 +533,32 @@ def test_what_the_library_cannot_do_is_told(tmp_path, stdlib):
         termination.by_stdlib(alone=True)
     (problem,) = termination.problems()
     assert str(problem).startswith("appd.conf:7: ciphers: 'NOSUCH' is no cipher suite")
+
+
+def test_an_authority_that_expires_is_warned_of(tmp_path, watch, logged):
+    """When it has, its clients are refused and a start is, too."""
+    path = ROOT.issue("a.example", days=9000).write(tmp_path / "a.pem")
+    (tmp_path / "ca.pem").write_bytes(ROOT.pem)
+    termination = termination_of(
+        policy_of(path)._replace(authorities=(Source("client-ca", str(tmp_path / "ca.pem"), HERE),))
+    )
+    turns, _told, clock = watch(termination)
+    turns(1)
+    assert logged == []
+    said = []
+    for days in (20, 6, 0.5, -1):
+        clock.now = termination.material.authorities[0].expires - days * DAY
+        clock.advance(3600)
+        turns(2)
+        said.append([line.partition(", on ")[0] for line in logged])
+        logged.clear()
+    text = f"warn: shop: the certificate of 'Root' ({tmp_path}/ca.pem)"
+    assert [[one.partition(" on ")[0] for one in those] for those in said] == [
+        [f"{text} expires in 20 days"],
+        [f"{text} expires in 6 days"],
+        [f"{text} expires in less than a day"],
+        [f"{text} has expired"],
+    ]
 
 
 def test_a_list_that_has_expired_is_told_once(tmp_path, watch, logged):

@@ -228,11 +228,11 @@ class Arrival:
             client.finish()
             return
         client.secure = True
-        client.tls = tls_extension(session)
         if not hasattr(session, "asked_name"):
             session.asked_name = ""
         client.alpn = session.selected_alpn_protocol() or ""
         client.variables = self.door.security.variables(session)
+        client.tls = tls_extension(client.variables)
         # Python has no call to let the handshake fail for it.
         client.forbidden = not self.door.security.admits(session)
         wait = client.patience

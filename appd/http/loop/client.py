@@ -142,7 +142,8 @@ class LoopClient(LoopLeaver):
         if self.phase == Phase.LINGERING or self.phase == Phase.CLOSED or self.phase == Phase.PREFACE:
             self.close()
             return False
-        if self.tls is not None:
+        halves = self.transport.get_extra_info("ssl_object") is None
+        if not halves:
             # There is no half of a connection in the TLS of loops: what is written from here on is dropped, and each
             # time a warning is logged.
             self.broken = True
@@ -152,7 +153,7 @@ class LoopClient(LoopLeaver):
             exchange.lost()
         else:
             self.advance()
-        return self.tls is None
+        return halves
 
     def _read_preface(self, data: bytes) -> bytes:
         """Takes what the proxy in front says of the connection, before the client's first byte."""

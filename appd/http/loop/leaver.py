@@ -162,7 +162,9 @@ class LoopLeaver(LoopSender):
     # The end of the connection.
 
     def cut(self) -> None:
-        """Ends a response where it is, so that the client sees that something is missing."""
+        """Ends a response where it is, so that the client sees that something is missing; once."""
+        if self.phase == Phase.LINGERING or self.phase == Phase.CLOSED:
+            return
         request, self.exchange = self.request, None
         self.connection.cut()
         if request is None or not request.minor:

@@ -9,21 +9,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 if TYPE_CHECKING:
-    import ssl
+    from collections.abc import Mapping
 
     from appd.http.core.request import Request
 
 __all__ = ["make_scope", "raw_of", "tls_extension"]
 
 _VERSIONS = {"TLSv1.2": 0x0303, "TLSv1.3": 0x0304}
-_SHORT = {
-    "commonName": "CN",
-    "countryName": "C",
-    "localityName": "L",
-    "organizationName": "O",
-    "organizationalUnitName": "OU",
-    "stateOrProvinceName": "ST",
-}
 _ASGI = {"version": "3.0", "spec_version": "2.4"}
 _HTTP: dict[str, Any] = {"http.response.pathsend": {}, "http.response.early_hint": {}}
 _TRAILERS = {**_HTTP, "http.response.trailers": {}}
@@ -110,29 +102,19 @@ def make_scope(line: Any, request: Request, mount: Any, *, websocket: bool = Fal
     return scope
 
 
-def tls_extension(connection: ssl.SSLObject) -> dict[str, Any]:
+def tls_extension(variables: Mapping[str, str]) -> dict[str, Any]:
     """What is known of a TLS connection: https://asgi.readthedocs.io/en/latest/specs/tls.html.
 
     Args:
-        connection: The connection, after its handshake.
+        variables: What WSGI applications are told of it.
     """
-    der = connection.getpeercert(binary_form=True)
-    chain: list[str] = []
-    name = None
-    if der:
-        # Late: only connections of TLS need it.
-        from ssl import DER_cert_to_PEM_cert
-
-        chain = [DER_cert_to_PEM_cert(der)]
-        named: dict[str, Any] = connection.getpeercert() or {}
-        parts = [f"{_SHORT.get(str(key), str(key))}={value}" for one in named.get("subject", ()) for key, value in one]
-        # RFC 4514, 2.1: the last comes first.
-        name = ",".join(reversed(parts))
+    certificate = variables.get("SSL_CLIENT_CERT")
     return {
         "server_cert": None,
-        "client_cert_chain": chain,
-        "client_cert_name": name,
+        "client_cert_chain": [certificate] if certificate else [],
+        # Of that each byte is a character (PEP 3333).
+        "client_cert_name": variables["SSL_CLIENT_S_DN"].encode("latin-1").decode() if certificate else None,
         "client_cert_error": None,
-        "tls_version": _VERSIONS.get(connection.version() or ""),
+        "tls_version": _VERSIONS.get(variables.get("SSL_PROTOCOL", "")),
         "cipher_suite": None,
     }

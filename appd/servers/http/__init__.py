@@ -1,7 +1,7 @@
 """The `http` server type: WSGI applications and folders of files, by host and path.
 
-    settings ─▶ mounts ─▶ router ─▶ engine
+    settings ─▶ mounts ─▶ service ─▶ engine: `appd.http`
 
-`mounts` turns a section into checked records, `routing` finds the record for a host and a path, and neither knows who
-speaks HTTP. `web` and its companions (`web_*`) are the engine, on twisted.web: only they import it.
+`mounts` turns a section into checked records, and `service` has an engine serve them on its addresses. Here is what of
+it needs Twisted: `loop` and `described` carry its loop and its connections, `resource` is a mount.
 """

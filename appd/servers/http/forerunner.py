@@ -22,13 +22,22 @@ if TYPE_CHECKING:
     from appd.http.log.entrylog import EntryLog
     from appd.lending import Host, Section
 
-__all__ = ["TERMINAL", "Forerunner", "log_of", "may_begin"]
+__all__ = ["TERMINAL", "Forerunner", "bound_by_twisted", "log_of", "may_begin"]
 
 _LANE = "appd.http.lane.lane"
 TERMINAL = "terminal"
 """Among what a process lends its servers: whether a person sits before it, and it serves alone."""
 # What is served without Twisted and without a loop.
 _SERVED = (Redirect, Static, Wsgi)
+
+
+def bound_by_twisted(listener: Any) -> bool:
+    """Whether only Twisted can bind the address of a listener.
+
+    Args:
+        listener: It; one without a kind is a name that systemd will pass.
+    """
+    return bool(listener.kind) and not hasattr(listener, "duplicate")
 
 
 def may_begin(site: Site, listeners: Iterable[Any]) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from appd.config.settings import Settings
 from appd.declaring import implements
-from appd.errors import ConfigurationError
+from appd.errors import ConfigurationError, Place, Problem
 from appd.http.site import Site, of_application
-from appd.lending import Host
+from appd.lending import Host, Section
 from appd.servers import ServerType, SSLServerType
-from appd.servers.http.forerunner import Forerunner, may_begin
-from appd.servers.http.mounts import LIMITS, not_by_twisted, read_limits, read_site
+from appd.servers.http.forerunner import Forerunner, bound_by_twisted, may_begin
+from appd.servers.http.mounts import LIMITS, read_limits, read_site
 from appd.startup.bare import partial
 
 TYPE_CHECKING = False
@@ -17,26 +18,28 @@ if TYPE_CHECKING:
     from typing import Any
 
     from appd.address import Address
-    from appd.config.settings import Settings
     from appd.http.basic import Guard
-    from appd.lending import Section
     from appd.service import ServerService
 
 __all__ = ["https_type", "serve_application", "server_type"]
 
-# What RFC 9110 gives http needs a privilege; this is the port that everybody takes instead.
-_PORT = 8080
+# What the servers share that a program makes, without a file: the lane, and how many calls it runs at once.
+_SHARED: dict[str, Any] = {}
+_THREADS = 8
 
 
 @implements("IServerType")
-class _HttpServerType:
-    """Serves the mounts of a section, or without a section the application object."""
+class _HttpServerType(ServerType):
+    """Serves the mounts of a section, or without a section the application object.
 
-    kinds = frozenset({"stream"})
-    limits = LIMITS
-    processes = "all"
-    starts_tls = False
-    outgoing = False
+    Args:
+        name: What the log calls it.
+        port: The port when none is given: what RFC 9110 gives http needs a privilege.
+    """
+
+    def __init__(self, name: str, port: int) -> None:
+        super().__init__(of_application, port, name=name, processes="all")
+        self.limits = LIMITS
 
     def create(
         self,
@@ -52,9 +55,16 @@ class _HttpServerType:
         if section is not None:
             return _service(name, partial(_read_section, name, section), section)
         if not callable(db):
-            raise TypeError(f"without a section, http serves a WSGI application, and {db!r} is not callable")
-        plain = ServerType(lambda application: _over(name, application), _PORT, name="http")
-        return plain.create(name, db, ip, port, backlog, address)
+            raise TypeError(f"without a section, {self._name} serves a WSGI application, and {db!r} is not callable")
+        from twisted.internet import reactor
+
+        settings = Settings(self._name, None, Place("", 0), {"processes": None, "threads": _THREADS}, {}, {})
+        section = Section(
+            settings, [self._listener(ip, port, backlog, address)], Host(reactor, None, settings, shared=_SHARED)
+        )
+        made = _service(name, lambda: of_application(db, "application"), section)
+        made.type_name = self._name
+        return made
 
     def forerun(self, name: str, section: Section) -> Forerunner | None:
         """Makes what may serve before Twisted is imported; `create` goes on with it.
@@ -74,6 +84,10 @@ class _HttpServerType:
         # Hosted code has been called: `create` may not do so again.
         section.host.shared[_key(name)] = (site, made)
         return made
+
+
+class _HttpsServerType(SSLServerType, _HttpServerType):  # type: ignore[misc]  # two contracts, in this order
+    """The same over TLS, for programs; arguments as for that."""
 
 
 def _key(name: str) -> str:
@@ -136,10 +150,12 @@ def _service(name: str, read: Callable[[], Site], section: Section) -> ServerSer
 
 
 def _checked(read: Callable[[], Site], section: Section) -> Site:
-    # One without a kind is a name that systemd will pass: all that `appd check` has of it.
-    by_twisted = any(one.kind and not hasattr(one, "duplicate") for one in section.listeners)
-    problems = not_by_twisted(section.settings) if by_twisted else []
-    if section.tls is not None and any(hasattr(one, "duplicate") or not one.kind for one in section.listeners):
+    problems: list[Problem] = []
+    by_twisted = any(map(bound_by_twisted, section.listeners))
+    if by_twisted and section.settings.values.get("proxy_protocol"):
+        message = "proxy-protocol on is not for an address that Twisted binds: haproxy:... is one that reads the header"
+        problems.append(section.settings.problem(message, "proxy_protocol"))
+    if section.tls is not None and not all(map(bound_by_twisted, section.listeners)):
         section.tls.by_stdlib(alone=not by_twisted)
     try:
         site = read()
@@ -153,17 +169,7 @@ def _checked(read: Callable[[], Site], section: Section) -> Site:
     return site
 
 
-def _over(name: str, application: Any) -> Any:
-    """The factory for a server that no file describes: it borrows the reactor's threads."""
-    from twisted.internet import reactor
+server_type = _HttpServerType("http", 8080)
 
-    from appd.servers.http.web.factory import SiteFactory
-
-    threads: Any = reactor.getThreadPool()  # type: ignore[attr-defined]  # the module stands for the reactor
-    return SiteFactory(name, of_application(application, "application"), Host(reactor, threads, settings=None))  # type: ignore[arg-type]  # nobody reads them
-
-
-server_type = _HttpServerType()
-
-# HTTPS of zope.app.twisted, for programs; a file has tls-address. The port is that of its own.
-https_type = SSLServerType(lambda application: _over("https", application), 8443, name="https")
+# HTTPS of zope.app.twisted, for programs; a file has tls-address.
+https_type = _HttpsServerType("https", 8443)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any
@@ -49,15 +50,25 @@ class Loop:
     def mount(self, mount: Mount) -> AsgiMounted:
         """Makes what answers for a mount; see `Driver.mount`."""
         if isinstance(mount.serves, Asgi) and mount.serves.kind == "resource":
-            if not adopt(self._reactor):
-                name = type(self._reactor).__name__
-                raise ConfigurationError(
-                    self._section.settings.problem(f"<resource> needs Twisted's epoll reactor, and this is {name}")
-                )
-            self.driver.ride(self._reactor)
+            self.ride("<resource>")
         made = self.driver.mount(mount)
         self._mounts.append(made)
         return made
+
+    def ride(self, what: str) -> None:
+        """Has the loop share the reactor's thread.
+
+        Args:
+            what: What needs that, for people.
+
+        Raises:
+            ConfigurationError: The reactor cannot.
+        """
+        if not adopt(self._reactor):
+            name = type(self._reactor).__name__
+            problem = self._section.settings.problem(f"{what} needs Twisted's epoll reactor, and this is {name}")
+            raise ConfigurationError(problem)
+        self.driver.ride(self._reactor)
 
     def take(self, handed: Handed) -> LoopClient:
         """Takes over a connection that the lane had; see `Driver.take`."""
@@ -89,6 +100,10 @@ class Loop:
     def shut_down(self) -> defer.Deferred[None]:
         """Waits until no call of the applications runs, and has them end."""
         return later(self._reactor, self.driver.run(self._shut_down()))
+
+    def turn(self) -> defer.Deferred[None]:
+        """Waits until what the loop has been asked for is done."""
+        return later(self._reactor, self.driver.run(asyncio.sleep(0)))
 
     async def _shut_down(self) -> None:
         await self.driver.idle(self._mounts)

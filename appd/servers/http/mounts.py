@@ -18,21 +18,10 @@ if TYPE_CHECKING:
     from appd.http.basic import Guard
     from appd.lending import Host
 
-__all__ = ["LIMITS", "not_by_twisted", "read_limits", "read_site"]
+__all__ = ["LIMITS", "read_limits", "read_site"]
 
 # The keys of <limits> that <http> has a use for: all of them.
 LIMITS = frozenset(name.replace("_", "-") for name in Limits._fields)
-
-# What the engine on twisted.web does not do.
-_LANE_ONLY = {
-    "http": ("trusted", "proxy_protocol", "debug", "http2", "limits"),
-    "http.wsgi": ("threads",),
-    "server": ("limits",),
-}
-
-
-# What the loop serves, and only the loop.
-_ON_LOOP = frozenset({"http.asgi", "http.proxy", "http.resource"})
 
 
 def read_site(settings: Settings, name: str, host: Host, guard_of: Callable[[Settings], Guard] | None = None) -> Site:
@@ -88,26 +77,6 @@ def read_site(settings: Settings, name: str, host: Host, guard_of: Callable[[Set
 def read_limits(settings: Settings | None) -> Limits:
     """The limits of a section `<limits>`; None for those of a server without one."""
     return Limits(*(getattr(settings, name) for name in Limits._fields)) if settings is not None else Limits()
-
-
-def not_by_twisted(settings: Settings) -> list[Problem]:
-    """What a section asks for that is not to be had on an address that only Twisted can bind.
-
-    Args:
-        settings: The section `<http>`.
-    """
-    problems: list[Problem] = []
-    for section in (settings, *(settings.values.get("mounts") or ())):
-        if section.section_type in _ON_LOOP:
-            kind = section.section_type.rpartition(".")[2]
-            problems.append(section.problem(f"<{kind}> is not available on an address that Twisted binds"))
-        for attribute in _LANE_ONLY.get(section.section_type, ()):
-            if attribute in section.places:
-                key = attribute.replace("_", "-")
-                shown = f"<{key}>" if attribute == "limits" else key
-                message = f"{shown} is not available on an address that Twisted binds"
-                problems.append(section.problem(message, attribute))
-    return problems
 
 
 def _route(settings: Settings) -> Route:

@@ -12,15 +12,16 @@ from appd.http.lane.door import Door
 from appd.http.lane.server import Server
 from appd.http.site import Asgi, Site
 from appd.listening.connections import Connections
-from appd.servers.http.forerunner import Forerunner, log_of
+from appd.servers.http.forerunner import Forerunner, bound_by_twisted, log_of
 from appd.service import ServerService
 
 if TYPE_CHECKING:
     from appd.http.lane.tlsclient import Security
     from appd.http.loop.driver import Driver
-    from appd.lending import Host, Section
+    from appd.lending import Section
     from appd.listening.listeners import Listener
     from appd.pending import Pending
+    from appd.servers.http.described import DescribedDoor
     from appd.servers.http.loop import Loop
 
 __all__ = ["HttpService"]
@@ -30,7 +31,7 @@ _TELL = 1.0
 
 
 class HttpService(ServerService):
-    """An HTTP server. Sockets are the lane's; twisted.web serves what only Twisted can bind.
+    """An HTTP server. Sockets are the lane's, or the loop's, as are addresses that only Twisted can bind.
 
     Args:
         name: What it is called.
@@ -57,18 +58,20 @@ class HttpService(ServerService):
         self._loop: Loop | None = None
         on_loop = [isinstance(one.serves, Asgi) for one in site.mounts]
         self._accepts_on_loop = all(on_loop)
-        if any(on_loop) or site.http2:
+        described = [one.address for one in section.listeners if bound_by_twisted(one)]
+        if any(on_loop) or site.http2 or described:
             # Late: asyncio takes longer to import than the lane does to answer.
             from appd.servers.http.loop import Loop
 
             self._loop = Loop(section, log_of(host))
+            if described:
+                self._loop.ride(f"address {described[0]}")
         self._forerunner = forerunner or Forerunner(name, site, section, self._loop)
         self._lane, self.engine = self._forerunner.lane, self._forerunner.engine
         self.engine.complete()
         self._all = _AllConnections(self.engine, lambda: self.changed())
         self.connections = self._all
         self._many = self._forerunner.many
-        self._make_factory: Callable[[], Any] = lambda: _web_factory(name, site, host)
         self._told = False
         self._later: Any = None
         # A process that serves accepted connections leaves with the last of them.
@@ -78,7 +81,7 @@ class HttpService(ServerService):
     @property
     def requests(self) -> int:
         """How many requests there have been."""
-        return self.engine.requests + (self.counted or 0)
+        return self.engine.requests
 
     def pending(self) -> list[Pending]:
         """The calls of each mount; see `ServerService.pending`."""
@@ -103,16 +106,21 @@ class HttpService(ServerService):
         self.running = 1
         self.listening = self._loop.start_up().addCallback(lambda _none: self._listen_if_running())
 
-    def _listen_if_running(self) -> None:
-        if self.running:
+    def _listen_if_running(self) -> defer.Deferred[None] | None:
+        if not self.running:
+            return None
+        awaited, self.listening = self.listening, defer.succeed(None)
+        try:
             super().startService()
+        finally:
+            # Where Twisted binds, an address may listen later.
+            later, self.listening = self.listening, awaited
+        return later
 
     def _listen(self, listener: Any) -> Any:
-        if not hasattr(listener, "duplicate"):
-            if isinstance(self.factory, _Unused):
-                self.factory = self._make_factory()
-                self.factory.count_request = self.count_request
-            return super()._listen(listener)
+        if bound_by_twisted(listener):
+            assert self._loop is not None
+            return self._listen_by_twisted(self._loop.driver, listener)
         if self._loop is not None and (self._accepts_on_loop or listener.tls is not None):
             return self._listen_on_loop(self._loop.driver, listener)
         security = _security(listener)
@@ -130,6 +138,16 @@ class HttpService(ServerService):
             return None
         return _DoorPort(driver.listen(self.engine, sock, many_processes=self._many, security=security))
 
+    def _listen_by_twisted(self, driver: Driver, listener: Any) -> defer.Deferred[DescribedDoor]:
+        from appd.servers.http.described import DescribedDoor
+
+        door = DescribedDoor(self.engine, driver, self.reactor)
+        if listener.tls is not None:
+            listener.tls.handshake = self.engine.limits.handshake_timeout
+        # The engine counts them itself.
+        listening: defer.Deferred[Any] = listener.listen(self.reactor, door, Connections())
+        return listening.addCallback(door.listens)
+
     def drain(self) -> defer.Deferred[None]:
         """Finishes what is in flight; see `ServerService.drain`."""
         self.engine.reloading = getattr(self.parent, "reloading", False)
@@ -142,6 +160,15 @@ class HttpService(ServerService):
     def _end_applications(self) -> defer.Deferred[None]:
         assert self._loop is not None
         return self._loop.shut_down()
+
+    def stopService(self) -> defer.Deferred[None]:
+        """Closes the sockets and cuts the connections that are left; see `ServerService.stopService`."""
+        cuts, loop = bool(self.engine.clients), self._loop
+        stopped = super().stopService()
+        if loop is None or loop.driver.apart or not cuts:
+            return stopped
+        # Behind it the reactor closes what is open, and nobody would see that something is missing.
+        return stopped.addCallback(lambda _none: loop.turn())
 
     # Called in threads of the lane.
 
@@ -182,27 +209,27 @@ class _Unused:
 
 
 class _AllConnections(Connections):
-    """The connections of both engines."""
+    """The connections of the engine, as `ServerService` knows connections."""
 
     def __init__(self, engine: Server, changed: Callable[[], None]) -> None:
         super().__init__(changed)
         self._engine = engine
 
     def __len__(self) -> int:
-        return super().__len__() + len(self._engine.clients)
+        return len(self._engine.clients)
 
     @property
     def total(self) -> int:
         """How many there have been."""
-        return self._others + self._engine.total
+        return self._engine.total
 
     @total.setter
     def total(self, count: int) -> None:
-        self._others = count
+        """The engine counts."""
 
     def abort(self) -> int:
         """Ends every open connection at once."""
-        return super().abort() + self._engine.abort()
+        return self._engine.abort()
 
     def look(self) -> None:
         """Tells those who wait that no connection is open, if so."""
@@ -230,9 +257,3 @@ class _DoorPort:
     def stopListening(self) -> None:
         """Closes it."""
         self._door.close()
-
-
-def _web_factory(name: str, site: Site, host: Host) -> Any:
-    from appd.servers.http.web.factory import SiteFactory
-
-    return SiteFactory(name, site, host)

@@ -1,1 +1,0 @@
-"""The engine on twisted.web, for addresses that only Twisted can bind."""
