@@ -51,6 +51,7 @@ class StopSignals:
 
     Attributes:
         received: The first ending signal, None before there was one.
+        hung_up: Whether SIGHUP came before the reactor ran.
         noted: Those that came after `note`.
         serves: Whether something is in flight already, so that the end takes time: then a further signal does not
             interrupt it by another `Stopped`.
@@ -59,6 +60,7 @@ class StopSignals:
     def __init__(self, set_handler: Callable[..., Any] = signal.signal) -> None:
         self._set_handler = set_handler
         self.received: int | None = None
+        self.hung_up = False
         self.noted: list[int] = []
         self.serves = False
 
@@ -67,7 +69,7 @@ class StopSignals:
         for number in _ENDING:
             self._set_handler(number, self._raise)
         # The default action would end a process that only was asked to reload.
-        self._set_handler(signal.SIGHUP, signal.SIG_IGN)
+        self._set_handler(signal.SIGHUP, self._hang_up)
 
     def check(self) -> None:
         """Raises `Stopped` if a signal came that hosted code swallowed."""
@@ -78,6 +80,9 @@ class StopSignals:
         again, self.received = self.received is not None, number
         if not (again and self.serves) and not _is_lost_in(frame):
             raise Stopped(0)
+
+    def _hang_up(self, _number: int, _frame: Any) -> None:
+        self.hung_up = True
 
     def note(self) -> None:
         """For a moment in which nothing can be ended or reloaded: signals are in `noted`, for who takes them next."""
@@ -122,7 +127,7 @@ class StopSignals:
             call_from_thread: The reactor's callFromThread, which is safe in a signal handler.
             drain: Called for each SIGTERM, SIGINT and SIGQUIT; to be asked again changes nothing.
             leave: Called after it for a second one, and for SIGQUIT.
-            reload: Called for SIGHUP.
+            reload: Called for SIGHUP, for an earlier one too.
         """
 
         def told(number: int, _frame: Any) -> None:
@@ -134,3 +139,5 @@ class StopSignals:
         for number in _ENDING:
             self._set_handler(number, told)
         self._set_handler(signal.SIGHUP, lambda _number, _frame: call_from_thread(reload))
+        if self.hung_up:
+            call_from_thread(reload)

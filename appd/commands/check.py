@@ -107,10 +107,11 @@ def _certificates(plan: Plan) -> list[str]:
             continue
         from appd.tls.expiry import Warnings, day_of
 
-        pairs = server.tls.material.pairs
-        soon = Warnings().due(pairs, time.time())
+        pairs, authorities = server.tls.material.pairs, server.tls.material.authorities
+        soon = Warnings().due([*pairs, *authorities], time.time())
         lines += [f"warning: server {server.name!r}: {one.where}: {one.title} {words}" for one, words in soon]
         lines += [f"certificate {one.where}: {one.title} expires {day_of(one.expires)}" for one in pairs]
+        lines += [f"client-ca {one.where}: {one.title} expires {day_of(one.expires)}" for one in authorities]
         lines += [f"crl {where}: expires {day_of(until)}" for where, until in server.tls.material.lists]
     return lines
 

@@ -82,7 +82,8 @@ def call(path: str, method: str, parameters: Mapping[str, Any]) -> Mapping[str, 
         except PermissionError as error:
             raise HostError(f"{path}: {_DENIED}", number=error.errno) from None
         except OSError as error:
-            others = "--instance NAME and --socket PATH name others, `appd run --control PATH` makes one"
+            alone = "with --single and twistd there is none: reload needs the supervisor"
+            others = f"--instance NAME and --socket PATH name others, `appd run --control PATH` makes one, {alone}"
             message = f"{path}: nobody is at the control socket: {error.strerror} (does the service run? {others})"
             raise HostError(message, number=error.errno) from None
     try:

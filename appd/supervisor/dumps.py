@@ -1,8 +1,8 @@
 """Where the threads of a worker are, when it hangs: faulthandler writes it into a memfd, and it is told here.
 
-One that is aborted writes its stacks as it dies. One that loads has nothing to say yet, as it runs no reactor: a timer
-of its own, which needs no interpreter lock, writes them every `LOADS_LONG` seconds until it is done. It is not killed,
-since nobody knows how long its imports may take.
+One that is aborted writes its stacks as it dies. One that loads has nothing to say yet, as it runs no reactor: after a
+minute it is asked by a signal, and by another one if Python does not get to answer the first. It is not killed, since
+nobody knows how long its imports may take.
 """
 
 from __future__ import annotations
@@ -10,43 +10,50 @@ from __future__ import annotations
 import os
 
 from appd.messages import WORKER_REPLACED
-from appd.supervisor.generation import LOADING
 from appd.supervisor.poller import describe_exit
-from appd.supervisor.spawn import LOADS_LONG
+from appd.supervisor.spawn import ASKS, INSISTS
+from appd.supervisor.worker import LOADING, send_signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from appd.supervisor.directlog import DirectLog
-    from appd.supervisor.generation import Worker
+    from appd.supervisor.worker import Worker
 
 __all__ = ["tell_end", "tell_loading", "tell_replaced"]
 
-# How often it is told where a worker is that still loads, in seconds.
-_TOLD_AGAIN = 600.0
-# What each dump of the timer begins with; see `dump_traceback_later` of faulthandler.
-_BEGINS = "Timeout ("
+# After how long a worker that still loads is asked where it is, in seconds: longer than any import should take.
+_LOADS_LONG = 60.0
+# After how long without an answer it is asked so that it needs no interpreter lock, and after how long once more.
+_PATIENCE = 5.0
+_ASKED_AGAIN = 600.0
 _MOST = 1 << 20
 
 
 def tell_loading(worker: Worker, now: float, log: DirectLog) -> None:
-    """Tells where the threads of a worker are that has been loading for very long; to be called once in a while.
+    """Tells where a worker is that has been loading for very long; to be called once in a while.
 
     Args:
         worker: The worker.
         now: Monotonic seconds.
         log: The log.
     """
-    if worker.state != LOADING or now - worker.started < LOADS_LONG or not os.fstat(worker.stacks).st_size:
-        return
-    found = os.pread(worker.stacks, _MOST, 0).decode("utf-8", "replace")
-    # Both processes have the same offset. What it writes when it dies is to be alone there.
-    os.ftruncate(worker.stacks, 0)
-    os.lseek(worker.stacks, 0, os.SEEK_SET)
-    if worker.told_loading is None or now - worker.told_loading >= _TOLD_AGAIN:
-        worker.told_loading = now
-        threads = found.rpartition(_BEGINS)[2].partition("\n")[2].rstrip()
+    if worker.asking and os.fstat(worker.stacks).st_size:
+        worker.asking = 0
+        found = os.pread(worker.stacks, _MOST, 0).decode("utf-8", "replace").rstrip()
+        # Both processes have the same offset. What it writes when it dies is to be alone there.
+        os.ftruncate(worker.stacks, 0)
+        os.lseek(worker.stacks, 0, os.SEEK_SET)
         text = f"worker {worker.number} has been loading for {now - worker.started:.0f} s; its threads are at:"
-        log.write(f"{text}\n{threads}", 4, APPD_WORKER=str(worker.number))
+        log.write(f"{text}\n{found}", 4, APPD_WORKER=str(worker.number))
+    if worker.state != LOADING:
+        return
+    due = worker.started + _LOADS_LONG if worker.asked is None else worker.asked + _ASKED_AGAIN
+    if now >= due:
+        worker.asked, worker.asking = now, 1
+        send_signal([worker], ASKS)
+    elif worker.asking == 1 and worker.asked is not None and now >= worker.asked + _PATIENCE:
+        worker.asking = 2
+        send_signal([worker], INSISTS)
 
 
 def tell_end(worker: Worker, status: int, log: DirectLog) -> None:
@@ -58,7 +65,7 @@ def tell_end(worker: Worker, status: int, log: DirectLog) -> None:
         log: The log.
     """
     stacks = worker.take_stacks()
-    if stacks:
+    if stacks and os.WIFSIGNALED(status):
         log.write(f"worker {worker.number} {describe_exit(status)}, its stacks:\n{stacks}", 3)
 
 

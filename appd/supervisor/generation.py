@@ -1,227 +1,35 @@
-"""Generations of workers as plain records: who is there, and how far each has come.
+"""Generations of workers as plain records: who is there.
 
-A worker is loading (reads the file, imports), prepared (could listen), starting (was told to go), serving, draining. A
-generation is as far as the slowest of its workers; it wants as many workers as its first one read in the file.
+A generation is as far as the slowest of its workers; it wants as many workers as its first one read in the file.
 """
 
 from __future__ import annotations
 
 import os
-import signal
 
-from appd.startup.bare import suppress
 from appd.supervisor.mailbox import number_of, unpack
-from appd.supervisor.poller import describe_exit
-from appd.supervisor.spawn import Spawned
+from appd.supervisor.worker import Worker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
     from typing import Any, Protocol
 else:
     Protocol = object
 
-__all__ = ["DRAINING", "LOADING", "PREPARED", "SERVING", "STARTING", "Generation", "Spawn", "Worker", "send_signal"]
+__all__ = ["Generation", "Spawn"]
 
-LOADING = "loading"
-PREPARED = "prepared"
-STARTING = "starting"
-SERVING = "serving"
-DRAINING = "draining"
-
-# (state, word of the worker or of the supervisor) → state. Others are passed over: a worker's words may cross ours.
-TRANSITIONS = {
-    (LOADING, "PREPARED"): PREPARED,
-    (PREPARED, "go"): STARTING,
-    (STARTING, "READY"): SERVING,
-    (SERVING, "STOPPING"): DRAINING,
-    (STARTING, "STOPPING"): DRAINING,
-    (PREPARED, "STOPPING"): DRAINING,
-    (LOADING, "STOPPING"): DRAINING,
-}
-
-
-# What of a worker is plain, and the same for every version of the supervisor.
+# What of a generation is plain, and which of it are numbers by the place of a worker.
 _KEPT = (
-    *("pid", "number", "started", "state", "status", "errno"),
-    *("connections", "requests", "dropped", "alive", "watchdog", "killed"),
-    *("running", "queued", "threads", "pending"),
-    *("recycle", "recycle_failures", "recycle_at", "retired", "unsaid"),
+    *("number", "reading", "wanted", "servers", "listening", "idle_exit", "certificates", "levels"),
+    *("draining", "ended"),
 )
+_COUNTS = ("failures", "restarts", "recycled")
 
 # Pauses before a worker that died again is replaced, in seconds.
 _PATIENCE = (0.0, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 # A worker that has lived so long, in seconds, died for the first time again.
 _SETTLED = 60.0
-# Hosted code may say anything; so much of it goes into the journal.
-_MOST_REASON = 200
-# Of the words for a worker that reads none, so many wait; beyond that log levels are not worth it.
-_MOST_UNSAID = 1000
-
-
-def send_signal(workers: Iterable[Worker], number: int) -> None:
-    """Sends a signal to each; those that have been waited for are passed over."""
-    for worker in workers:
-        if not worker.gone:
-            with suppress(ProcessLookupError):
-                os.kill(worker.pid, number)
-
-
-class Worker:
-    """One process.
-
-    Args:
-        number: Its place in the generation, from 1.
-        spawned: The process, with what belongs to it.
-
-    Resource handling: the channel is closed when the process has gone, by whoever removes it from its generation; the
-    memfd of its stacks by `take_stacks`.
-
-    Attributes:
-        state: How far it has come.
-        status: What it said last of itself.
-        exit: What it is about to end with, when it cannot serve.
-        connections: How many connections it has open.
-        requests: How many requests it has begun to answer.
-        running: How many calls run in its threads.
-        queued: How many calls wait for one.
-        threads: How many there are.
-        pending: The calls of each mount, as `appd.pending.pack` has them.
-        dropped: How many log entries it has lost.
-        recycle: Why it is to be recycled, as it said; "" before it did.
-        recycle_failures: How many fresh workers could not take its place.
-        recycle_at: When to try it, in monotonic seconds.
-        retired: Whether it has left its place to another, or is not to have it.
-        stacks: The memfd that they are written to.
-        told_loading: When it was last told where it is as it loads, in monotonic seconds.
-        alive: When it last said WATCHDOG=1.
-        watchdog: How long it may be silent, in seconds; None before it said.
-        unsaid: The words that its channel has no room for, as it does not read now.
-    """
-
-    def __init__(self, number: int, spawned: Spawned) -> None:
-        self.number = number
-        self.pid, self.channel, self.stacks, self.started = spawned
-        self.state = LOADING
-        self.status = ""
-        self.errno = self.exit = 0
-        self.connections = 0
-        self.requests = 0
-        self.running = self.queued = self.threads = 0
-        self.pending = ""
-        self.dropped = 0
-        self.recycle = ""
-        self.recycle_failures = 0
-        self.recycle_at = 0.0
-        self.retired = False
-        self.alive = self.started
-        self.watchdog: float | None = None
-        self.told_loading: float | None = None
-        self.killed = False
-        self.gone = False
-        self.unsaid: list[str] = []
-
-    def keep(self) -> dict[str, Any]:
-        """What a later version of the supervisor needs to know of it, as JSON has it; the channel is a descriptor."""
-        return {name: getattr(self, name) for name in _KEPT} | {
-            "channel": self.channel.fileno(),
-            "stacks": self.stacks,
-        }
-
-    @classmethod
-    def kept(cls, known: Mapping[str, Any], channel: Any) -> Worker:
-        """Makes it again.
-
-        Args:
-            known: What `keep` said, of this version or of another.
-            channel: The supervisor's end of its channel.
-        """
-        made = cls(known["number"], Spawned(known["pid"], channel, known["stacks"], known["started"]))
-        for name in _KEPT:
-            setattr(made, name, known.get(name, getattr(made, name)))
-        return made
-
-    def hears(self, word: str) -> bool:
-        """Moves on by a word. Returns whether it did."""
-        state = TRANSITIONS.get((self.state, word))
-        if state is None:
-            return False
-        self.state = state
-        return True
-
-    def note(self, words: Mapping[str, str], now: float) -> None:
-        """Takes what it says of itself.
-
-        Args:
-            words: The message.
-            now: Monotonic seconds.
-        """
-        self.status = words.get("STATUS", self.status)
-        self.errno = number_of(words, "ERRNO", self.errno)
-        self.exit = number_of(words, "X_APPD_EXIT", self.exit)
-        self.connections = number_of(words, "X_APPD_CONNECTIONS", self.connections)
-        self.requests = number_of(words, "X_APPD_REQUESTS", self.requests)
-        self.dropped = number_of(words, "X_APPD_DROPPED", self.dropped)
-        self.running = number_of(words, "X_APPD_RUNNING", self.running)
-        self.queued = number_of(words, "X_APPD_QUEUED", self.queued)
-        self.threads = number_of(words, "X_APPD_THREADS", self.threads)
-        self.pending = words.get("X_APPD_PENDING", self.pending)
-        self.recycle = self.recycle or words.get("X_APPD_RECYCLE", "")[:_MOST_REASON]
-        self.alive = now
-        if "X_APPD_WATCHDOG" in words:
-            self.watchdog = number_of(words, "X_APPD_WATCHDOG", 60000) / 1000
-
-    def stop(self) -> None:
-        """Has it drain and leave."""
-        # It takes two signals for a stop at once, and KillMode=control-group has systemd send it one.
-        if self.state == LOADING:
-            send_signal([self], signal.SIGTERM)
-        else:
-            self.tell("stop")
-
-    @property
-    def last_words(self) -> str:
-        """Why it cannot start, as it said."""
-        return self.status.removeprefix("cannot start: ")
-
-    def reason(self, status: int) -> str:
-        """Why it did not serve, or not any more.
-
-        Args:
-            status: What wait(2) says of it.
-        """
-        if self.killed:
-            return f"worker has not answered for {self.watchdog or 0:.0f} s"
-        if self.status and os.waitstatus_to_exitcode(status) > 0:
-            return self.last_words
-        return f"worker {describe_exit(status)}"
-
-    def take_stacks(self) -> str:
-        """What faulthandler wrote when it died; "" when it did not die so. To be called once, when it has gone."""
-        self.gone = True
-        try:
-            return os.pread(self.stacks, 1 << 20, 0).decode("utf-8", "replace").rstrip()
-        finally:
-            os.close(self.stacks)
-
-    def tell(self, word: str) -> None:
-        """Sends a line down the channel; one that has gone hears nothing. For one that does not read it waits."""
-        if len(self.unsaid) < _MOST_UNSAID or not word.startswith("log-level"):
-            self.unsaid.append(word)
-        self.flush()
-
-    def flush(self) -> None:
-        """Sends what waits, as far as there is room; to be called once in a while."""
-        while self.unsaid:
-            try:
-                # A line is whole or not at all: unix(7) cuts only what is longer than half of the buffer.
-                self.channel.send(f"{self.unsaid[0]}\n".encode())
-            except BlockingIOError:
-                return
-            except OSError:
-                self.unsaid.clear()
-                return
-            del self.unsaid[0]
 
 
 class Generation:
@@ -240,6 +48,7 @@ class Generation:
         keeps: The names in the store that it uses.
         idle_exit: After how long without anything to do the service may end, in seconds; 0 is never.
         certificates: When its certificates expire, as its workers said.
+        levels: Namespace → level of the log, as operators have set them; that of "" is general.
         draining: Whether it is on its way out.
         ended: Whether it was killed without having served.
         failures: How often in a row a worker died, by number.
@@ -258,6 +67,7 @@ class Generation:
         self.keeps: frozenset[str] = frozenset()
         self.idle_exit = 0.0
         self.certificates = ""
+        self.levels: dict[str, str] = {}
         self.draining = False
         self.ended = False
         self.failures: dict[int, int] = {}
@@ -289,6 +99,21 @@ class Generation:
         for server, told in unpack(words.get("X_APPD_LISTENING", "")).items():
             type_name, *addresses = told.split("\n")
             self.listening[server] = {"server": server, "type": type_name, "addresses": addresses}
+
+    def add(self, worker: Worker, *, beside: bool = False) -> None:
+        """Notes a worker that was started, in the place of its number or beside it."""
+        if beside:
+            self.beside.append(worker)
+        else:
+            self.workers[worker.number] = worker
+        for namespace, level in self.levels.items():
+            worker.tell(_level_word(level, namespace))
+
+    def set_level(self, level: str, namespace: str) -> None:
+        """Has every worker log so, also those to come; a general level ends those of namespaces."""
+        self.levels = {**self.levels, namespace: level} if namespace else {"": level}
+        for worker in self.everyone:
+            worker.tell(_level_word(level, namespace))
 
     def tell_first(self, word: str) -> None:
         """Tells the worker that has what runs in one process only."""
@@ -328,21 +153,11 @@ class Generation:
     def keep(self) -> dict[str, Any]:
         """What a later version of the supervisor needs to know of it, as JSON has it."""
         return {
-            "number": self.number,
-            "reading": self.reading,
-            "workers": [worker.keep() for worker in self.workers.values()],
-            "wanted": self.wanted,
-            "servers": self.servers,
+            **{name: getattr(self, name) for name in _KEPT},
+            **{name: list(getattr(self, name).items()) for name in _COUNTS},
             "keeps": sorted(self.keeps),
-            "idle_exit": self.idle_exit,
-            "certificates": self.certificates,
-            "draining": self.draining,
-            "ended": self.ended,
-            "failures": list(self.failures.items()),
+            "workers": [worker.keep() for worker in self.workers.values()],
             "beside": [worker.keep() for worker in self.beside],
-            "listening": self.listening,
-            "restarts": list(self.restarts.items()),
-            "recycled": list(self.recycled.items()),
         }
 
     @classmethod
@@ -354,20 +169,13 @@ class Generation:
             channel: Makes a channel of its descriptor.
         """
         made = cls(known["number"])
-        made.reading = known.get("reading")
-        made.workers = {one["number"]: Worker.kept(one, channel(one["channel"])) for one in known["workers"]}
-        made.wanted = known["wanted"]
-        made.servers = dict(known["servers"])
+        for name in _KEPT:
+            setattr(made, name, known.get(name, getattr(made, name)))
+        for name in _COUNTS:
+            setattr(made, name, dict(known.get(name, ())))
         made.keeps = frozenset(known["keeps"])
-        made.idle_exit = known.get("idle_exit", 0.0)
-        made.certificates = known.get("certificates", "")
-        made.draining = known["draining"]
-        made.ended = known["ended"]
-        made.failures = dict(known["failures"])
+        made.workers = {one["number"]: Worker.kept(one, channel(one["channel"])) for one in known["workers"]}
         made.beside = [Worker.kept(one, channel(one["channel"])) for one in known.get("beside", ())]
-        made.listening = dict(known.get("listening", {}))
-        made.restarts = dict(known.get("restarts", ()))
-        made.recycled = dict(known.get("recycled", ()))
         return made
 
     def all_in(self, *states: str) -> bool:
@@ -397,3 +205,7 @@ class Spawn(Protocol):
     """Starts a worker and notes it in its generation, in the place of that number or beside it."""
 
     def __call__(self, generation: Generation, number: int, *, forked: bool = False, beside: bool = False) -> None: ...
+
+
+def _level_word(level: str, namespace: str) -> str:
+    return f"log-level {level} {namespace}".rstrip()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import select
 
 from appd.messages import IDLE
-from appd.supervisor.generation import SERVING, Generation, Worker
+from appd.supervisor.generation import Generation
 from appd.supervisor.idle import LEAVE, LOOK, NOTHING, REST, WAKE, IdleExit
 from appd.supervisor.mailbox import number_of
+from appd.supervisor.worker import SERVING, Worker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from appd.control import (
     encode_error,
     encode_reply,
 )
-from appd.startup.bare import deque
+from appd.startup.bare import deque, suppress
 from appd.supervisor.overview import report
 
 TYPE_CHECKING = False
@@ -62,6 +62,7 @@ class Operator:
         self._supervisor = supervisor
         self._poller = poller
         self._path = path
+        self._made = _identity(path)
         self._connections: set[_Connection] = set()
         self._listener = listener
         self._listen()
@@ -151,7 +152,8 @@ class Operator:
             wrong = "level" if level not in _LEVELS else "namespace"
             connection.reply(encode_error("org.varlink.service.InvalidParameter", {"parameter": wrong}))
             return
-        self._supervisor.rollout.tell_workers(f"log-level {level} {namespace}".rstrip())
+        for generation in self._supervisor.rollout.generations():
+            generation.set_level(level, namespace)
         connection.reply(encode_reply({}))
 
     def _info(self, _call: Call, connection: _Connection) -> None:
@@ -181,15 +183,14 @@ class Operator:
             one.socket.detach()
 
     def close(self) -> None:
-        """Closes every connection and removes the path."""
+        """Closes every connection and removes the path, if it is still of this socket."""
         self._poller.unregister(self._listener.fileno())
         self._listener.close()
         for one in list(self._connections):
             one.close()
-        try:
-            os.unlink(self._path)
-        except OSError:
-            return
+        with suppress(OSError):
+            if _identity(self._path) == self._made:
+                os.unlink(self._path)
 
 
 _METHODS: dict[str, Callable[[Operator, Call, Any], None]] = {
@@ -333,6 +334,14 @@ class _Connection:
             self._poller.unregister(self.socket.fileno())
             self.socket.close()
             self._gone(self)
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _is_namespace(text: object) -> bool:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import signal
 
-from appd.supervisor.generation import DRAINING, LOADING, SERVING, STARTING, Generation, Worker, send_signal
+from appd.supervisor.generation import Generation
+from appd.supervisor.worker import DRAINING, LOADING, SERVING, STARTING, Worker, send_signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

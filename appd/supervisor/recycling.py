@@ -12,14 +12,15 @@ from __future__ import annotations
 import signal
 
 from appd.messages import RECYCLED
-from appd.supervisor.generation import LOADING, PREPARED, SERVING, STARTING, send_signal
+from appd.supervisor.worker import LOADING, PREPARED, SERVING, STARTING, send_signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from appd.supervisor.directlog import DirectLog
-    from appd.supervisor.generation import Generation, Spawn, Worker
+    from appd.supervisor.generation import Generation, Spawn
+    from appd.supervisor.worker import Worker
 
 __all__ = ["Recycling"]
 

@@ -19,13 +19,14 @@ from errno import EINVAL
 from appd.errors import EX_CONFIG, EX_OK, EX_SOFTWARE, EX_SUPERSEDED, EX_UNAVAILABLE
 from appd.startup.bare import partial
 from appd.supervisor.dumps import tell_end, tell_replaced
-from appd.supervisor.generation import DRAINING, PREPARED, SERVING, Generation, Worker, send_signal
+from appd.supervisor.generation import Generation
 from appd.supervisor.mailbox import extension_of, number_of
 from appd.supervisor.outcome import LATER, Outcome, Verdict
 from appd.supervisor.overview import changes, summary
 from appd.supervisor.parting import Parting, all_drain, end_all, end_oldest
 from appd.supervisor.poller import exit_code
 from appd.supervisor.recycling import Recycling
+from appd.supervisor.worker import DRAINING, PREPARED, SERVING, Worker, send_signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -160,11 +161,6 @@ class Rollout:
     def generations(self) -> list[Generation]:
         """Every generation that has workers."""
         return [*self.draining, *(one for one in (self.serving, self.coming) if one is not None)]
-
-    def tell_workers(self, word: str) -> None:
-        """Sends a line down every channel."""
-        for worker in self.workers():
-            worker.tell(word)
 
     def workers(self) -> list[Worker]:
         """Every worker of every generation."""

@@ -88,8 +88,10 @@ def resume(descriptor: int, environ: Mapping[str, str] = os.environ) -> int:
 
     def begin() -> None:
         supervisor.rollout.go_on(state["rollout"], _channel)
-        supervisor.rollout.tell_workers(WAKE)
-        text = f"the supervisor goes on as appd {__version__}, with its {len(supervisor.rollout.workers())} workers"
+        workers = supervisor.rollout.workers()
+        for one in workers:
+            one.tell(WAKE)
+        text = f"the supervisor goes on as appd {__version__}, with its {len(workers)} workers"
         log.write(text, MESSAGE_ID=SUPERVISOR_RENEWED)
         notifier.go_on(state["notifier"])
         supervisor.rollout.confirm()

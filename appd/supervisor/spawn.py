@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 __all__ = [
+    "ASKS",
     "CHANNEL",
-    "LOADS_LONG",
+    "INSISTS",
     "READING",
     "STACKS",
     "Spawned",
@@ -44,8 +45,9 @@ READING = "APPD_READING"
 # The variable that tells a worker where its stacks go when it is killed for not answering.
 STACKS = "APPD_STACKS"
 
-# After how long a worker that still loads writes them, in seconds, and again: longer than any import should take.
-LOADS_LONG = 60.0
+# The signals that ask a worker where its threads are: Python, and faulthandler. Hosted code has no use for these.
+ASKS = signal.SIGRTMIN + 3
+INSISTS = signal.SIGRTMIN + 4
 
 _LISTEN_FDS_START = 3
 _PR_SET_PDEATHSIG = 1
@@ -170,8 +172,12 @@ def _child(
 ) -> NoReturn:
     try:
         signal.set_wakeup_fd(-1)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGCHLD):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
+        # Until it has handlers of its own. `systemctl kill` sends SIGHUP to every process, and a reload is not to end a
+        # worker that it has just begun.
+        for one in (signal.SIGHUP, ASKS, INSISTS):
+            signal.signal(one, signal.SIG_IGN)
         detach()
         _arrange([fd for _name, fd in (*passed, *others)])
         os.environ.update(environ)

@@ -13,12 +13,13 @@ import signal
 from appd.messages import WORKER_HUNG
 from appd.startup.bare import partial
 from appd.supervisor.dumps import tell_loading
-from appd.supervisor.generation import Generation, Worker, send_signal
+from appd.supervisor.generation import Generation
 from appd.supervisor.idlewatch import IdleWatch
 from appd.supervisor.mailbox import Mailbox
 from appd.supervisor.poller import Poller
 from appd.supervisor.rollout import Rollout
 from appd.supervisor.spawn import READING, spawn_worker, worker_environ
+from appd.supervisor.worker import Worker, send_signal
 from appd.systemd.notify import Notifier
 from appd.systemd.store import PREFIX, Store
 
@@ -109,11 +110,7 @@ class Supervisor:
         environ = worker_environ(self.mailbox.path, generation.number, number)
         reading = [(READING, generation.reading)] if generation.reading is not None else []
         made = spawn_worker(passed, environ, self._work if forked else None, self.detach, reading)
-        worker = Worker(number, made)
-        if beside:
-            generation.beside.append(worker)
-        else:
-            generation.workers[number] = worker
+        generation.add(Worker(number, made), beside=beside)
 
     def detach(self) -> None:
         """In a forked child: forgets every descriptor without closing it."""

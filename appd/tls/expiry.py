@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from appd.tls.certificates import Pair
 
-__all__ = ["Warnings", "day_of", "listed", "minute_of", "sentence"]
+__all__ = ["Expiring", "Warnings", "day_of", "listed", "minute_of", "sentence"]
 
 _DAY = 86400.0
 # Days before the end at which the journal says so. Authorities renew at a third of the life or 30 days before, so that
@@ -18,6 +18,22 @@ _DAYS = (21, 7, 1)
 # What is told to the supervisor goes into one datagram.
 _MOST = 20
 _MOST_WAITING = 5
+
+
+class Expiring(NamedTuple):
+    """An authority that expires; of a pair's attributes those that are asked for here.
+
+    Attributes:
+        where: The file, for people.
+        title: What people call it.
+        expires: When, in seconds since the epoch.
+        serial: What tells it from another.
+    """
+
+    where: str
+    title: str
+    expires: float
+    serial: str
 
 
 def day_of(seconds: float) -> str:
@@ -78,11 +94,11 @@ class Warnings:
     def __init__(self) -> None:
         self._told: dict[str, int] = {}
 
-    def due(self, pairs: Iterable[Pair], now: float) -> list[tuple[Pair, str]]:
+    def due(self, pairs: Iterable[Pair | Expiring], now: float) -> list[tuple[Pair | Expiring, str]]:
         """What is to be said now, as the end of a sentence.
 
         Args:
-            pairs: The certificates in use.
+            pairs: The certificates in use, and the authorities.
             now: Seconds since the epoch.
         """
         found = []

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from appd.errors import ConfigurationError, Problem
 from appd.tls.authorities import check_authorities, check_issuers, check_revocations
 from appd.tls.certificates import SKEW, NotYet, Pair, read_pair
+from appd.tls.expiry import Expiring
 from appd.tls.names import NameIndex
+from appd.tls.pem import called, not_after
 from appd.tls.policy import Policy, Source
 from appd.tls.sources import Content, Fingerprint, NotHere, Stamp, files, fingerprint, read
 
@@ -35,6 +37,7 @@ class Material(NamedTuple):
         fingerprint: What the files were when they were read.
         known: The pairs by what they were read from.
         lists: Of each file of revoked certificates: where it is, for people, and when it expires.
+        authorities: Of each file of authorities the one that expires first.
     """
 
     pairs: tuple[Pair, ...]
@@ -43,6 +46,7 @@ class Material(NamedTuple):
     fingerprint: Fingerprint
     known: _Known
     lists: tuple[tuple[str, float], ...] = ()
+    authorities: tuple[Expiring, ...] = ()
 
 
 class Premature(ConfigurationError):
@@ -95,6 +99,7 @@ class _Reader:
         self._unseen: list[Problem] = []
         self._pairs: _Known = {}
         self._lists: list[tuple[str, float]] = []
+        self._authorities: list[Expiring] = []
 
     def read(self) -> tuple[Material | None, list[Problem]]:
         policy = self._policy
@@ -116,7 +121,7 @@ class _Reader:
             return None, self._unseen
         pairs = tuple(self._pairs.values())
         index = NameIndex([(one.names, one.kind) for one in pairs])
-        return Material(pairs, index, trust, stamps, self._pairs, tuple(self._lists)), []
+        return Material(pairs, index, trust, stamps, self._pairs, tuple(self._lists), tuple(self._authorities)), []
 
     def _contents(self, source: Source) -> list[Content]:
         found: list[Content] = []
@@ -182,10 +187,9 @@ class _Reader:
             self._pairs[identity] = known
             return
         texts = [content.data] + ([chain.data] if chain is not None else [])
-        where = str(source) if source.credential else content.path
         try:
             self._pairs[identity] = read_pair(
-                where, texts, key.data if key is not None else None, passphrase, self._now, self._skew
+                _where(source, content), texts, key.data if key is not None else None, passphrase, self._now, self._skew
             )
         except ValueError as error:
             self._wrong(source, error, content.path)
@@ -201,7 +205,11 @@ class _Reader:
                             "every user of the host may write an authority of their own into it: "
                             f"chmod o-w {content.path}"
                         )
-                    authorities += check_authorities(content.data, self._now, self._skew)
+                    found = check_authorities(content.data, self._now, self._skew)
+                    first = min(found, key=not_after)
+                    serial = f"{first.issuer.rfc4514_string()} {first.serial_number:x}"
+                    self._authorities.append(Expiring(_where(source, content), called(first), not_after(first), serial))
+                    authorities += found
                     texts.append(content.data)
                 except ValueError as error:
                     self._wrong(source, error)
@@ -216,7 +224,7 @@ class _Reader:
                 try:
                     until = check_revocations([content.data], (), self._now, self._skew)
                     lists.append(content.data)
-                    self._lists.append((str(source) if source.credential else content.path, until))
+                    self._lists.append((_where(source, content), until))
                 except ValueError as error:
                     self._wrong(source, error)
         self._complete(lists, authorities)
@@ -229,6 +237,11 @@ class _Reader:
                 check_revocations(lists, authorities, self._now)
             except ValueError as error:
                 self._wrong(self._policy.revocations[0], error)
+
+
+def _where(source: Source, content: Content) -> str:
+    """Where something was read, for people."""
+    return str(source) if source.credential else content.path
 
 
 def _named(source: Source, path: str) -> str:

@@ -132,11 +132,12 @@ class Renewal(Service):
         self._told(said, listed(pairs, {f"credential:{name}": path for name, path in self._outdated.items()}, waiting))
 
     def _warn(self) -> None:
-        for server, pairs in self._pairs().items():
-            for one, words in self._warnings.due(pairs, self._wall_clock()):
+        for watched in self._watched:
+            material = watched.material
+            for one, words in self._warnings.due([*material.pairs, *material.authorities], self._wall_clock()):
                 _log.warn(
                     "{appd_server}: the certificate of {title} ({where}) {words}",
-                    appd_server=server,
+                    appd_server=watched.termination.server,
                     title=one.title,
                     where=one.where,
                     words=words,

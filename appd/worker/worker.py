@@ -23,7 +23,7 @@ from appd.systemd.activation import Inheritance, inherit
 from appd.systemd.notify import MARK, Notifier
 from appd.worker.assembly import Built, Ground, build, compose, lay_ground
 from appd.worker.forks import leave_forks_alone
-from appd.worker.stacks import begin, has_loaded
+from appd.worker.stacks import write_stacks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def run(
     notifier = Notifier(environ)
     supervisor, stacks, reading = (environ.pop(key, "") for key in (CHANNEL, STACKS, READING))
     notifier.mark = MARK if supervisor else ""
-    begin(stacks)
+    write_stacks(stacks)
     given = None
     if reading:
         from appd.config.texts import read_texts
@@ -127,7 +127,6 @@ def run(
         notifier.tell_failure(error)
         return error.exit_code
     finally:
-        has_loaded()
         this.drain_early()
 
 
@@ -250,7 +249,6 @@ class _Run:
         return self._exit_code
 
     def _start(self) -> None:
-        has_loaded()
         # Twisted, OpenSSL and what is hosted stay as well. Protocols in Python leave cycles with every request, and to
         # look through all that for them was a fifth of what twisted.web does.
         gc.freeze()
@@ -394,4 +392,5 @@ class _Run:
             self._reactor.stop()
 
     def _no_reload(self) -> None:
-        self._log.write(NO_RELOAD, _WARNING)
+        if self._supervisor is None:  # who sends it to all processes means that one
+            self._log.write(NO_RELOAD, _WARNING)

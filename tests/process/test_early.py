@@ -379,7 +379,7 @@ if pid == 0:
 assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
 pid = os.fork()
 if pid == 0:
-    faulthandler.cancel_dump_traceback_later()  # as Python itself does at its end, and faulthandler before its next timer
+    faulthandler.cancel_dump_traceback_later()  # as Python does at its end: a timer of another process is waited for
     os._exit(4)
 assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 4
 

@@ -194,6 +194,22 @@ def test_hangup_reloads_and_changes_are_told(service):
     assert made.running.wait_said("reloaded;").endswith("reloaded; added: c; changed: a; removed: b")
 
 
+def test_hangup_of_every_process(service, tmp_path):
+    """`systemctl kill -s HUP` sends it to workers too, to those of the reload among them: the reload goes on."""
+    made = service()
+    (tmp_path / "hosted.py").write_text(GATE + PID_APPLICATION)
+    leader = made.running.process.pid
+    children = Path(f"/proc/{leader}/task/{leader}/children")
+    with subprocess.Popen([APPD, "reload", "--socket", made.control]) as reload:
+        while not (tmp_path / "begun").exists() and reload.poll() is None:
+            for pid in map(int, children.read_text().split()):
+                os.kill(pid, signal.SIGHUP)
+        (tmp_path / "go").touch()
+        assert reload.wait(30) == 0
+    os.kill(next(iter(made.workers())), signal.SIGHUP)
+    assert made.pid() and "SIGHUP" not in made.running.errors
+
+
 def test_a_killed_worker_is_replaced(service):
     """Under load with a kill -9: only connections of that worker can be cut, none is refused; it comes back."""
     made = service("workers 2\n")
@@ -220,17 +236,19 @@ def test_a_hung_worker_is_dumped_and_replaced(service):
 
 
 _IMPATIENT = """
-import appd.supervisor.spawn
-appd.supervisor.spawn.LOADS_LONG = 0.5
+import appd.supervisor.dumps
+appd.supervisor.dumps._LOADS_LONG = appd.supervisor.dumps._PATIENCE = 0.5
 from appd.__main__ import main
 main()
 """
 
 
-@pytest.mark.parametrize("at", ["start", "reload"])
+@pytest.mark.parametrize("at", ["start", "reload", "in C"])
 def test_a_hang_while_loading_is_told(start, tmp_path, at):
     """An import that never returns: one entry has the stacks. The worker is not killed, and what comes next is as ever."""
-    hangs = "import threading\ndef waits():\n    threading.Event().wait()\nwaits()\n"
+    # This sum lets nobody have the interpreter, and Python does not look for signals.
+    waits = "sum(range(10**14))" if at == "in C" else "threading.Event().wait()"
+    hangs = f"import threading\ndef waits():\n    {waits}\nwaits()\n"
     hosted, script = tmp_path / "hosted.py", tmp_path / "impatient.py"
     hosted.write_text(hangs if at == "start" else PID_APPLICATION)
     script.write_text(_IMPATIENT)
@@ -258,6 +276,24 @@ def test_a_hang_while_loading_is_told(start, tmp_path, at):
             os.utime(hosted, (2, 2))
             assert subprocess.run(ask_for_it, timeout=60, check=False).returncode == 0
             assert first.wait(30) == 75
+
+
+def test_who_loads_and_is_asked_goes_on(start, tmp_path):
+    """Some hundred times while it makes and leaves frames, in two threads: to read those that change would crash it."""
+    busy = (
+        "import threading, time\ndef fib(n):\n    return n if n < 2 else fib(n - 1) + fib(n - 2)\n"
+        "def load(ends=time.monotonic() + 2):\n    while time.monotonic() < ends:\n"
+        "        exec(compile('class A:\\n def f(self): return fib(9)\\nA().f()', 'x', 'exec'), {'fib': fib})\n"
+        "threading.Thread(target=load).start()\nload()\n"
+    )
+    (tmp_path / "hosted.py").write_text(busy + PID_APPLICATION)
+    often = "appd.supervisor.dumps._ASKED_AGAIN = 0\nimport appd.supervisor.supervisor\nappd.supervisor.supervisor._TICK = 0.002\n"
+    script = tmp_path / "impatient.py"
+    script.write_text(_IMPATIENT.replace("from appd.__main__", f"{often}from appd.__main__"))
+    command = [sys.executable, str(script), "run", str(tmp_path / "run0" / "appd.conf")]
+    running = start(f"python-path {tmp_path}\n{HTTP}", ("h", listening()), command=command).wait_ready()
+    assert sum("has been loading for" in line for line in running.err) > 20
+    assert running.stop() == 0
 
 
 def test_a_worker_has_nothing_of_the_supervisors(service):
@@ -432,6 +468,29 @@ def test_log_level_at_run_time(start, tmp_path):
     assert "debugging b'one'" not in running.errors and "debugging b'three'" not in running.errors
 
 
+def test_log_level_in_all_workers(service, tmp_path):
+    """In both, in one that takes the place of another, and not any more in those of the next generation."""
+    (tmp_path / "hosted.py").write_text(
+        "import logging\n"
+        + PID_APPLICATION.replace("    start_r", "    logging.debug('pid %d.', os.getpid())\n    start_r")
+    )
+    made = service("workers 2\n")
+
+    def tells(pid):
+        return made.pid() and f"pid {pid}." in made.running.errors
+
+    assert made.call("log-level", "debug").returncode == 0
+    assert made.call("log-level", "error", "nobody").returncode == 0
+    before = made.workers()
+    for pid in before:
+        wait_until(partial(tells, pid))
+    os.kill(min(before), signal.SIGKILL)
+    (fresh,) = wait_until(lambda: len(made.workers()) == 2 and made.workers() - before)
+    wait_until(partial(tells, fresh))
+    assert made.reload().returncode == 0
+    assert not any(tells(pid) for pid in [made.pid() for _ in range(20)])
+
+
 def test_status_for_people(service):
     """What is served by whom, and the last reload."""
     made = service()
@@ -441,11 +500,21 @@ def test_status_for_people(service):
     assert re.search(r"^1 +\d+ +2 +serving ", said, re.M)
 
 
+def test_a_later_service_has_the_control_socket(service, start):
+    """The end of the earlier one does not take it away."""
+    made = service()
+    later = start("<echo e>\n address 127.0.0.1:0\n</echo>\n", arguments=("--control", made.control)).wait_ready()
+    assert made.running.stop() == 0
+    assert made.status()["pid"] == later.process.pid
+    assert later.stop() == 0 and not os.path.exists(made.control)
+
+
 def test_nobody_at_the_control_socket(tmp_path):
-    """69 and one line."""
+    """69 and one line, which says what a worker alone lacks."""
     command = [APPD, "status", "--socket", str(tmp_path / "none")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 69 and "nobody is at the control socket" in done.stderr
+    assert "with --single and twistd there is none: reload needs the supervisor" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from support.running import ask, listening, read_exactly, wait_until
+from support.service import GATE
 
 ECHO = "<echo e>\n  address systemd:name=e\n</echo>\n"
 
@@ -220,6 +221,17 @@ def test_hangup_is_answered_in_one_line(start):
     line = running.wait_said("SIGHUP")
     assert "reload needs the supervisor" in line
     assert ask(passed, b"x") == b"x"
+
+
+def test_hangup_while_it_loads_is_answered_as_well(start, tmp_path):
+    """As soon as it serves: it has read the file by then."""
+    (tmp_path / "gated.py").write_text(f"{GATE}def make():\n    pass\n")
+    text = f"python-path {tmp_path}\napplication-object gated:make\n{ECHO}"
+    running = start(text, ("e", listening()), arguments=("--single",))
+    wait_until((tmp_path / "begun").exists)
+    running.process.send_signal(signal.SIGHUP)
+    (tmp_path / "go").touch()
+    running.wait_ready().wait_said("SIGHUP: reload needs the supervisor")
 
 
 def test_watchdog_comes_from_the_reactor(slow):

@@ -179,6 +179,7 @@ SAID = {
     "the beginning": 'say("READY=1"); say("READY=1")',
     "many descriptors": 'say("FDSTORE=1", *[0] * 250)',
     "an empty message": 'say("")',
+    "a child": 'os.fork() or (say("{X}STOPPING=1\\nFDSTORE=1\\nFDNAME=appd-x", 0), os._exit(0))',
 }
 
 

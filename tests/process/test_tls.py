@@ -548,13 +548,15 @@ def test_status_tells_of_a_certificate_that_waits_for_its_time(start, pems):
 
 
 def test_check_tells_when_certificates_expire(pems):
-    """And warns of those that are near."""
+    """And warns of those that are near; authorities of clients do too."""
     ROOT.issue("soon.example", days=6.5).write(pems / "soon.pem")
-    (pems / "appd.conf").write_text(http(pems, f"    certificate {pems}/site.pem\n    certificate {pems}/soon.pem"))
+    keys = "".join(f"    {key}\n" for key in (f"certificate {pems}/soon.pem", f"client-ca {pems}/ca.pem"))
+    (pems / "appd.conf").write_text(http(pems, f"    certificate {pems}/site.pem\n{keys}"))
     done = subprocess.run(
         [APPD, "check", str(pems / "appd.conf")], capture_output=True, text=True, timeout=60, check=True
     )
     assert f"certificate {pems}/site.pem: localhost expires 20" in done.stdout
+    assert f"client-ca {pems}/ca.pem: 'Root' expires 20" in done.stdout
     assert f"warning: server 'shop': {pems}/soon.pem: soon.example expires in 6 days, on 20" in done.stdout
 
 

@@ -41,9 +41,10 @@ class Says(Protocol):
 def factory():
     return Factory.forProtocol(Says)
 """
-# Before the code of a module: its import takes until there is a file `go` beside it.
+# Before the code of a module: its import takes until there is a file `go` beside it; it has begun when there is `begun`.
 GATE = """
 import os, time
+open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "begun"), "w").close()
 while not os.path.exists(os.path.join(os.path.dirname(os.path.abspath(__file__)), "go")):
     time.sleep(0.01)
 """

@@ -8,9 +8,10 @@ import socket
 
 import pytest
 
-from appd.supervisor.generation import DRAINING, LOADING, PREPARED, SERVING, STARTING, Generation, Worker
+from appd.supervisor.generation import Generation
 from appd.supervisor.recycling import Recycling
 from appd.supervisor.spawn import Spawned
+from appd.supervisor.worker import DRAINING, LOADING, PREPARED, SERVING, STARTING, Worker
 
 EXIT_1 = 1 << 8
 

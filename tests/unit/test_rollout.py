@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import faulthandler
+import json
 import os
 import signal
 import socket
@@ -14,16 +15,19 @@ import pytest
 
 from appd.config.texts import read_texts, write_texts
 from appd.control import ControlError, Framing
+from appd.supervisor import dumps
 from appd.supervisor import spawn as module
 from appd.supervisor.directlog import DirectLog
-from appd.supervisor.generation import Generation, Worker
+from appd.supervisor.generation import Generation
 from appd.supervisor.mailbox import Letter, Mailbox
 from appd.supervisor.operator import Operator
 from appd.supervisor.overview import certificates
 from appd.supervisor.places import control_listener
 from appd.supervisor.poller import Poller, exit_code
 from appd.supervisor.renewal import kept_descriptors
+from appd.supervisor.spawn import ASKS, INSISTS
 from appd.supervisor.supervisor import Supervisor
+from appd.supervisor.worker import Worker
 from appd.systemd.notify import Notifier
 from appd.worker.rest import Rest
 
@@ -357,26 +361,27 @@ def test_a_reload_or_a_stop_while_the_one_before_still_accepts(host):
     assert not any("it may still accept" in text for text in host.said)
 
 
-def test_a_worker_that_never_ends_to_load(host):
-    """Where its threads are is told after a minute and then every ten, the last dump each time; it is not killed."""
+def test_a_worker_that_never_ends_to_load(host, monkeypatch):
+    """It is asked after a minute and then every ten where its threads are, and told to write it after 5 s; it is not killed."""
     host.rollout.start()
     (worker,) = host.rollout.coming.workers.values()
     begun = worker.started = worker.alive = host.supervisor._last_tick = host.now
-    told = []
+    told, sent = [], []
+    monkeypatch.setattr(dumps, "send_signal", lambda _workers, number: sent.append((host.now - begun, number)))
     while host.now < begun + 1500:
         host.now += 1
-        if (host.now - begun) % 60 == 0:
-            with open(os.dup(worker.stacks), "ab", buffering=0) as file:
-                file.write(b"Timeout (0:01:00)!\nThread 0x1 (most recent call first):\n  at %d\n" % host.now)
         before = len(host.said)
         host.supervisor._tick()
         told += [(host.now - begun, text) for text in host.said[before:]]
-    assert [when for when, _text in told] == [60, 660, 1260]
+        # The third time it answers the first question.
+        if worker.asking and host.now == worker.asked + (7 if len(told) < 2 else 2):
+            os.write(worker.stacks, b"Stack (most recent call first):\n  at %d\n" % host.now)
+    assert [when for when, _text in told] == [68, 668, 1263]
     for when, text in told:
         line = f"worker 1 has been loading for {when:.0f} s; its threads are at:\n"
-        assert text == f"{line}Thread 0x1 (most recent call first):\n  at {begun + when:.0f}"
-    assert not worker.killed and worker.take_stacks() == ""
-    worker.stacks = os.memfd_create("another")  # for the fixture
+        assert text == f"{line}Stack (most recent call first):\n  at {begun + when - 1:.0f}"
+    asked = [(60, ASKS), (65, INSISTS), (660, ASKS), (665, INSISTS), (1260, ASKS)]
+    assert sent == asked and not worker.killed and os.fstat(worker.stacks).st_size == 0
 
 
 def test_a_stop_in_a_reload(host):
@@ -563,6 +568,13 @@ def test_certificates_that_are_none():
         "7",
     ):
         assert certificates(text) == []
+
+
+def test_certificates_of_a_worker_of_an_earlier_version():
+    """It does not say when one begins that is not in use yet; what it says is shown all the same."""
+    row = {"server": "web", "name": "x.example", "path": "x.pem", "newer": "", "expires": 1_900_000_000}
+    assert certificates(json.dumps([row])) == [{**row, "begins": 0}]
+    assert certificates(json.dumps([{**row, "begins": 7}])) == [{**row, "begins": 7}]
 
 
 def test_a_program_that_is_not_there(tmp_path, monkeypatch):

@@ -535,6 +535,32 @@ def test_what_the_library_cannot_do_is_told(tmp_path, stdlib):
     assert str(problem).startswith("appd.conf:7: ciphers: 'NOSUCH' is no cipher suite")
 
 
+def test_an_authority_that_expires_is_warned_of(tmp_path, watch, logged):
+    """When it has, its clients are refused and a start is, too."""
+    path = ROOT.issue("a.example", days=9000).write(tmp_path / "a.pem")
+    (tmp_path / "ca.pem").write_bytes(ROOT.pem)
+    termination = termination_of(
+        policy_of(path)._replace(authorities=(Source("client-ca", str(tmp_path / "ca.pem"), HERE),))
+    )
+    turns, _told, clock = watch(termination)
+    turns(1)
+    assert logged == []
+    said = []
+    for days in (20, 6, 0.5, -1):
+        clock.now = termination.material.authorities[0].expires - days * DAY
+        clock.advance(3600)
+        turns(2)
+        said.append([line.partition(", on ")[0] for line in logged])
+        logged.clear()
+    text = f"warn: shop: the certificate of 'Root' ({tmp_path}/ca.pem)"
+    assert [[one.partition(" on ")[0] for one in those] for those in said] == [
+        [f"{text} expires in 20 days"],
+        [f"{text} expires in 6 days"],
+        [f"{text} expires in less than a day"],
+        [f"{text} has expired"],
+    ]
+
+
 def test_a_list_that_has_expired_is_told_once(tmp_path, watch, logged):
     """From then on whoever comes with a certificate is refused: nobody would know why."""
     path = ROOT.issue("a.example", days=300).write(tmp_path / "a.pem")
