@@ -99,7 +99,7 @@ def test_quick_ones_stay_in_one_thread(crew: tuple[Crew, Handler]) -> None:
 
 def at_once(it: Crew, *items: Any) -> None:
     """Has things done as those are that epoll tells of together."""
-    it._ready.extend(items)
+    it.ready.extend(items)
     it.ring()
 
 

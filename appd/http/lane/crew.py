@@ -59,17 +59,19 @@ class Worker:
         call: The call that it makes.
         began: Since when, on the monotonic clock.
         held: What is to be sent with the rest of the batch, by whoever leads then: `Handler.take`.
+        rest: The rest of the batch. What is ready when there is none has nothing to wait for.
         deadline: See `Deadlines`.
         leaves: Whether it ends when there are others.
     """
 
-    __slots__ = ("_crew", "began", "call", "calls", "deadline", "held", "leaves", "term", "tick")
+    __slots__ = ("_crew", "began", "call", "calls", "deadline", "held", "leaves", "rest", "term", "tick")
 
     def __init__(self, crew: Crew) -> None:
         self.calls: deque[Any] = deque()
         self.call: Any = None
         self.began = 0.0
         self.held: Any = crew.batch()
+        self.rest = crew.ready
         self.deadline = 0.0
         self.tick = 0
         self.leaves = False
@@ -123,6 +125,7 @@ class Crew:
     Attributes:
         epoll: What they poll, from the start on; anybody may register descriptors.
         turns: How many things were done.
+        ready: What is to be done next.
 
     Resource handling: owns daemon threads and two descriptors from `start` until `stop`.
     """
@@ -135,7 +138,7 @@ class Crew:
         self.batch = batch
         self.turns = 0
         self._size = size
-        self._ready: deque[Any] = deque()
+        self.ready: deque[Any] = deque()
         self._lead = Lock()
         self._leader: Worker | None = None
         self._alarm = Lock()
@@ -223,13 +226,13 @@ class Crew:
 
     def left(self) -> Iterator[Any]:
         """Takes out what nobody has done, after `stop`."""
-        while self._ready:
+        while self.ready:
             with suppress(IndexError):  # a thread that came from a call has it
-                yield self._ready.popleft()
+                yield self.ready.popleft()
 
     def post(self, item: Any) -> None:
         """Has somebody do a thing."""
-        self._ready.append(item)
+        self.ready.append(item)
         self.ring()
 
     def ring(self) -> None:
@@ -254,7 +257,7 @@ class Crew:
     def hand_on(self, leader: Worker) -> None:
         """Frees the lead; whoever has taken its token calls this."""
         if leader.held:
-            self._ready.appendleft(leader.held)
+            self.ready.appendleft(leader.held)
         self._lead.release()
 
     def attend(self) -> None:
@@ -295,7 +298,7 @@ class Crew:
 
     def _turn(self, me: Worker) -> None:
         """Leads, until the lead is lost."""
-        ready, poll, term, take, bell = self._ready, self.epoll.poll, me.term, self.handler.take, self._bell
+        ready, poll, term, take, bell = self.ready, self.epoll.poll, me.term, self.handler.take, self._bell
         read_more, held, since = self.handler.read_more, me.held, 0.0
         while True:
             while not ready:

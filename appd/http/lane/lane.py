@@ -351,7 +351,7 @@ class Lane:
             worker.give()
             if limit:
                 self.deadlines.put(worker, began + limit)
-        elif worker.term:
+        elif worker.term and (worker.rest or worker.held):
             client.held = worker.held
         try:
             return not call.run() and client.complete()
