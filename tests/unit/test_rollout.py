@@ -216,6 +216,18 @@ def test_superseded_generations_are_no_drains(host):
     assert not [text for text in host.said if "it ends at once" in text]
 
 
+def test_too_many_drain(host):
+    """The oldest is told to end once, and one entry says so, though it takes its time."""
+    host.rollout.start()
+    for number in range(5):
+        if number:
+            host.rollout.reload(None)
+        host.serve()
+    oldest = [one.number for one in host.rollout.draining]
+    said = [text.partition(",")[0] for text in host.said if "it ends at once" in text]
+    assert oldest == [1, 2, 3, 4] and said == ["generation 1 still drains", "generation 2 still drains"]
+
+
 def test_a_frozen_machine(host):
     """After a minute in which nobody ran, nobody is killed for having said nothing."""
     host.rollout.start()
