@@ -124,7 +124,8 @@ def certificates(text: str) -> list[dict[str, Any]]:
                 **{key: str(row[key])[:256] for key in ("server", "name", "path", "newer")},
                 **{key: min(max(int(row[key]), 0), 2**40) for key in ("expires", "begins")},
             }
-            for row in rows[:100]
+            # A worker of an earlier version, with which a renewed supervisor goes on, does not say when one begins.
+            for row in ({"begins": 0, **one} for one in rows[:100])
         ]
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return []

@@ -20,7 +20,8 @@ UNREADABLE = (
     x509.InvalidVersion,
     x509.UnsupportedGeneralNameType,
 )
-_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----\s.*?-----END \1-----", re.S)
+# What is within holds no five dashes in a row, so that each is looked for to the next ones and no further.
+_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----\s[^-]*+(?:-(?!----)[^-]*+)*+-----END \1-----")
 _CERTIFICATES = (b"CERTIFICATE", b"X509 CERTIFICATE", b"TRUSTED CERTIFICATE")
 
 
@@ -31,14 +32,14 @@ def blocks(text: bytes) -> list[tuple[bytes, bytes]]:
         ValueError: There are none; the message says what there is, and nothing of what is in it.
     """
     found = [(match[1], match[0]) for match in _BLOCK.finditer(text)]
+    if len(found) != text.count(b"-----BEGIN "):
+        raise ValueError("it is cut off: a block begins and does not end")
     if found:
         return found
     if text[:1] == b"\x30":
         raise ValueError("it is DER, not PEM: `openssl x509 -inform der -in FILE` writes PEM")
     if not text.strip():
         raise ValueError("it is empty")
-    if b"-----BEGIN" in text:
-        raise ValueError("it is cut off: a block begins and does not end")
     raise ValueError("it is not PEM: no block begins with -----BEGIN")
 
 

@@ -17,9 +17,12 @@ from typing import Any
 
 import pytest
 from support.authority import Authority
+from support.http2 import frame, literal
 from support.running import APPD, MADE, TWISTD, Running, listening, read_to, spare_port, wait_until
 from support.talking import Talker
 from websockets.sync.client import connect
+
+from appd.http.h2.codes import Frame
 
 HOSTED = """
 import json, os, threading, time
@@ -356,6 +359,21 @@ def test_a_slow_reader_gets_all(site: Any) -> None:
             time.sleep(0.1)
         assert got < 16_000_000
         assert got + len(read_all(client)) > 16_777_216
+
+
+def test_what_is_said_does_not_put_off_the_write_timeout(site: Any) -> None:
+    """Of a client of HTTP/2 that takes nothing and has something to be answered all the time."""
+    served = site("  http2 on\n  <limits>\n    write-timeout 2s\n  </limits>\n")
+    windows = frame(Frame.SETTINGS, 0, 0, b"\x00\x04\x7f\xff\xff\xff")
+    windows += frame(Frame.WINDOW_UPDATE, 0, 0, (2**31 - 1 - 65535).to_bytes(4, "big"))
+    asks = b"\x82\x86\x01\x01a" + literal(":path", "/asgi/large")
+    ends, ping = time.monotonic() + 60, frame(Frame.PING, 0, 0, b"12345678")
+    with served.open() as client:
+        client.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + windows + frame(Frame.HEADERS, 5, 1, asks))
+        with pytest.raises(ConnectionError):
+            while time.monotonic() < ends:
+                client.sendall(ping)
+                time.sleep(0.5)
 
 
 @pytest.mark.parametrize("over", ["plain", "tls"])

@@ -76,9 +76,9 @@ class World:
         for fate in ("run", "cancel"):
             real = getattr(Call, fate)
 
-            def spied(call: Any, real: Any = real, fate: str = fate) -> None:
+            def spied(call: Any, real: Any = real, fate: str = fate) -> Any:
                 calls[call].append(fate)
-                real(call)
+                return real(call)
 
             monkeypatch.setattr(Call, fate, spied)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import faulthandler
+import json
 import os
 import signal
 import socket
@@ -579,6 +580,13 @@ def test_certificates_that_are_none():
         "7",
     ):
         assert certificates(text) == []
+
+
+def test_certificates_of_a_worker_of_an_earlier_version():
+    """It does not say when one begins that is not in use yet; what it says is shown all the same."""
+    row = {"server": "web", "name": "x.example", "path": "x.pem", "newer": "", "expires": 1_900_000_000}
+    assert certificates(json.dumps([row])) == [{**row, "begins": 0}]
+    assert certificates(json.dumps([{**row, "begins": 7}])) == [{**row, "begins": 7}]
 
 
 def test_a_program_that_is_not_there(tmp_path, monkeypatch):

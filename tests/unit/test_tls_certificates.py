@@ -107,6 +107,14 @@ WRONG = {
         lambda: check_authorities(TWICE.certificate_pem, time.time()),
         "'odd' is no authority: its certificate may not sign others",
     ),
+    "chain cut off": (
+        lambda: read(SITE.certificate_pem + SITE.chain_pem[:-30], key=SITE.key_pem()),
+        "it is cut off: a block begins and does not end",
+    ),
+    "begins only": (
+        lambda: read(b"-----BEGIN CERTIFICATE-----\n" * 300_000),  # each was looked for to the end of the file
+        "it is cut off: a block begins and does not end",
+    ),
     "no key": (
         lambda: read(SITE.certificate_pem),
         "it has no private key: add the key to it, or name it with private-key",

@@ -9,7 +9,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from appd.http.lane.client import Client
     from appd.http.lane.crew import Worker
 
 __all__ = ["Batch"]
@@ -31,7 +30,6 @@ class Batch(deque):  # type: ignore[type-arg]  # of (Client, bytes)
     def visit(self, worker: Worker) -> None:
         """Sends what is there. The connections are idle then, so that no call comes of it."""
         while True:
-            client: Client
             try:
                 # Another worker may do the same.
                 client, data = self.popleft()
