@@ -50,7 +50,7 @@ class Generation:
         certificates: When its certificates expire, as its workers said.
         levels: Namespace → level of the log, as operators have set them; that of "" is general.
         draining: Whether it is on its way out.
-        ended: Whether it was killed without having served.
+        ended: Whether it was told to end at once, or did not come to serve.
         failures: How often in a row a worker died, by number.
         restarts: How often one died at all, by number.
         recycled: How often one was recycled, by number.

@@ -40,6 +40,7 @@ def end_oldest(draining: Iterable[Generation], log: DirectLog) -> None:
     """
     for oldest in [one for one in draining if not one.ended][:-_MOST_DRAINING]:
         log.write(f"generation {oldest.number} still drains, and two later ones do: it ends at once", 4)
+        oldest.ended = True
         send_signal(oldest.everyone, signal.SIGQUIT)
 
 

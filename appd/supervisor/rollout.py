@@ -309,7 +309,8 @@ class Rollout:
         self._let_go()
         if generation is self.coming and worker.state == DRAINING and not self.stopping:
             # It may take its time with what it has accepted.
-            self._failed(generation, worker.exit or EX_SOFTWARE, worker.last_words or "worker stops", worker.errno)
+            reason = worker.last_words if worker.exit else "worker was told to stop"
+            self._failed(generation, worker.exit or EX_SOFTWARE, reason, worker.errno)
         elif any(moved):
             self._advance(generation)
         elif generation is self.serving and not self.stopping:

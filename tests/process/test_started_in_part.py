@@ -85,3 +85,22 @@ def test_a_start_of_which_the_second_worker_fails(start, tmp_path):
     said = [one["STATUS"] for one in running.manager.read_all() if "STATUS" in one]
     assert said[-1].startswith("cannot start: ") and "RuntimeError: of the second" in said[-1]
     assert not any("READY" in one for one in running.manager.messages)
+
+
+def test_nothing_can_serve_any_more(service, tmp_path):
+    """Code that is broken by now, and a worker that dies: what an earlier generation still answers is answered."""
+    made = service()
+    with socket.create_connection(made.passed.getsockname(), 30) as client:
+        client.sendall(WAIT)
+        wait_until((tmp_path / "begun").exists)
+        assert made.reload().returncode == 0
+        (tmp_path / "hosted.py").write_text("raise RuntimeError('broken by now')\n")
+        os.utime(tmp_path / "hosted.py", (1, 1))
+        os.kill(made.workers().pop(), signal.SIGKILL)
+        made.running.wait_said("RuntimeError: broken by now")
+        time.sleep(0.3)
+        (tmp_path / "go").touch()
+        assert client.recv(65536).startswith(b"HTTP/1.1 200 ")
+    assert made.running.wait_exit() == 78
+    said = [one["STATUS"] for one in made.running.manager.read_all() if "STATUS" in one]
+    assert said[-1].startswith("cannot start: ") and "broken by now" in said[-1]

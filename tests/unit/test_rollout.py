@@ -143,6 +143,27 @@ def test_no_process_for_a_reload(host, refused_at):
     assert verdicts[1] == (0, "generation 3 serves")
 
 
+def test_a_worker_that_dies_again_and_again(host):
+    """It is replaced at once the first time, then later and later; one that has lived for a minute is the first again."""
+    host.rollout.start()
+    host.serve(2)
+    serving = host.rollout.serving
+    pauses = []
+    for lived in (5, 5, 5, 5, 5, 5, 5, 5, 61, 5):
+        worker = serving.workers[2]
+        worker.started = worker.alive = host.now
+        host.supervisor._last_tick = host.now = host.now + lived
+        host.kill(worker)
+        host.supervisor.reap()
+        died = host.now
+        host.pass_time(0)
+        while 2 not in serving.workers:
+            host.pass_time(0.5)
+        pauses.append(host.now - died)
+    assert pauses == [0, 1, 2, 4, 8, 15, 30, 30, 0, 1] and serving.restarts == {2: 10}
+    assert set(serving.workers) == {1, 2} and serving.workers[1].pid == host.pids[0]
+
+
 def test_no_process_for_a_replacement(host):
     """Tried again after 1, 1 and 2 seconds, a line each time; then there is one."""
     host.rollout.start()
@@ -215,6 +236,18 @@ def test_superseded_generations_are_no_drains(host):
         host.rollout.reload(None)
     host.serve()
     assert not [text for text in host.said if "it ends at once" in text]
+
+
+def test_too_many_drain(host):
+    """The oldest is told to end once, and one entry says so, though it takes its time."""
+    host.rollout.start()
+    for number in range(5):
+        if number:
+            host.rollout.reload(None)
+        host.serve()
+    oldest = [one.number for one in host.rollout.draining]
+    said = [text.partition(",")[0] for text in host.said if "it ends at once" in text]
+    assert oldest == [1, 2, 3, 4] and said == ["generation 1 still drains", "generation 2 still drains"]
 
 
 def test_a_frozen_machine(host):
@@ -499,6 +532,23 @@ def test_verdicts_are_exit_codes_of_appd(host, ended, code):
     host.rollout.gone(host.rollout.coming, worker, ended << 8)
     host.pids.append(worker.pid)
     assert verdicts == [code]
+
+
+@pytest.mark.parametrize("exit_code", [78, 0])
+def test_who_cannot_go_on_need_not_have_gone(host, exit_code):
+    """What a worker has accepted may take a while: that it stops is the verdict, with the reason and code that it told."""
+    host.rollout.start()
+    host.serve()
+    verdicts = []
+    host.rollout.reload(lambda *told: verdicts.append(told))
+    coming = host.rollout.coming
+    host.says(prepared())
+    if exit_code:
+        host.says({"STATUS": "cannot start: it is broken", "X_APPD_EXIT": str(exit_code)}, coming)
+    assert verdicts == []
+    host.says({"STOPPING": "1"}, coming)
+    assert verdicts == [(78, "it is broken") if exit_code else (70, "worker was told to stop")]
+    assert host.rollout.coming is None and host.rollout.draining == [coming] and not host.rollout.stopping
 
 
 def test_a_hang_is_the_reason(host):

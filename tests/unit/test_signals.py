@@ -42,3 +42,25 @@ def test_where_it_would_be_lost_it_waits_for_the_next_check(file, function):
     handlers[signal.SIGTERM](signal.SIGTERM, frames[0])
     with pytest.raises(Stopped):
         signals.check()
+
+
+def test_what_comes_when_nothing_can_be_done_is_noted():
+    """A reload that is asked for in the moment before the supervisor takes signals is not lost."""
+    signals, handlers = made()
+    signals.note()
+    for number in (signal.SIGHUP, signal.SIGTERM):
+        handlers[number](number, None)
+    assert signals.noted == [signal.SIGHUP, signal.SIGTERM] and not signals.hung_up
+
+
+def test_a_hangup_before_the_reactor_runs():
+    """It is answered when that runs."""
+    signals, handlers = made()
+    handlers[signal.SIGHUP](signal.SIGHUP, None)
+    told: list[str] = []
+    signals.call_when_told(
+        lambda call: call(), lambda: told.append("drain"), lambda: told.append("leave"), lambda: told.append("reload")
+    )
+    assert told == ["reload"]
+    handlers[signal.SIGHUP](signal.SIGHUP, None)
+    assert told == ["reload", "reload"]
