@@ -13,6 +13,7 @@ from typing import TextIO
 from appd.address import parse
 from appd.commands.unitfiles import credentials_of, listen_lines, place_of, service_of, shipped_socket_of, socket_lines
 from appd.config import Settings, load
+from appd.dates import day
 from appd.errors import EX_OK, ConfigurationError, HostError, Problem
 from appd.systemd import units as unit_files
 from appd.systemd.confinement import forbids_outgoing, is_outgoing, mend
@@ -105,14 +106,14 @@ def _certificates(plan: Plan) -> list[str]:
     for server in plan.servers:
         if server.tls is None or server.tls.material is None:
             continue
-        from appd.tls.expiry import Warnings, day_of
+        from appd.tls.expiry import Warnings
 
         pairs, authorities = server.tls.material.pairs, server.tls.material.authorities
         soon = Warnings().due([*pairs, *authorities], time.time())
         lines += [f"warning: server {server.name!r}: {one.where}: {one.title} {words}" for one, words in soon]
-        lines += [f"certificate {one.where}: {one.title} expires {day_of(one.expires)}" for one in pairs]
-        lines += [f"client-ca {one.where}: {one.title} expires {day_of(one.expires)}" for one in authorities]
-        lines += [f"crl {where}: expires {day_of(until)}" for where, until in server.tls.material.lists]
+        lines += [f"certificate {one.where}: {one.title} expires {day(one.expires)}" for one in pairs]
+        lines += [f"client-ca {one.where}: {one.title} expires {day(one.expires)}" for one in authorities]
+        lines += [f"crl {where}: expires {day(until)}" for where, until in server.tls.material.lists]
     return lines
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from appd.control import INTERFACE, ControlError, Framing, control_path, decode_reply, encode_call
+from appd.dates import day, minute
 from appd.errors import AppdError, HostError, UsageError
 
 __all__ = ["ReloadFailed", "call", "find_socket", "format_status"]
@@ -119,9 +120,9 @@ def format_status(report: Mapping[str, Any]) -> str:
         lines.append(f"{title}: {', '.join(report[title]) or 'none'}")
     lines.append("")
     for one in report.get("certificates", ()):
-        said = f"expires {time.strftime('%Y-%m-%d', time.gmtime(one['expires']))}"
+        said = f"expires {day(one['expires'])}"
         if one.get("begins"):
-            said = f"is not valid before {time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime(one['begins']))}, {said}"
+            said = f"is not valid before {minute(one['begins'])}, {said}"
         lines.insert(-1, f"certificate of {one['name']} ({one['server']}, {one['path']}) {said}")
     if report["listening"]:
         lines += [*_table(("SERVER", "TYPE", "ADDRESS"), "<<<", _addresses(report["listening"])), ""]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import time
 
 from appd import __version__
+from appd.dates import day, minute
 from appd.errors import EX_OK, EX_SUPERSEDED
 from appd.pending import sentence, totals, unpack
 from appd.supervisor.wear import resident_memory
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from appd.supervisor.rollout import Rollout
     from appd.supervisor.supervisor import Supervisor
 
-__all__ = ["certificates", "changes", "day", "minute", "report", "summary"]
+__all__ = ["certificates", "changes", "report", "summary"]
 
 # So much of a reason is shown beside the rest, in characters; the journal has all of it.
 _REASON = 200
@@ -129,16 +129,6 @@ def certificates(text: str) -> list[dict[str, Any]]:
         ]
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return []
-
-
-def day(seconds: int) -> str:
-    """A date as people write it: 2027-01-05."""
-    return time.strftime("%Y-%m-%d", time.gmtime(seconds))
-
-
-def minute(seconds: int) -> str:
-    """A time as people write it: 2027-01-05 10:30 UTC."""
-    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))
 
 
 def changes(before: Mapping[str, str], after: Mapping[str, str]) -> str:

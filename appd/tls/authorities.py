@@ -9,7 +9,8 @@ from typing import Any
 
 from cryptography import x509
 
-from appd.tls.certificates import SKEW, NotYet, check_end, day
+from appd.dates import day
+from appd.tls.certificates import SKEW, NotYet, check_end
 from appd.tls.pem import UNREADABLE, blocks, called, not_before, read_certificates, seconds_of
 
 __all__ = ["check_authorities", "check_issuers", "check_revocations"]

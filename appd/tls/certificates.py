@@ -6,7 +6,6 @@ certificate and each one is signed by the next, and the dates. No error text hol
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any
@@ -16,9 +15,10 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from appd.dates import day, minute
 from appd.tls.pem import UNREADABLE, blocks, called, names_in, not_after, not_before, read_certificates
 
-__all__ = ["SKEW", "NotYet", "Pair", "check_end", "day", "minute", "read_pair"]
+__all__ = ["SKEW", "NotYet", "Pair", "check_end", "read_pair"]
 
 # Clocks of hosts differ, and a certificate is often used in the second that it was made.
 SKEW = 300.0
@@ -84,16 +84,6 @@ class NotYet(ValueError):
         super().__init__(f"{what} is not valid before {minute(begins)}")
         self.begins = begins
         self.pair = pair
-
-
-def day(seconds: float) -> str:
-    """A date as people write it: 2027-01-05."""
-    return time.strftime("%Y-%m-%d", time.gmtime(seconds))
-
-
-def minute(seconds: float) -> str:
-    """A time as people write it: 2027-01-05 10:30 UTC."""
-    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))
 
 
 def read_pair(

@@ -6,10 +6,12 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from appd.dates import day
+
 if TYPE_CHECKING:
     from appd.tls.certificates import Pair
 
-__all__ = ["Expiring", "Warnings", "day_of", "listed", "minute_of", "sentence"]
+__all__ = ["Expiring", "Warnings", "listed", "sentence"]
 
 _DAY = 86400.0
 # Days before the end at which the journal says so. Authorities renew at a third of the life or 30 days before, so that
@@ -36,24 +38,10 @@ class Expiring(NamedTuple):
     serial: str
 
 
-def day_of(seconds: float) -> str:
-    """A date as people write it: 2027-01-05."""
-    from appd.tls.certificates import day
-
-    return day(seconds)
-
-
-def minute_of(seconds: float) -> str:
-    """A time as people write it: 2027-01-05 10:30 UTC."""
-    from appd.tls.certificates import minute
-
-    return minute(seconds)
-
-
 def sentence(pairs: Iterable[Pair]) -> str:
     """The certificate that expires first, for STATUS=; "" without any."""
     first = min(pairs, key=lambda one: one.expires, default=None)
-    return f"certificate of {first.title} expires {day_of(first.expires)}" if first is not None else ""
+    return f"certificate of {first.title} expires {day(first.expires)}" if first is not None else ""
 
 
 def listed(
@@ -114,7 +102,7 @@ class Warnings:
 
 def _words(left: float, expires: float) -> str:
     if left <= 0:
-        return f"has expired on {day_of(expires)}"
+        return f"has expired on {day(expires)}"
     days = int(left // _DAY)
     span = f"in {days} days" if days > 1 else "in a day" if days else "in less than a day"
-    return f"expires {span}, on {day_of(expires)}"
+    return f"expires {span}, on {day(expires)}"

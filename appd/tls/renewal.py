@@ -18,9 +18,10 @@ from twisted.application.service import Service
 from twisted.logger import Logger
 
 from appd import messages
+from appd.dates import day, minute
 from appd.errors import ConfigurationError
 from appd.tls.credentials import outdated, own_unit, unit_origins
-from appd.tls.expiry import Warnings, day_of, listed, minute_of, sentence
+from appd.tls.expiry import Warnings, listed, sentence
 from appd.tls.sources import Fingerprint, fingerprint
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ class Renewal(Service):
             said = f"{said}, credential:{name} is older than {path}: restart"
         waiting = {one.termination.server: one.waiting for one in self._watched}
         for one in (pair for those in waiting.values() for pair in those[:1]):
-            said = f"{said}, a new one of {one.title} is not valid before {minute_of(one.begins)}"
+            said = f"{said}, a new one of {one.title} is not valid before {minute(one.begins)}"
         self._told(said, listed(pairs, {f"credential:{name}": path for name, path in self._outdated.items()}, waiting))
 
     def _warn(self) -> None:
@@ -152,7 +153,7 @@ class Renewal(Service):
                         "clients with a certificate are refused until there is a new one",
                         appd_server=watched.termination.server,
                         where=where,
-                        day=day_of(until),
+                        day=day(until),
                         message_id=messages.CERTIFICATE_DUE,
                     )
 

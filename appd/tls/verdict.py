@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from cryptography import x509
 
-from appd.tls.certificates import day
+from appd.dates import day
 from appd.tls.outgoing import has_roots
 from appd.tls.target import Target
 

@@ -17,7 +17,7 @@ LAYERS = [
     {"startup"},
     {"errors", "messages", "signals"},
     {"address"},
-    {"access", "control", "ending", "journal", "pending", "portion"},
+    {"access", "control", "dates", "ending", "journal", "pending", "portion"},
     {"systemd"},
     {"supervisor"},
     {"http.core"},
