@@ -24,6 +24,7 @@ from appd.tls.material import Material, read_material
 from appd.tls.policy import CIPHERS, Policy, cipher_words, read_source
 from appd.tls.secretfile import as_file
 from appd.tls.sources import fingerprint
+from appd.tls.stdlib import load_pair
 
 if TYPE_CHECKING:
     from appd.config.settings import Settings
@@ -183,12 +184,7 @@ def _make_context(policy: Policy, material: Material | None, protocols: tuple[st
             with as_file(material.trust) as path:
                 context.load_verify_locations(path)
         for pair in material.pairs:
-            with as_file(pair.chain + b"\n" + pair.key) as path:
-                try:
-                    context.load_cert_chain(path)
-                except ssl.SSLError as error:
-                    reason = (error.reason or str(error)).replace("_", " ").lower()
-                    raise ValueError(f"{pair.where}: {ssl.OPENSSL_VERSION} does not take it: {reason}") from None
+            load_pair(context, pair)
     if protocols:
         context.set_alpn_protocols(list(protocols))
     return context

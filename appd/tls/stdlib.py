@@ -19,7 +19,7 @@ from appd.tls.material import Material
 from appd.tls.policy import Policy, cipher_words
 from appd.tls.secretfile import as_file
 
-__all__ = ["Contexts", "OnSockets", "refusals"]
+__all__ = ["Contexts", "OnSockets", "load_pair", "refusals"]
 
 _VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 _VERIFY = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
@@ -37,6 +37,20 @@ def refusals(policy: Policy) -> list[str]:
         except ssl.SSLError:
             wrong.append(f"ciphers: {bare!r} is no cipher suite of TLS 1.2 that {version} has")
     return wrong
+
+
+def load_pair(context: ssl.SSLContext, pair: Pair) -> None:
+    """Has a context use a certificate with its chain and key.
+
+    Raises:
+        ValueError: The library does not take it: a key may be too short, or a signature too weak for it.
+    """
+    with as_file(pair.chain + b"\n" + pair.key) as path:
+        try:
+            context.load_cert_chain(path)
+        except ssl.SSLError as error:
+            reason = (error.reason or str(error)).replace("_", " ").lower()
+            raise ValueError(f"{pair.where}: {ssl.OPENSSL_VERSION} does not take it: {reason}") from None
 
 
 class Contexts:
@@ -80,17 +94,12 @@ class Contexts:
         """Has the library look at certificates whose contexts are made when somebody asks for them: one of each kind.
 
         Raises:
-            ValueError: It does not take one: a key may be too short, or a signature too weak for it.
+            ValueError: It does not take one; see `load_pair`.
         """
         scratch = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         scratch.set_ciphers(self._policy.ciphers)
         for pair in {one.strength: one for one in self._material.pairs}.values():
-            with as_file(pair.chain + b"\n" + pair.key) as path:
-                try:
-                    scratch.load_cert_chain(path)
-                except ssl.SSLError as error:
-                    reason = (error.reason or str(error)).replace("_", " ").lower()
-                    raise ValueError(f"{pair.where}: {ssl.OPENSSL_VERSION} does not take it: {reason}") from None
+            load_pair(scratch, pair)
 
     def _context(self, pairs: Sequence[Pair]) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
