@@ -14,7 +14,8 @@ import socket
 import ssl
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +208,13 @@ class Site:
         with client:
             return read_all(client)
 
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """What clients do meanwhile has come at once when it goes on."""
+        os.kill(self.running.process.pid, signal.SIGSTOP)
+        yield
+        os.kill(self.running.process.pid, signal.SIGCONT)
+
     def here(self, name: str) -> None:
         """Waits until the application has come that far."""
         wait_until(lambda: (self.folder / f"{name}.here").exists(), explain=lambda: self.running.errors)
@@ -326,10 +334,9 @@ def test_an_answer_that_waits_for_others_waits_for_none_that_is_slow(site: Any, 
     for _ in range(20):
         assert served.ask("/quick").endswith(b"quick 0")
     quick, slow, later = (served.connect() for _ in range(3))
-    os.kill(served.running.process.pid, signal.SIGSTOP)
-    for client, path in ((quick, "/quick"), (slow, "/wait-long"), (later, "/later")):
-        client.sendall(GET.format(path).encode())
-    os.kill(served.running.process.pid, signal.SIGCONT)
+    with served.frozen():
+        for client, path in ((quick, "/quick"), (slow, "/wait-long"), (later, "/later")):
+            client.sendall(GET.format(path).encode())
     assert read_answer(quick).endswith(b"quick 0")
     assert read_answer(later).endswith(b"later 0")
     served.go("wait-long")
@@ -346,13 +353,12 @@ def test_a_client_that_leaves_while_its_answer_waits(site: Any, driver: str) -> 
     for _ in range(20):
         assert served.ask("/quick").endswith(b"quick 0")
     clients = [served.connect() for _ in range(12)]
-    os.kill(served.running.process.pid, signal.SIGSTOP)
-    for number, client in enumerate(clients):
-        client.sendall(GET.format(f"/{number}").encode())
-        if number % 3 == 0:
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            client.close()
-    os.kill(served.running.process.pid, signal.SIGCONT)
+    with served.frozen():
+        for number, client in enumerate(clients):
+            client.sendall(GET.format(f"/{number}").encode())
+            if number % 3 == 0:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                client.close()
     for number, client in enumerate(clients):
         if number % 3:
             assert read_answer(client).endswith(f"{number} 0".encode())

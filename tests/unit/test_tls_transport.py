@@ -134,10 +134,15 @@ def test_what_is_sent_arrives(connect, inner, clock):
 def test_handshake_has_a_deadline(connect, clock, inner, part):
     """Nothing, a byte, half a ClientHello, or all but the last flight: the connection is cut."""
     connection = connect()
+    is_cut_after(10.0, connection, clock, inner, part)
+
+
+def is_cut_after(seconds, connection, clock, inner, part):
+    """A part of a ClientHello comes, and nothing more."""
     hello = connection.hello()
     if part != 0:
         connection.protocol.dataReceived(hello[:part])
-    clock.advance(10.0 - 0.1)
+    clock.advance(seconds - 0.1)
     assert not connection.wire.aborted
     clock.advance(0.2)
     assert connection.wire.aborted
@@ -162,17 +167,7 @@ def test_starttls_has_a_deadline(clock, inner, termination, part):
     """Of the time that the server gives at that moment; half a handshake is none."""
     starter = termination.starter(clock)
     termination.handshake = 5.0
-    connection = Started(starter, inner, clock)
-    hello = connection.hello()
-    if part != 0:
-        connection.protocol.dataReceived(hello[:part])
-    clock.advance(5.0 - 0.1)
-    assert not connection.wire.aborted
-    clock.advance(0.2)
-    assert connection.wire.aborted
-    connection.protocol.connectionLost(inner_reason())
-    assert len(inner.lost) == 1
-    assert clock.getDelayedCalls() == []
+    is_cut_after(5.0, Started(starter, inner, clock), clock, inner, part)
 
 
 def test_starttls_goes_on(clock, inner, termination):
