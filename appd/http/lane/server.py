@@ -58,6 +58,8 @@ class Server:
         driver: What serves the mounts that are not the lane's; None where there are none.
 
     Attributes:
+        idle_timeout, request_timeout: Of the limits.
+        forgets: Whether nothing of a request matters to the next one on its connection.
         clients: The open connections.
         total: How many there have been.
         requests: How many requests.
@@ -85,7 +87,9 @@ class Server:
         self.name = name
         self.lane = lane
         self.log = log
-        self.limits = site.limits
+        self.limits = limits = site.limits
+        self.idle_timeout, self.request_timeout = limits.idle_timeout, limits.request_timeout
+        self.forgets = not limits.requests_per_connection
         self.origin = Origin()
         self.access = AccessLog(name, log, site.sample)
         self.access_log = site.access_log
@@ -287,7 +291,9 @@ class Server:
         """
         self.requests += 1
         try:
-            found = self.find_for(client, request)
+            found = self._found.get((request.host, request.path)) if self.trusted is None else None
+            if found is None:
+                found = self.find_for(client, request)
             if found is not None:
                 client.mounted = found.mounted
                 return found.mounted.answer(client, request, found, body, worker)
