@@ -496,16 +496,16 @@ def test_a_status_without_a_body_has_none_however_it_is_said(status):
 def test_a_connection_that_is_as_new():
     """After a whole exchange nothing of it is needed, so that another client may have it."""
     one = connection()
-    assert one.is_as_new
+    assert one.is_as_new()
     one.receive(GET)
-    assert not one.is_as_new
+    assert not one.is_as_new()
     one.next()
-    assert not one.is_as_new
+    assert not one.is_as_new()
     one.whole(200, PLAIN, b"hello")
-    assert one.is_as_new
+    assert one.is_as_new()
     one.receive(b"")
     assert one.ended
-    assert not one.is_as_new
+    assert not one.is_as_new()
 
 
 @pytest.mark.parametrize("more", [b"\r\n", b"\r", b"GE", GET])
@@ -514,14 +514,14 @@ def test_a_connection_that_is_not_as_new(more):
     one = asked(GET + more)
     one.whole(200, PLAIN, b"hello")
     one.next()
-    assert not one.is_as_new
+    assert not one.is_as_new()
 
 
 def test_a_connection_that_ends_is_not_as_new():
     """Nobody else may have it."""
     one = asked(OLD)
     one.whole(200, PLAIN, b"hello")
-    assert not one.is_as_new
+    assert not one.is_as_new()
 
 
 ONCE = LIMITS._replace(requests_per_connection=1)
@@ -537,7 +537,7 @@ def test_what_was_seen_before_is_answered_as_at_first(asks, status, fields, end,
     prepared = prepare((*fields, ("Content-Length", "5")))
 
     def state(one, out):
-        return out, one.closing, one.idle, one.is_as_new, one.request, one.requests, one.overrun
+        return out, one.closing, one.idle, one.is_as_new(), one.request, one.requests, one.overrun
 
     def answered(one):
         if end == "half-closed":
@@ -570,7 +570,7 @@ def test_a_head_that_is_taken_is_the_next_one():
     one.whole(200, PLAIN, b"")
     assert isinstance(one.next(), Request)
     one.whole(200, PLAIN, b"")
-    assert one.is_as_new
+    assert one.is_as_new()
     assert one.take(b"\r\n") is None and one.next() is NEED_DATA
     assert one.take(GET) is None and isinstance(one.next(), Request)
     one.whole(200, PLAIN, b"")

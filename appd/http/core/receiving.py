@@ -256,7 +256,6 @@ class Receiver:
         """Whether the client sends nothing more."""
         return self._eof
 
-    @property
     def is_as_new(self) -> bool:
         """Whether nothing of it is needed for what comes next, but for the number of requests."""
         return not (self._buffer or self._checked or self._eof or self.closing) and (

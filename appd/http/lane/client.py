@@ -152,7 +152,7 @@ class Client(Leaver):
                     self._phase = _ANSWERING
                     if not self.server.answer(self, event, None, worker):
                         return
-                    if connection.is_as_new:
+                    if connection.is_as_new():
                         self._sleep(connection)
                         return
                     if connection.closing:
@@ -278,7 +278,7 @@ class Client(Leaver):
 
     def _wait_idle(self) -> None:
         connection = self.connection
-        self._sleep(connection if connection is not None and connection.is_as_new else None)
+        self._sleep(connection if connection is not None and connection.is_as_new() else None)
 
     def _sleep(self, spare: Connection | None) -> None:
         """Polls for the next request, and gives back what nothing need be kept of."""
@@ -300,7 +300,7 @@ class Client(Leaver):
     def go_on(self, worker: Worker) -> None:
         """Goes on after a response."""
         connection = self.connection
-        if connection.is_as_new:
+        if connection.is_as_new():
             # Nearly always.
             self._sleep(connection)
         elif connection.closing:

@@ -164,7 +164,7 @@ class Sender:
         if size < _LARGE or self._out is not None:
             data = connection.whole(status, fields, body)
             held = self.held
-            waits = held is not None and size <= _SMALL and self._out is None and connection.idle
+            waits = held is not None and size <= _SMALL and self._out is None and connection.is_as_new()
             if not waits:
                 self.send(data)
             self.status = status_line(status)[0]
