@@ -20,9 +20,11 @@ from twisted.logger import Logger
 from appd import messages
 from appd.dates import day, minute
 from appd.errors import ConfigurationError
-from appd.tls.credentials import outdated, own_unit, unit_origins
+from appd.systemd.units import own_unit
+from appd.tls.credentials import outdated, unit_origins
 from appd.tls.expiry import Warnings, listed, sentence
 from appd.tls.sources import Fingerprint, fingerprint
+from appd.troubles import Trouble
 
 if TYPE_CHECKING:
     from appd.tls.certificates import Pair
@@ -47,7 +49,7 @@ class Renewal(Service):
     Args:
         terminations: TLS of each server.
         reactor: The reactor, for its clock.
-        told: Called with what to tell of the certificates: a sentence for people, and a line for the supervisor.
+        told: Called with what there is to tell: a sentence for people, a line for the supervisor, what is wrong.
         speaks: Whether this process writes to the journal: one worker of several does.
         wall_clock: Seconds since the epoch.
     """
@@ -58,7 +60,7 @@ class Renewal(Service):
         self,
         terminations: Sequence[Termination],
         reactor: Any,
-        told: Callable[[str, str], None],
+        told: Callable[[str, str, Sequence[Trouble]], None],
         speaks: bool = True,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
@@ -69,6 +71,7 @@ class Renewal(Service):
         self._wall_clock = wall_clock
         self._warnings = Warnings()
         self._late: set[tuple[str, float]] = set()
+        self._wrong: Sequence[Trouble] = ()
         self._expiry_due = 0.0
         self._next: Any = None
         self._origins: Mapping[str, str] = {}
@@ -95,7 +98,8 @@ class Renewal(Service):
         changed = self._look_at_credentials()
         for one in self._watched:
             changed = one.look(self._wall_clock(), self._speaks) or changed
-        if changed:
+        if changed or self._troubles() != self._wrong:
+            changed = True
             self._tell()
         if self._speaks and (changed or self._reactor.seconds() >= self._expiry_due):
             self._expiry_due = self._reactor.seconds() + _EXPIRY_INTERVAL
@@ -130,7 +134,27 @@ class Renewal(Service):
         waiting = {one.termination.server: one.waiting for one in self._watched}
         for one in (pair for those in waiting.values() for pair in those[:1]):
             said = f"{said}, a new one of {one.title} is not valid before {minute(one.begins)}"
-        self._told(said, listed(pairs, {f"credential:{name}": path for name, path in self._outdated.items()}, waiting))
+        newer = {f"credential:{name}": path for name, path in self._outdated.items()}
+        self._wrong = self._troubles()
+        self._told(said, listed(pairs, newer, waiting), self._wrong)
+
+    def _troubles(self) -> list[Trouble]:
+        """What is wrong now: files that are refused, lists of revoked certificates that have expired."""
+        now = self._wall_clock()
+        return [
+            *(one.refused for one in self._watched if one.refused is not None),
+            *(
+                Trouble(
+                    one.termination.server,
+                    f"the list of revoked certificates {where} has been out of date",
+                    int(until),
+                    "clients with a certificate are refused",
+                )
+                for one in self._watched
+                for where, until in one.material.lists
+                if until <= now
+            ),
+        ]
 
     def _warn(self) -> None:
         for watched in self._watched:
@@ -163,11 +187,13 @@ class _Watched:
 
     Attributes:
         waiting: The certificates that are taken as soon as they are valid.
+        refused: Why what lies on disk is not served.
     """
 
     def __init__(self, termination: Termination) -> None:
         self.termination = termination
         self.waiting: tuple[Pair, ...] = ()
+        self.refused: Trouble | None = None
         self._seen: Fingerprint = self.material.fingerprint
         self._settled = True
         self._again = math.inf
@@ -180,7 +206,7 @@ class _Watched:
         return self.termination.material
 
     def look(self, now: float, speaks: bool) -> bool:
-        """Looks once; returns whether other certificates are in use now, or wait."""
+        """Looks once; returns whether other certificates are in use now, or wait, or are refused."""
         seen = fingerprint(self.termination.policy.sources)
         if seen != self._seen:
             self._seen, self._settled, self._reason, self._patience = seen, False, "", _AGAIN
@@ -188,11 +214,13 @@ class _Watched:
         if self._settled and now < self._again:
             return False
         self._settled, self._again = True, math.inf
-        before, self.waiting = self.waiting, ()
-        renewed = seen != self.material.fingerprint and self._renew(now, speaks)
-        return renewed or self.waiting != before
+        before = self.waiting, self.refused
+        self.waiting, self.refused = (), None
+        since = before[1].since if before[1] is not None else int(now)
+        renewed = seen != self.material.fingerprint and self._renew(now, since, speaks)
+        return renewed or (self.waiting, self.refused) != before
 
-    def _renew(self, now: float, speaks: bool) -> bool:
+    def _renew(self, now: float, since: int, speaks: bool) -> bool:
         from appd.tls.material import Premature, read_material
 
         before = {one.serial for one in self.material.pairs}
@@ -208,6 +236,9 @@ class _Watched:
         except (ConfigurationError, ValueError, OSError) as error:
             self._again = now + self._patience
             self._patience = min(self._patience * 2, _LONGEST)
+            what = "the certificates on disk have been refused"
+            why = f"{_reason(error, placed=False)}; the former ones are served"
+            self.refused = Trouble(self.termination.server, what, since, why)
             if speaks:
                 self._refused("are refused and the old ones stay", error, _log.error)
             return False
@@ -221,8 +252,7 @@ class _Watched:
         return True
 
     def _refused(self, what: str, error: Exception, log: Callable[..., None]) -> None:
-        reasons = str(error).splitlines() or [repr(error)]
-        reason = f"{reasons[0]} (and {len(reasons) - 1} more)" if len(reasons) > 1 else reasons[0]
+        reason = _reason(error, placed=True)
         if reason == self._reason:
             return
         self._reason = reason
@@ -233,3 +263,12 @@ class _Watched:
             reason=reason,
             message_id=messages.CERTIFICATE_REFUSED,
         )
+
+
+def _reason(error: Exception, *, placed: bool) -> str:
+    """The first of what is wrong and how many more there are, with the line of its key or without."""
+    if isinstance(error, ConfigurationError) and not placed:
+        reasons = [one.message for one in error.problems]
+    else:
+        reasons = str(error).splitlines() or [repr(error)]
+    return f"{reasons[0]} (and {len(reasons) - 1} more)" if len(reasons) > 1 else reasons[0]

@@ -21,6 +21,7 @@ from appd.tls.material import read_material
 from appd.tls.policy import Policy, Source
 from appd.tls.renewal import INTERVAL, Renewal
 from appd.tls.termination import Termination
+from appd.troubles import Trouble
 
 ROOT = Authority("Root")
 HERE = Place("appd.conf", 1)
@@ -234,23 +235,54 @@ BAD = {
 
 @pytest.mark.parametrize("what", BAD)
 def test_bad_renewal_is_refused(tmp_path, watch, logged, what):
-    """One entry, the old certificate stays; a good one after it is taken."""
+    """One entry, the old certificate stays; a good one after it is taken. Status tells as long as it lasts."""
     path = ROOT.issue("a.example").write(tmp_path / "a.pem")
     termination = termination_of(policy_of(path))
-    turns, told, _clock = watch(termination)
+    turns, told, clock = watch(termination)
     before = serials(termination)
     BAD[what](path)
     turns(10)
     assert serials(termination) == before
-    assert len(told) == 1
+    assert len(told) == 2
     assert len(logged) == 1
     assert logged[0].startswith("error: shop: the new certificates are refused and the old ones stay: appd.conf:1: ")
     assert str(path) in logged[0]
+    (wrong,) = told[-1][2]
+    # In the second turn after the change; told nothing but that since.
+    assert (wrong.server, wrong.what) == ("shop", "the certificates on disk have been refused")
+    assert wrong.since == int(clock.now - 8 * INTERVAL)
+    reason = logged[0].partition("appd.conf:1: ")[2]
+    assert wrong.reason == f"{reason}; the former ones are served"
     if path.is_dir():
         path.rmdir()
     ROOT.issue("a.example").write(path)
     turns(2)
     assert serials(termination) != before
+    assert len(told) == 3 and told[-1][2] == []
+
+
+def test_what_is_refused_is_told_until_it_is_not_there(tmp_path, watch):
+    """Another fault is told since the first; it ends when what is served is put back, and when it is a matter of time."""
+    path = ROOT.issue("a.example").write(tmp_path / "a.pem")
+    (kept := tmp_path / "kept").hardlink_to(path)
+    turns, told, _clock = watch(termination_of(policy_of(path)))
+    path.unlink()
+    turns(3)
+    (first,) = told[-1][2]
+    write_secret(path, b"nonsense")
+    turns(40)
+    (second,) = told[-1][2]
+    assert "there is no such file" in first.reason and "it is not PEM" in second.reason
+    assert second.since == first.since
+    kept.replace(path)
+    turns(3)
+    assert len(told) == 4 and told[-1][2] == []
+    write_secret(path, b"nonsense")
+    turns(3)
+    assert told[-1][2][0].since > first.since
+    ROOT.issue("a.example", start=2).write(path)
+    turns(3)
+    assert told[-1][2] == [] and "is not valid before" in told[-1][0]
 
 
 def test_what_is_not_valid_yet_is_taken_when_it_is(tmp_path, watch, logged):
@@ -317,7 +349,9 @@ def test_two_faults_are_no_matter_of_time(tmp_path, watch, logged):
     assert [line.startswith("error: shop: the new certificates are refused") for line in logged] == [True, True]
     assert logged[0].endswith(" UTC (and 1 more)")
     assert logged[1].endswith("b.pem: it is not PEM: no block begins with -----BEGIN")
-    assert len(told) == 1
+    assert [
+        one.reason.endswith(" (and 1 more); the former ones are served") for (one,) in (those[2] for those in told[1:])
+    ] == [True, False]
 
 
 @pytest.mark.parametrize("where", ["appd.tls.openssl.as_file", "appd.tls.sources._read_file"])
@@ -437,7 +471,7 @@ def test_touched_files_change_nothing(tmp_path, watch, logged):
 
 
 def test_only_one_worker_writes(tmp_path, watch, logged):
-    """The others renew without a word."""
+    """The others renew without a word, and tell the supervisor what they refuse."""
     path = ROOT.issue("a.example", days=3).write(tmp_path / "a.pem")
     termination = termination_of(policy_of(path))
     turns, told, _clock = watch(termination, speaks=False)
@@ -447,7 +481,7 @@ def test_only_one_worker_writes(tmp_path, watch, logged):
     write_secret(path, b"")
     turns(2)
     assert serials(termination) != before
-    assert (logged, len(told)) == ([], 2)
+    assert (logged, len(told)) == ([], 3)
 
 
 def test_warnings_in_the_journal(tmp_path, watch, logged):
@@ -573,12 +607,21 @@ def test_a_list_that_has_expired_is_told_once(tmp_path, watch, logged):
     termination = termination_of(policy._replace(authorities=(client_ca,), revocations=(crl,)))
     [(where, until)] = termination.material.lists
     assert where == str(tmp_path / "crl.pem") and until > time.time()
-    turns, _told, clock = watch(termination)
+    turns, told, clock = watch(termination)
     turns(2)
-    assert logged == []
-    clock.now = until + 1
-    clock.advance(3600)
+    assert logged == [] and told[-1][2] == []
+    clock.now = until - INTERVAL + 1
+    turns(1)
+    assert told[-1][2] == [
+        Trouble(
+            "shop",
+            f"the list of revoked certificates {where} has been out of date",
+            int(until),
+            "clients with a certificate are refused",
+        )
+    ]
     turns(2)
+    assert len(told) == 2
     assert (
         len(
             [line for line in logged if f"error: shop: the list of revoked certificates {where} has expired on" in line]
