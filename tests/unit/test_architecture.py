@@ -17,7 +17,7 @@ LAYERS = [
     {"startup"},
     {"errors", "messages", "signals"},
     {"address"},
-    {"access", "control", "dates", "ending", "journal", "pending", "portion"},
+    {"access", "control", "dates", "ending", "journal", "pending", "portion", "sealed"},
     {"systemd"},
     {"supervisor"},
     {"http.core"},
