@@ -22,6 +22,7 @@ from appd.dates import day, minute
 from appd.errors import ConfigurationError
 from appd.tls.credentials import outdated, own_unit, unit_origins
 from appd.tls.expiry import Warnings, listed, sentence
+from appd.tls.material import Premature, Refused, read_material
 from appd.tls.sources import Fingerprint, fingerprint
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class Renewal(Service):
         speaks: bool = True,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        self._watched = [_Watched(one) for one in terminations]
+        self._watched = [_Watched(one, wall_clock()) for one in terminations]
         self._reactor = reactor
         self._told = told
         self._speaks = speaks
@@ -80,6 +81,8 @@ class Renewal(Service):
         if any(source.credential for one in self._watched for source in one.termination.policy.sources):
             self._origins = unit_origins(own_unit())
             self._look_at_credentials()
+        for one in self._watched:
+            one.tell_refused()
         self._tell()
         self._turn()
 
@@ -165,7 +168,7 @@ class _Watched:
         waiting: The certificates that are taken as soon as they are valid.
     """
 
-    def __init__(self, termination: Termination) -> None:
+    def __init__(self, termination: Termination, now: float) -> None:
         self.termination = termination
         self.waiting: tuple[Pair, ...] = ()
         self._seen: Fingerprint = self.material.fingerprint
@@ -173,6 +176,9 @@ class _Watched:
         self._again = math.inf
         self._patience = _AGAIN
         self._reason = ""
+        if termination.refused is not None:
+            self._seen, self._reason = termination.refused.fingerprint, termination.refused.reason
+            self._put_off(termination.refused, now)
 
     @property
     def material(self) -> Material:
@@ -192,23 +198,37 @@ class _Watched:
         renewed = seen != self.material.fingerprint and self._renew(now, speaks)
         return renewed or self.waiting != before
 
-    def _renew(self, now: float, speaks: bool) -> bool:
-        from appd.tls.material import Premature, read_material
+    def tell_refused(self) -> None:
+        """Says that the files are refused already, by each worker that takes the place of another."""
+        if self.termination.refused is not None:
+            _log.warn(
+                "{appd_server}: the certificates that lie there are refused, and this worker serves those of the one "
+                "before it: {reason}",
+                appd_server=self.termination.server,
+                reason=self._reason,
+                message_id=messages.CERTIFICATE_REFUSED,
+            )
+            self.termination.refused = None
 
+    def _put_off(self, error: Exception, now: float) -> None:
+        """When to try again what was refused."""
+        if isinstance(error, Premature):
+            self.waiting, self._again = error.pairs, error.begins
+        else:
+            self._again = now + self._patience
+            self._patience = min(self._patience * 2, _LONGEST)
+
+    def _renew(self, now: float, speaks: bool) -> bool:
         before = {one.serial for one in self.material.pairs}
         try:
             material, _unseen = read_material(self.termination.policy, before=self.material, now=now)
             assert material is not None, "only a lenient reading is content with nothing"
             self.termination.renew(material)
-        except Premature as error:
-            self.waiting, self._again = error.pairs, error.begins
-            if speaks:
-                self._refused("are not valid yet and will be taken then; the old ones stay", error, _log.warn)
-            return False
         except (ConfigurationError, ValueError, OSError) as error:
-            self._again = now + self._patience
-            self._patience = min(self._patience * 2, _LONGEST)
-            if speaks:
+            self._put_off(error, now)
+            if speaks and isinstance(error, Premature):
+                self._refused("are not valid yet and will be taken then; the old ones stay", error, _log.warn)
+            elif speaks:
                 self._refused("are refused and the old ones stay", error, _log.error)
             return False
         fresh = [one for one in material.pairs if one.serial not in before]
@@ -221,8 +241,7 @@ class _Watched:
         return True
 
     def _refused(self, what: str, error: Exception, log: Callable[..., None]) -> None:
-        reasons = str(error).splitlines() or [repr(error)]
-        reason = f"{reasons[0]} (and {len(reasons) - 1} more)" if len(reasons) > 1 else reasons[0]
+        reason = error.reason if isinstance(error, Refused) else str(error) or repr(error)
         if reason == self._reason:
             return
         self._reason = reason

@@ -17,6 +17,7 @@ from twisted.logger import globalLogPublisher
 from appd.errors import Place
 from appd.tls import sources
 from appd.tls.expiry import Warnings, listed, sentence
+from appd.tls.keeping import read_or_keep
 from appd.tls.material import read_material
 from appd.tls.policy import Policy, Source
 from appd.tls.renewal import INTERVAL, Renewal
@@ -59,8 +60,8 @@ def watch(logged):
 
     def begin(termination, speaks=True):
         clock, told = Clock(), []
-        renewal = Renewal([termination], clock, lambda *said: told.append(said), speaks, lambda: clock.now)
         clock.now = time.time()
+        renewal = Renewal([termination], clock, lambda *said: told.append(said), speaks, lambda: clock.now)
         renewal.startService()
         started.append(renewal)
 
@@ -318,6 +319,54 @@ def test_two_faults_are_no_matter_of_time(tmp_path, watch, logged):
     assert logged[0].endswith(" UTC (and 1 more)")
     assert logged[1].endswith("b.pem: it is not PEM: no block begins with -----BEGIN")
     assert len(told) == 1
+
+
+def replaced(termination: Termination) -> Termination:
+    """That of a worker in the place of one that had those certificates."""
+    made = Termination("shop", termination.policy, None)
+    made.material, _unseen, made.refused = read_or_keep(termination.policy, termination.material)
+    return made
+
+
+@pytest.mark.parametrize("speaks", [True, False])
+def test_a_worker_that_begins_with_bad_files(tmp_path, watch, logged, speaks):
+    """Each says so, once; what is good is taken after it, and what is bad in another way is told as ever."""
+    path = ROOT.issue("a.example").write(tmp_path / "a.pem")
+    former = termination_of(policy_of(path))
+    path.unlink()
+    termination = replaced(former)
+    turns, _told, _clock = watch(termination, speaks)
+    turns(200)
+    assert logged == [
+        "warn: shop: the certificates that lie there are refused, and this worker serves those of the one before it: "
+        f"appd.conf:1: certificate {path}: there is no such file"
+    ]
+    assert serials(termination) == serials(former)
+    path.write_bytes(b"nonsense")
+    turns(3)
+    assert len(logged) == 1 + speaks
+    ROOT.issue("a.example").write(path)
+    turns(2)
+    assert serials(termination) != serials(former)
+    assert len(logged) == 1 + 2 * speaks
+
+
+def test_a_worker_that_begins_too_early(tmp_path, watch, logged):
+    """What is not valid yet is told, waited for, and taken at its time."""
+    path = ROOT.issue("a.example").write(tmp_path / "a.pem")
+    former = termination_of(policy_of(path))
+    fresh = ROOT.issue("a.example", start=2)
+    fresh.write(path)
+    termination = replaced(former)
+    turns, told, clock = watch(termination)
+    assert "not valid before" in told[0][0]
+    turns(3)
+    clock.now = read_one(fresh.pem, clock.now + 3 * DAY).begins - INTERVAL - 1
+    turns(1)
+    assert serials(termination) == serials(former)
+    turns(1)
+    assert serials(termination) != serials(former)
+    assert [line.partition(":")[0] for line in logged] == ["warn", "info"]
 
 
 @pytest.mark.parametrize("where", ["appd.tls.openssl.as_file", "appd.tls.sources._read_file"])
