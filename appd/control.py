@@ -89,6 +89,14 @@ type Certificate (
   begins: int
 )
 
+# What is wrong with a server that serves on, and since when, in seconds since the epoch.
+type Trouble (
+  server: string,
+  what: string,
+  since: int,
+  reason: string
+)
+
 type Reload (
   at: float,
   exit: int,
@@ -113,6 +121,7 @@ method Status() -> (
   draining: []Draining,
   sockets: []string,
   certificates: []Certificate,
+  troubles: []Trouble,
   reload: ?Reload
 )
 

@@ -11,6 +11,7 @@ from typing import Any
 from appd.control import INTERFACE, ControlError, Framing, control_path, decode_reply, encode_call
 from appd.dates import day, minute
 from appd.errors import AppdError, HostError, UsageError
+from appd.troubles import Trouble, sentence
 
 __all__ = ["ReloadFailed", "call", "find_socket", "format_status"]
 
@@ -124,6 +125,7 @@ def format_status(report: Mapping[str, Any]) -> str:
         if one.get("begins"):
             said = f"is not valid before {minute(one['begins'])}, {said}"
         lines.insert(-1, f"certificate of {one['name']} ({one['server']}, {one['path']}) {said}")
+    lines[-1:-1] = [sentence(Trouble(**one)) for one in report.get("troubles", ())]
     if report["listening"]:
         lines += [*_table(("SERVER", "TYPE", "ADDRESS"), "<<<", _addresses(report["listening"])), ""]
     calls = ("SERVER", "MOUNT", "RUNNING", "QUEUED", "THREADS", "REFUSED", "CANCELLED")

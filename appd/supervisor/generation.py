@@ -9,7 +9,7 @@ import os
 
 from appd.supervisor.mailbox import number_of, unpack
 from appd.supervisor.spawn import MATERIAL
-from appd.supervisor.worker import Worker
+from appd.supervisor.worker import SERVING, STARTING, Worker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -87,6 +87,11 @@ class Generation:
     def fresh(self) -> list[Worker]:
         """Those on their way to the place of another; see `recycling`."""
         return [one for one in self.beside if not one.retired]
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether it was told to go."""
+        return any(one.state in (STARTING, SERVING) for one in self.workers.values())
 
     def learn(self, words: Mapping[str, str]) -> None:
         """Takes what the first worker tells of the file, in one message or several.

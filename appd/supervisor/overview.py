@@ -9,12 +9,15 @@ from appd.dates import day, minute
 from appd.errors import EX_OK, EX_SUPERSEDED
 from appd.pending import sentence, totals, unpack
 from appd.supervisor.wear import resident_memory
+from appd.troubles import Trouble, brief, together
+from appd.troubles import unpack as unpack_troubles
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
+    from appd.supervisor.generation import Generation
     from appd.supervisor.rollout import Rollout
     from appd.supervisor.supervisor import Supervisor
 
@@ -41,6 +44,7 @@ def summary(rollout: Rollout) -> str:
     )
     if overload:
         parts.append(overload)
+    parts += filter(None, [brief(_troubles(serving))])
     known = certificates(serving.certificates)
     for soonest in known[:1]:
         parts.append(f"certificate of {soonest['name']} expires {day(soonest['expires'])}")
@@ -101,8 +105,14 @@ def report(supervisor: Supervisor) -> dict[str, Any]:
         ],
         "sockets": [name for name, _fd in (*supervisor.inherited, *supervisor.store.items())],
         "certificates": certificates(serving.certificates if serving is not None else ""),
+        "troubles": [one._asdict() for one in (_troubles(serving) if serving is not None else ())],
         "reload": {"at": last[0], "exit": last[1], "reason": last[2]} if last is not None else None,
     }
+
+
+def _troubles(generation: Generation) -> list[Trouble]:
+    """What is wrong, as those say that hold its places."""
+    return together(row for one in generation.workers.values() for row in unpack_troubles(one.troubles))
 
 
 def certificates(text: str) -> list[dict[str, Any]]:

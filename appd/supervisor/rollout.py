@@ -196,8 +196,10 @@ class Rollout:
         if generation.wanted is None or generation.draining or self.stopping:
             return
         if generation is self.serving:
+            begun = self.coming is not None and self.coming.has_begun
             for worker in generation.workers.values():
-                if worker.hears("go"):
+                # What runs in one process only, in the first, is with the next generation when that was told to go.
+                if not (begun and worker.number == 1) and worker.hears("go"):
                     worker.tell("go")
             self.recycled += self._recycling.advance(generation)
             if self.coming is not None:
@@ -281,6 +283,7 @@ class Rollout:
         self._part_from(generation)
         if self.serving is not None:
             self.serving.tell_first("resume")
+            self._advance(self.serving)
         end_all(generation.everyone)
 
     def heard(self, generation: Generation, worker: Worker, words: Mapping[str, str]) -> None:

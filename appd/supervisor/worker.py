@@ -42,7 +42,7 @@ TRANSITIONS = {
 _KEPT = (
     *("pid", "number", "started", "state", "status", "errno"),
     *("connections", "requests", "dropped", "alive", "watchdog", "killed"),
-    *("running", "queued", "threads", "pending"),
+    *("running", "queued", "threads", "pending", "troubles"),
     *("recycle", "recycle_failures", "recycle_at", "retired", "unsaid"),
 )
 
@@ -80,6 +80,7 @@ class Worker:
         queued: How many calls wait for one.
         threads: How many there are.
         pending: The calls of each mount, as `appd.pending.pack` has them.
+        troubles: What is wrong with its servers, as `appd.troubles.pack` has it.
         dropped: How many log entries it has lost.
         recycle: Why it is to be recycled, as it said; "" before it did.
         recycle_failures: How many fresh workers could not take its place.
@@ -102,7 +103,7 @@ class Worker:
         self.connections = 0
         self.requests = 0
         self.running = self.queued = self.threads = 0
-        self.pending = ""
+        self.pending = self.troubles = ""
         self.dropped = 0
         self.recycle = ""
         self.recycle_failures = 0
@@ -161,6 +162,7 @@ class Worker:
         self.queued = number_of(words, "X_APPD_QUEUED", self.queued)
         self.threads = number_of(words, "X_APPD_THREADS", self.threads)
         self.pending = words.get("X_APPD_PENDING", self.pending)
+        self.troubles = words.get("X_APPD_TROUBLES", self.troubles)
         self.recycle = self.recycle or words.get("X_APPD_RECYCLE", "")[:_MOST_REASON]
         self.alive = now
         if "X_APPD_WATCHDOG" in words:

@@ -63,12 +63,6 @@ class Refused(ConfigurationError):
         super().__init__(*problems)
         self.fingerprint = fingerprint
 
-    @property
-    def reason(self) -> str:
-        """The first problem, and how many more there are."""
-        more = len(self.problems) - 1
-        return f"{self.problems[0]} (and {more} more)" if more else str(self.problems[0])
-
 
 class Premature(Refused):
     """Nothing is wrong but that its time has not come.

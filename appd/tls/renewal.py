@@ -22,8 +22,9 @@ from appd.dates import day, minute
 from appd.errors import ConfigurationError
 from appd.tls.credentials import outdated, own_unit, unit_origins
 from appd.tls.expiry import Warnings, listed, sentence
-from appd.tls.material import Premature, Refused, read_material
+from appd.tls.material import Premature, read_material
 from appd.tls.sources import Fingerprint, fingerprint
+from appd.troubles import Trouble
 
 if TYPE_CHECKING:
     from appd.tls.certificates import Pair
@@ -48,7 +49,7 @@ class Renewal(Service):
     Args:
         terminations: TLS of each server.
         reactor: The reactor, for its clock.
-        told: Called with what to tell of the certificates: a sentence for people, and a line for the supervisor.
+        told: Called with what there is to tell: a sentence for people, a line for the supervisor, what is wrong.
         speaks: Whether this process writes to the journal: one worker of several does.
         wall_clock: Seconds since the epoch.
     """
@@ -59,7 +60,7 @@ class Renewal(Service):
         self,
         terminations: Sequence[Termination],
         reactor: Any,
-        told: Callable[[str, str], None],
+        told: Callable[[str, str, Sequence[Trouble]], None],
         speaks: bool = True,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
@@ -70,6 +71,7 @@ class Renewal(Service):
         self._wall_clock = wall_clock
         self._warnings = Warnings()
         self._late: set[tuple[str, float]] = set()
+        self._wrong: Sequence[Trouble] = ()
         self._expiry_due = 0.0
         self._next: Any = None
         self._origins: Mapping[str, str] = {}
@@ -98,7 +100,8 @@ class Renewal(Service):
         changed = self._look_at_credentials()
         for one in self._watched:
             changed = one.look(self._wall_clock(), self._speaks) or changed
-        if changed:
+        if changed or self._troubles() != self._wrong:
+            changed = True
             self._tell()
         if self._speaks and (changed or self._reactor.seconds() >= self._expiry_due):
             self._expiry_due = self._reactor.seconds() + _EXPIRY_INTERVAL
@@ -133,7 +136,27 @@ class Renewal(Service):
         waiting = {one.termination.server: one.waiting for one in self._watched}
         for one in (pair for those in waiting.values() for pair in those[:1]):
             said = f"{said}, a new one of {one.title} is not valid before {minute(one.begins)}"
-        self._told(said, listed(pairs, {f"credential:{name}": path for name, path in self._outdated.items()}, waiting))
+        newer = {f"credential:{name}": path for name, path in self._outdated.items()}
+        self._wrong = self._troubles()
+        self._told(said, listed(pairs, newer, waiting), self._wrong)
+
+    def _troubles(self) -> list[Trouble]:
+        """What is wrong now: files that are refused, lists of revoked certificates that have expired."""
+        now = self._wall_clock()
+        return [
+            *(one.refused for one in self._watched if one.refused is not None),
+            *(
+                Trouble(
+                    one.termination.server,
+                    f"the list of revoked certificates {where} has been out of date",
+                    int(until),
+                    "clients with a certificate are refused",
+                )
+                for one in self._watched
+                for where, until in one.material.lists
+                if until <= now
+            ),
+        ]
 
     def _warn(self) -> None:
         for watched in self._watched:
@@ -166,19 +189,23 @@ class _Watched:
 
     Attributes:
         waiting: The certificates that are taken as soon as they are valid.
+        refused: Why what lies on disk is not served.
     """
 
     def __init__(self, termination: Termination, now: float) -> None:
         self.termination = termination
         self.waiting: tuple[Pair, ...] = ()
+        self.refused: Trouble | None = None
         self._seen: Fingerprint = self.material.fingerprint
         self._settled = True
         self._again = math.inf
         self._patience = _AGAIN
         self._reason = ""
         if termination.refused is not None:
-            self._seen, self._reason = termination.refused.fingerprint, termination.refused.reason
-            self._put_off(termination.refused, now)
+            self._seen, self._reason = termination.refused.fingerprint, _reason(termination.refused, placed=True)
+            self._put_off(termination.refused, now, int(now))
+            if self._seen == self.material.fingerprint:
+                self._again = math.inf  # it has expired since, and is what is served
 
     @property
     def material(self) -> Material:
@@ -186,7 +213,7 @@ class _Watched:
         return self.termination.material
 
     def look(self, now: float, speaks: bool) -> bool:
-        """Looks once; returns whether other certificates are in use now, or wait."""
+        """Looks once; returns whether other certificates are in use now, or wait, or are refused."""
         seen = fingerprint(self.termination.policy.sources)
         if seen != self._seen:
             self._seen, self._settled, self._reason, self._patience = seen, False, "", _AGAIN
@@ -194,9 +221,11 @@ class _Watched:
         if self._settled and now < self._again:
             return False
         self._settled, self._again = True, math.inf
-        before, self.waiting = self.waiting, ()
-        renewed = seen != self.material.fingerprint and self._renew(now, speaks)
-        return renewed or self.waiting != before
+        before = self.waiting, self.refused
+        self.waiting, self.refused = (), None
+        since = before[1].since if before[1] is not None else int(now)
+        renewed = seen != self.material.fingerprint and self._renew(now, since, speaks)
+        return renewed or (self.waiting, self.refused) != before
 
     def tell_refused(self) -> None:
         """Says that the files are refused already, by each worker that takes the place of another."""
@@ -210,22 +239,25 @@ class _Watched:
             )
             self.termination.refused = None
 
-    def _put_off(self, error: Exception, now: float) -> None:
-        """When to try again what was refused."""
+    def _put_off(self, error: Exception, now: float, since: int) -> None:
+        """Notes what is refused, and when to try it again."""
         if isinstance(error, Premature):
             self.waiting, self._again = error.pairs, error.begins
-        else:
-            self._again = now + self._patience
-            self._patience = min(self._patience * 2, _LONGEST)
+            return
+        self._again = now + self._patience
+        self._patience = min(self._patience * 2, _LONGEST)
+        what = "the certificates on disk have been refused"
+        why = f"{_reason(error, placed=False)}; the former ones are served"
+        self.refused = Trouble(self.termination.server, what, since, why)
 
-    def _renew(self, now: float, speaks: bool) -> bool:
+    def _renew(self, now: float, since: int, speaks: bool) -> bool:
         before = {one.serial for one in self.material.pairs}
         try:
             material, _unseen = read_material(self.termination.policy, before=self.material, now=now)
             assert material is not None, "only a lenient reading is content with nothing"
             self.termination.renew(material)
         except (ConfigurationError, ValueError, OSError) as error:
-            self._put_off(error, now)
+            self._put_off(error, now, since)
             if speaks and isinstance(error, Premature):
                 self._refused("are not valid yet and will be taken then; the old ones stay", error, _log.warn)
             elif speaks:
@@ -241,7 +273,7 @@ class _Watched:
         return True
 
     def _refused(self, what: str, error: Exception, log: Callable[..., None]) -> None:
-        reason = error.reason if isinstance(error, Refused) else str(error) or repr(error)
+        reason = _reason(error, placed=True)
         if reason == self._reason:
             return
         self._reason = reason
@@ -252,3 +284,12 @@ class _Watched:
             reason=reason,
             message_id=messages.CERTIFICATE_REFUSED,
         )
+
+
+def _reason(error: Exception, *, placed: bool) -> str:
+    """The first of what is wrong and how many more there are, with the line of its key or without."""
+    if isinstance(error, ConfigurationError) and not placed:
+        reasons = [one.message for one in error.problems]
+    else:
+        reasons = str(error).splitlines() or [repr(error)]
+    return f"{reasons[0]} (and {len(reasons) - 1} more)" if len(reasons) > 1 else reasons[0]

@@ -6,7 +6,7 @@ itself (a thread would go on saying it while the reactor hangs), STOPPING=1 and 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import MultiService
@@ -17,6 +17,8 @@ from twisted.logger import Logger
 from appd import messages
 from appd.errors import AppdError
 from appd.pending import Pending, pack, sentence
+from appd.troubles import Trouble, brief
+from appd.troubles import pack as pack_troubles
 
 if TYPE_CHECKING:
     from appd.systemd.notify import Notifier
@@ -157,15 +159,16 @@ class Lifecycle(MultiService):
             _log.warn("calls that still waited for a thread of the pool when the drain ended: cancelled: {n}", n=count)
         return count
 
-    def tell_certificates(self, sentence: str, listed: str) -> None:
-        """Tells when certificates expire.
+    def tell_certificates(self, sentence: str, listed: str, wrong: Sequence[Trouble] = ()) -> None:
+        """Tells when certificates expire, and what is wrong with them.
 
         Args:
             sentence: The first of them, for people.
             listed: The first few, for the supervisor.
+            wrong: What is wrong for the moment.
         """
-        self._certificates = sentence
-        self._notifier.tell(also={"X_APPD_CERTIFICATES": listed})
+        self._certificates = ", ".join(filter(None, (brief(wrong), sentence)))
+        self._notifier.tell(also={"X_APPD_CERTIFICATES": listed, "X_APPD_TROUBLES": pack_troubles(wrong)})
         self._changed()
 
     @property
@@ -183,8 +186,9 @@ class Lifecycle(MultiService):
     def _tell_status(self) -> None:
         self._status_due = None
         counts = self._counts()
-        if counts != self._told:
-            self._told = counts
+        told = counts | {"STATUS": self._certificates}
+        if told != self._told:
+            self._told = told
             self._notifier.tell(status=self._status(), also=counts)
         if self.group.open_connections or any(self._calls()[:2]):
             # Nobody says when the next request comes on a connection that stays.

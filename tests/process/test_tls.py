@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -13,7 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
-from support.authority import Authority, new_key
+from support.authority import Authority, new_key, write_secret
 from support.running import APPD, listening, wait_until
 
 ROOT = Authority("Root")
@@ -545,6 +546,45 @@ def test_status_tells_of_a_certificate_that_waits_for_its_time(start, pems):
     assert done.returncode == 78
     assert re.search(rf"site\.pem: the certificate of 'localhost' is not valid before {when}\n", done.stderr)
     assert running.errors.count("are not valid yet") == 1
+
+
+@pytest.mark.parametrize("arguments", [(), ("--single",)])
+def test_status_tells_of_what_is_refused(start, pems, arguments):
+    """As long as it lasts, in STATUS= and `appd status`, once for all workers; nobody needs to connect for it."""
+    web = listening()
+    text = http(pems, f"    certificate {pems}/site.pem", "" if arguments else "workers 2\n")
+    control = () if arguments else ("--control", str(pems / "control"))
+    running = start(text, ("web", web), arguments=(*arguments, *control)).wait_ready()
+
+    def told(wanted):
+        seen = [one["STATUS"] for one in running.manager.read_all() if "STATUS" in one]
+        return seen and bool(re.search(wanted, seen[-1]))
+
+    write_secret(pems / "site.pem", b"nonsense")
+    said = (
+        rf"server shop: the certificates on disk have been refused since \d{{4}}-\d\d-\d\d \d\d:\d\d UTC: "
+        rf"certificate {pems}/site\.pem: it is not PEM: no block begins with -----BEGIN; the former ones are served"
+    )
+    wait_until(lambda: told(rf", {said}"))
+    if not arguments:
+        command = [APPD, "status", "--socket", str(pems / "control")]
+        shown = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+        assert re.search(rf"\n{said}\n", shown)
+        report = json.loads(subprocess.run([*command, "--json"], capture_output=True, timeout=60, check=True).stdout)
+        (row,) = report["troubles"]
+        assert set(row) == {"server", "what", "since", "reason"} and row["server"] == "shop"
+    assert served(web, pems) == SITE.der
+    fresh = ROOT.issue("localhost")
+    fresh.write(pems / "site.pem")
+    wait_until(lambda: told(r"serving 1 server(?!.*refused)"))
+    wait_until(lambda: served(web, pems) == fresh.der)
+    if not arguments:
+        wait_until(
+            lambda: (
+                b'"troubles": []'
+                in subprocess.run([*command, "--json"], capture_output=True, timeout=60, check=True).stdout
+            )
+        )
 
 
 def test_check_tells_when_certificates_expire(pems):

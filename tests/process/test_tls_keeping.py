@@ -126,6 +126,8 @@ def test_a_worker_that_dies(service, pems, spoil):
     assert line.startswith("<4>") and f"certificate {pems}/site.pem: " in line
     assert made.reload().returncode == 78
     assert served(made, pems) == SITE.der
+    said = made.call("status").stdout
+    assert "is not valid before" in said if spoil is premature else "certificates on disk have been refused" in said
 
 
 def test_the_watch_goes_on(service, pems):

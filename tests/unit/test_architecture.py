@@ -16,8 +16,8 @@ PACKAGE = Path(__file__).parents[2] / "appd"
 LAYERS = [
     {"startup"},
     {"errors", "messages", "signals"},
-    {"address"},
-    {"access", "control", "dates", "ending", "journal", "pending", "portion", "sealed"},
+    {"address", "dates"},
+    {"access", "control", "ending", "journal", "pending", "portion", "sealed", "troubles"},
     {"systemd"},
     {"supervisor"},
     {"http.core"},

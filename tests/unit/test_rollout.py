@@ -363,6 +363,42 @@ def test_a_reload_before_anything_serves(host, ending):
     assert verdicts[-1][:2] == ("third", 75) and len(verdicts) == 3
 
 
+@pytest.mark.parametrize("ending", ["serves", "fails"])
+def test_a_replacement_of_the_first_while_the_next_generation_starts(host, ending):
+    """What runs in one process only is with the next one: it goes when that has failed, and not at all when it serves."""
+    host.rollout.start()
+    host.serve(2)
+    before = host.rollout.serving
+    host.rollout.reload(None)
+    coming = host.rollout.coming
+    for _ in range(2):
+        host.says(prepared(2), coming)
+    assert [one.state for one in coming.workers.values()] == ["starting"] * 2
+    for number in (1, 2):
+        host.kill(before.workers[number])
+        host.supervisor.reap()
+        host.pass_time(0)
+    ours, theirs = socket.socketpair()
+    with theirs:
+        theirs.settimeout(10)
+        before.workers[1].channel.close()
+        before.workers[1].channel = ours
+        host.says(prepared(2), before)
+        # The second has nothing of that kind.
+        assert [before.workers[number].state for number in (1, 2)] == ["prepared", "starting"]
+        if ending == "serves":
+            host.says(READY, coming)
+            host.says(READY, before)
+            assert theirs.recv(99) == b"drain\n" and before.workers[1].state == "prepared"
+        else:
+            host.kill(coming.workers[1])
+            host.supervisor.reap()
+            heard = b""
+            while not heard.endswith(b"go\n"):
+                heard += theirs.recv(99)
+            assert heard == b"resume\ngo\n" and before.workers[1].state == "starting"
+
+
 def test_who_does_not_accept_is_not_waited_for(host):
     """A replacement that still loads hears the word only then, and accepts nothing."""
     host.rollout.start()

@@ -268,7 +268,7 @@ def test_files_that_are_bad_when_it_begins(tmp_path, supervised):
     path.write_bytes(b"nonsense")
     made = hold(supervised.keeping(data), policy)
     assert pairs(made.material) == pairs(before)
-    assert made.refused.reason == (f"appd.conf:1: certificate {path}: it is not PEM: no block begins with -----BEGIN")
+    assert str(made.refused) == (f"appd.conf:1: certificate {path}: it is not PEM: no block begins with -----BEGIN")
     for keeping, name in ((supervised.keeping(data), "other"), (supervised.keeping(b"rubbish"), "shop")):
         with pytest.raises(Refused):
             hold(keeping, policy, name)
@@ -308,7 +308,7 @@ def test_what_the_library_refuses(tmp_path, supervised):
     assert made.refused is None
     assert made.problems() == []
     assert pairs(made.material) == pairs(before)
-    assert "key too small" in made.refused.reason
+    assert "key too small" in str(made.refused)
     assert made.refused.fingerprint != made.material.fingerprint
     supervised.begin(keeping)
     assert supervised.passed() == []

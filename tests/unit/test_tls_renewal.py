@@ -18,10 +18,11 @@ from appd.errors import Place
 from appd.tls import sources
 from appd.tls.expiry import Warnings, listed, sentence
 from appd.tls.keeping import read_or_keep
-from appd.tls.material import read_material
+from appd.tls.material import Refused, read_material
 from appd.tls.policy import Policy, Source
 from appd.tls.renewal import INTERVAL, Renewal
 from appd.tls.termination import Termination
+from appd.troubles import Trouble
 
 ROOT = Authority("Root")
 HERE = Place("appd.conf", 1)
@@ -235,23 +236,54 @@ BAD = {
 
 @pytest.mark.parametrize("what", BAD)
 def test_bad_renewal_is_refused(tmp_path, watch, logged, what):
-    """One entry, the old certificate stays; a good one after it is taken."""
+    """One entry, the old certificate stays; a good one after it is taken. Status tells as long as it lasts."""
     path = ROOT.issue("a.example").write(tmp_path / "a.pem")
     termination = termination_of(policy_of(path))
-    turns, told, _clock = watch(termination)
+    turns, told, clock = watch(termination)
     before = serials(termination)
     BAD[what](path)
     turns(10)
     assert serials(termination) == before
-    assert len(told) == 1
+    assert len(told) == 2
     assert len(logged) == 1
     assert logged[0].startswith("error: shop: the new certificates are refused and the old ones stay: appd.conf:1: ")
     assert str(path) in logged[0]
+    (wrong,) = told[-1][2]
+    # In the second turn after the change; told nothing but that since.
+    assert (wrong.server, wrong.what) == ("shop", "the certificates on disk have been refused")
+    assert wrong.since == int(clock.now - 8 * INTERVAL)
+    reason = logged[0].partition("appd.conf:1: ")[2]
+    assert wrong.reason == f"{reason}; the former ones are served"
     if path.is_dir():
         path.rmdir()
     ROOT.issue("a.example").write(path)
     turns(2)
     assert serials(termination) != before
+    assert len(told) == 3 and told[-1][2] == []
+
+
+def test_what_is_refused_is_told_until_it_is_not_there(tmp_path, watch):
+    """Another fault is told since the first; it ends when what is served is put back, and when it is a matter of time."""
+    path = ROOT.issue("a.example").write(tmp_path / "a.pem")
+    (kept := tmp_path / "kept").hardlink_to(path)
+    turns, told, _clock = watch(termination_of(policy_of(path)))
+    path.unlink()
+    turns(3)
+    (first,) = told[-1][2]
+    write_secret(path, b"nonsense")
+    turns(40)
+    (second,) = told[-1][2]
+    assert "there is no such file" in first.reason and "it is not PEM" in second.reason
+    assert second.since == first.since
+    kept.replace(path)
+    turns(3)
+    assert len(told) == 4 and told[-1][2] == []
+    write_secret(path, b"nonsense")
+    turns(3)
+    assert told[-1][2][0].since > first.since
+    ROOT.issue("a.example", start=2).write(path)
+    turns(3)
+    assert told[-1][2] == [] and "is not valid before" in told[-1][0]
 
 
 def test_what_is_not_valid_yet_is_taken_when_it_is(tmp_path, watch, logged):
@@ -318,7 +350,9 @@ def test_two_faults_are_no_matter_of_time(tmp_path, watch, logged):
     assert [line.startswith("error: shop: the new certificates are refused") for line in logged] == [True, True]
     assert logged[0].endswith(" UTC (and 1 more)")
     assert logged[1].endswith("b.pem: it is not PEM: no block begins with -----BEGIN")
-    assert len(told) == 1
+    assert [
+        one.reason.endswith(" (and 1 more); the former ones are served") for (one,) in (those[2] for those in told[1:])
+    ] == [True, False]
 
 
 def replaced(termination: Termination) -> Termination:
@@ -335,8 +369,11 @@ def test_a_worker_that_begins_with_bad_files(tmp_path, watch, logged, speaks):
     former = termination_of(policy_of(path))
     path.unlink()
     termination = replaced(former)
-    turns, _told, _clock = watch(termination, speaks)
+    turns, told, _clock = watch(termination, speaks)
     turns(200)
+    assert [[one.reason for one in said[2]] for said in told] == [
+        [f"certificate {path}: there is no such file; the former ones are served"]
+    ]
     assert logged == [
         "warn: shop: the certificates that lie there are refused, and this worker serves those of the one before it: "
         f"appd.conf:1: certificate {path}: there is no such file"
@@ -349,6 +386,29 @@ def test_a_worker_that_begins_with_bad_files(tmp_path, watch, logged, speaks):
     turns(2)
     assert serials(termination) != serials(former)
     assert len(logged) == 1 + 2 * speaks
+
+
+def test_a_list_that_expired_while_it_was_served(tmp_path, watch, logged):
+    """It is what is served still, said once and of which status tells until it is another."""
+    path, ca = ROOT.issue("a.example").write(tmp_path / "a.pem"), ROOT.write(tmp_path / "ca.pem")
+    (crl := tmp_path / "crl.pem").write_bytes(ROOT.revoke(days=1))
+    policy = policy_of(path)._replace(
+        authorities=(Source("client-ca", str(ca), HERE),),
+        client_verify="required",
+        revocations=(Source("crl", str(crl), HERE),),
+    )
+    former = termination_of(policy)
+    termination = Termination("shop", policy, former.material)
+    with pytest.raises(Refused) as caught:
+        read_material(policy, before=former.material, now=time.time() + 2 * DAY)
+    termination.refused = caught.value
+    turns, told, _clock = watch(termination)
+    turns(200)
+    assert len(logged) == 1 and "has expired on" in logged[0]
+    assert len(told) == 1 and len(told[0][2]) == 1
+    crl.write_bytes(ROOT.revoke())
+    turns(2)
+    assert len(told) == 2 and told[1][2] == []
 
 
 def test_a_worker_that_begins_too_early(tmp_path, watch, logged):
@@ -486,7 +546,7 @@ def test_touched_files_change_nothing(tmp_path, watch, logged):
 
 
 def test_only_one_worker_writes(tmp_path, watch, logged):
-    """The others renew without a word."""
+    """The others renew without a word, and tell the supervisor what they refuse."""
     path = ROOT.issue("a.example", days=3).write(tmp_path / "a.pem")
     termination = termination_of(policy_of(path))
     turns, told, _clock = watch(termination, speaks=False)
@@ -496,7 +556,7 @@ def test_only_one_worker_writes(tmp_path, watch, logged):
     write_secret(path, b"")
     turns(2)
     assert serials(termination) != before
-    assert (logged, len(told)) == ([], 2)
+    assert (logged, len(told)) == ([], 3)
 
 
 def test_warnings_in_the_journal(tmp_path, watch, logged):
@@ -622,12 +682,21 @@ def test_a_list_that_has_expired_is_told_once(tmp_path, watch, logged):
     termination = termination_of(policy._replace(authorities=(client_ca,), revocations=(crl,)))
     [(where, until)] = termination.material.lists
     assert where == str(tmp_path / "crl.pem") and until > time.time()
-    turns, _told, clock = watch(termination)
+    turns, told, clock = watch(termination)
     turns(2)
-    assert logged == []
-    clock.now = until + 1
-    clock.advance(3600)
+    assert logged == [] and told[-1][2] == []
+    clock.now = until - INTERVAL + 1
+    turns(1)
+    assert told[-1][2] == [
+        Trouble(
+            "shop",
+            f"the list of revoked certificates {where} has been out of date",
+            int(until),
+            "clients with a certificate are refused",
+        )
+    ]
     turns(2)
+    assert len(told) == 2
     assert (
         len(
             [line for line in logged if f"error: shop: the list of revoked certificates {where} has expired on" in line]
