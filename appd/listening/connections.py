@@ -18,6 +18,7 @@ from twisted.internet.interfaces import ISSLTransport
 from twisted.logger import Logger
 
 from appd.limits import UNLIMITED, StreamLimits
+from appd.seldom import Seldom
 
 __all__ = ["Connections"]
 
@@ -25,8 +26,6 @@ _log = Logger(namespace="appd.connections")
 
 # How often it is looked who is idle, within an idle-timeout.
 _LOOKS = 4
-# How long one line about a limit stands for what follows, in seconds; as in the engine of HTTP.
-_TELL_AGAIN = 60.0
 
 
 class Connections:
@@ -68,7 +67,7 @@ class Connections:
         self._peers: Counter[str] = Counter()
         self._logins: dict[Any, Any] = {}
         self._looking: Any = None
-        self._told: dict[str, float] = {}
+        self._seldom = Seldom() if clock is None else Seldom(clock.seconds)
         self._waiting: list[defer.Deferred[None]] = []
 
     def __len__(self) -> int:
@@ -173,9 +172,7 @@ class Connections:
 
     def _tell(self, about: str, what: str) -> None:
         """Says once in a while what happens often."""
-        now = self._clock.seconds()
-        if now >= self._told.get(about, 0.0):
-            self._told[about] = now + _TELL_AGAIN
+        if self._seldom.is_due(about):
             _log.warn("{appd_server}: {what}", appd_server=self._name, what=what)
 
     def _tell_if_none(self) -> None:

@@ -20,7 +20,8 @@ from twisted.logger import Logger
 from appd import messages
 from appd.dates import day, minute
 from appd.errors import ConfigurationError
-from appd.tls.credentials import outdated, own_unit, unit_origins
+from appd.systemd.units import own_unit
+from appd.tls.credentials import outdated, unit_origins
 from appd.tls.expiry import Warnings, listed, sentence
 from appd.tls.material import Premature, read_material
 from appd.tls.sources import Fingerprint, fingerprint

@@ -7,6 +7,7 @@ from support.http1 import LIMITS, ORIGIN, connection
 
 from appd.http.core import head, response, target
 from appd.http.core.connection import CLOSED, END, NEED_DATA, PAUSED, Connection
+from appd.http.core.date import Origin
 from appd.http.core.errors import Incomplete, Misuse, Refused, WrongState
 from appd.http.core.request import Request
 from appd.http.core.response import prepare
@@ -495,16 +496,16 @@ def test_a_status_without_a_body_has_none_however_it_is_said(status):
 def test_a_connection_that_is_as_new():
     """After a whole exchange nothing of it is needed, so that another client may have it."""
     one = connection()
-    assert one.is_as_new
+    assert one.is_as_new()
     one.receive(GET)
-    assert not one.is_as_new
+    assert not one.is_as_new()
     one.next()
-    assert not one.is_as_new
+    assert not one.is_as_new()
     one.whole(200, PLAIN, b"hello")
-    assert one.is_as_new
+    assert one.is_as_new()
     one.receive(b"")
     assert one.ended
-    assert not one.is_as_new
+    assert not one.is_as_new()
 
 
 @pytest.mark.parametrize("more", [b"\r\n", b"\r", b"GE", GET])
@@ -513,11 +514,87 @@ def test_a_connection_that_is_not_as_new(more):
     one = asked(GET + more)
     one.whole(200, PLAIN, b"hello")
     one.next()
-    assert not one.is_as_new
+    assert not one.is_as_new()
 
 
 def test_a_connection_that_ends_is_not_as_new():
     """Nobody else may have it."""
     one = asked(OLD)
     one.whole(200, PLAIN, b"hello")
-    assert not one.is_as_new
+    assert not one.is_as_new()
+
+
+ONCE = LIMITS._replace(requests_per_connection=1)
+
+
+@pytest.mark.parametrize("limits", [LIMITS, ONCE], ids=["", "counted"])
+@pytest.mark.parametrize("end", ["", "half-closed", "closing"])
+@pytest.mark.parametrize("fields", [(), (("Date", "now"),), (("Server", "mine"),)], ids=["", "date", "server"])
+@pytest.mark.parametrize("status", [200, "200 Fine", "404 Not Found", 204, "205 Reset Content", 304])
+@pytest.mark.parametrize("asks", [GET, HEAD, OLD, OLD_KEPT, GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")])
+def test_what_was_seen_before_is_answered_as_at_first(asks, status, fields, end, limits):
+    """Whatever is remembered of heads: the same bytes, and the same state of the connection, time and again."""
+    prepared = prepare((*fields, ("Content-Length", "5")))
+
+    def state(one, out):
+        return out, one.closing, one.idle, one.is_as_new(), one.request, one.requests, one.overrun
+
+    def answered(one):
+        if end == "half-closed":
+            one.receive(b"")
+        one.closing = one.closing or end == "closing"
+
+    step = connection(limits)
+    step.receive(asks)
+    assert isinstance(step.next(), Request)
+    answered(step)
+    bare = asks is HEAD or status == 304
+    expected = step.head(status, prepare((*fields, ("Content-Length", "5"))), None if bare else 5)
+    expected = state(step, expected + step.body(b"hello") + step.end())
+    for _ in range(3):
+        one = connection(limits)
+        request = one.take(asks)
+        assert isinstance(request or one.next(), Request)
+        assert one.next() is PAUSED
+        answered(one)
+        assert state(one, one.whole(status, prepared, b"hello")) == expected
+
+
+def test_a_head_that_is_taken_is_the_next_one():
+    """Nothing may wait before it, and nothing be due."""
+    asked()
+    one = connection()
+    assert isinstance(one.take(GET), Request)
+    assert one.take(GET) is None
+    assert one.next() is PAUSED
+    one.whole(200, PLAIN, b"")
+    assert isinstance(one.next(), Request)
+    one.whole(200, PLAIN, b"")
+    assert one.is_as_new()
+    assert one.take(b"\r\n") is None and one.next() is NEED_DATA
+    assert one.take(GET) is None and isinstance(one.next(), Request)
+    one.whole(200, PLAIN, b"")
+    assert one.take(b"GET / HT") is None
+    assert one.take(GET) is None
+    with pytest.raises(Refused):
+        one.next()
+
+
+def test_the_head_of_a_response_is_kept_for_a_second():
+    """Then there is another date in it; and for the status that it was made for."""
+    now = [784111777.0]
+    origin = Origin("appd", clock=lambda: now[0])
+    prepared = prepare([("Content-Length", "1")])
+
+    def said(status):
+        one = Connection(LIMITS, origin)
+        one.receive(GET)
+        one.next()
+        return one.whole(status, prepared, b"x").decode().split("\r\n")
+
+    assert said(200)[0] == "HTTP/1.1 200 OK"
+    assert said(200)[2] == "Date: Sun, 06 Nov 1994 08:49:37 GMT"
+    assert said("200 Fine")[0] == "HTTP/1.1 200 Fine"
+    assert said(200)[0] == "HTTP/1.1 200 OK"
+    now[0] += 1
+    assert said(200)[2] == "Date: Sun, 06 Nov 1994 08:49:38 GMT"

@@ -220,12 +220,23 @@ class Connection(Receiver):
             Incomplete: As `end`.
         """
         request = self.request
-        if request is not None and type(fields) is Prepared and self._is_plain(request, fields, len(body)):
-            number, line = status_line(status)
-            if number not in _BODILESS:
+        if (
+            request is not None
+            and type(fields) is Prepared
+            and fields.length == len(body)
+            and (request.is_plain or self._is_plain(request))
+            and not (self.closing or self._eof or fields.date or fields.server)
+            and self._reading == "ended"
+            and self._writing == "due"
+        ):
+            about = self._origin.fields()
+            known, when, head = fields.kept
+            if known is not status or when is not about:
+                head = self._usual_head(status, about, fields)
+            if head:
                 # Nearly always: what `head`, `body` and `end` do together, by the tables of `states` too.
                 self._writing, self._reading, self.request, self.overrun = "idle", "head", None, 0
-                return f"{line}{self._origin.fields()}{fields.text}\r\n".encode("latin-1") + body
+                return head + body
         # The length would be that of a body which is not there: RFC 9110, 8.6.
         bare = not body and request is not None and (request.method == "HEAD" or status_line(status)[0] == 304)
         head = self.head(status, fields, None if bare else len(body))
@@ -233,17 +244,18 @@ class Connection(Receiver):
         self.end()
         return head + sent
 
-    def _is_plain(self, request: Request, fields: Prepared, size: int) -> bool:
-        """Whether a response needs nothing but its own fields, ours, and the body as it is."""
-        return (
-            fields.length == size
-            and self._reading == "ended"
-            and self._writing == "due"
-            and request.minor == 1
-            and not (fields.date or fields.server or self.closing)
-            and request.method != "HEAD"
-            and not self._is_last(request)
-        )
+    def _is_plain(self, request: Request) -> bool:
+        """Whether the response needs nothing but its own fields, ours, and the body as it is."""
+        return request.minor == 1 and request.method != "HEAD" and not self._is_last(request)
+
+    def _usual_head(self, status: int | str, about: str, fields: Prepared) -> bytes:
+        """The head of a response that is as most are; kept, as within a second many are the same. None for some."""
+        number, line = status_line(status)
+        if number in _BODILESS:
+            return b""
+        head = f"{line}{about}{fields.text}\r\n".encode("latin-1")
+        fields.kept = (status, about, head)
+        return head
 
     def refusal(self, refused: Refused) -> bytes:
         """The answer to what was refused, and the end; nothing when a response is being sent already."""

@@ -115,6 +115,9 @@ def keep_head(data: bytes, limits: Limits, lines: list[str], request: Request) -
     if all(map(_LINES.__contains__, islice(lines, 1, None))):
         if len(_HEADS) >= _MOST_HEADS:
             _HEADS.clear()
+        request.is_plain = bool(
+            request.keep_alive and request.minor and request.method != "HEAD" and not limits.requests_per_connection
+        )
         _HEADS[data] = (limits, request)
 
 

@@ -85,6 +85,23 @@ class Receiver:
             self._buffer = self._buffer[self._at :] + data
             self._at = 0
 
+    def take(self, data: bytes) -> Request | None:
+        """Takes bytes; if nothing waits to be read and they are one head that was seen before, that is all.
+
+        Returns:
+            What came, as `next` would say it. None when `next` has to be asked.
+        """
+        if not (self._buffer or self._checked) and self._reading == "head" and self._writing == "idle":
+            # Nearly always.
+            request = seen_head(data, self._limits)
+            if request is not None:
+                self.request = request
+                self.requests += 1
+                self._reading, self._writing = "ended", "due"
+                return request
+        self.receive(data)
+        return None
+
     def next(self) -> Event:
         """Says what has come.
 
@@ -239,7 +256,6 @@ class Receiver:
         """Whether the client sends nothing more."""
         return self._eof
 
-    @property
     def is_as_new(self) -> bool:
         """Whether nothing of it is needed for what comes next, but for the number of requests."""
         return not (self._buffer or self._checked or self._eof or self.closing) and (

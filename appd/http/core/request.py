@@ -31,6 +31,7 @@ class Request:
         keep_alive: Whether the client lets the connection stay.
         expects_continue: Whether it waits for a 100 before it sends the body.
         trailers: The trailer fields of a chunked body, when it has ended.
+        is_plain: Whether nothing in it changes how a response is made, and it stands for others; see `keep_head`.
         raw, environ: For drivers, who may keep here what they make of it.
     """
 
@@ -40,6 +41,7 @@ class Request:
         "expects_continue",
         "fields",
         "host",
+        "is_plain",
         "keep_alive",
         "length",
         "method",
@@ -70,6 +72,7 @@ class Request:
         self.keep_alive = minor == 1
         self.expects_continue = False
         self.length: int | None = 0
+        self.is_plain = False
         self.trailers: Sequence[tuple[str, str]] = ()
         self.raw: Any = None
         self.environ: Any = None

@@ -78,20 +78,27 @@ class Response(NamedTuple):
     length: int | None = None
 
 
-class Prepared(NamedTuple):
+class Prepared:
     """Field lines that may be sent.
 
-    Attributes:
+    Args:
         text: The lines.
         length: What Content-Length among them says, or None.
         date: Whether there is a Date.
         server: Whether there is a Server.
+
+    Attributes:
+        kept: The head that was made of them last: of what, and its bytes. Any thread may replace it.
     """
 
-    text: str
-    length: int | None
-    date: bool
-    server: bool
+    __slots__ = ("date", "kept", "length", "server", "text")
+
+    def __init__(self, text: str, length: int | None, date: bool, server: bool) -> None:
+        self.text = text
+        self.length = length
+        self.date = date
+        self.server = server
+        self.kept: tuple[int | str, str, bytes] = (0, "", b"")
 
 
 def status_line(status: int | str) -> tuple[int, str]:
@@ -159,9 +166,8 @@ def prepare(fields: Fields) -> Prepared:
 def without_length(prepared: Prepared) -> Prepared:
     """The same without a Content-Length, which some statuses must not have."""
     lines = prepared.text.splitlines(keepends=True)
-    return prepared._replace(
-        text="".join([one for one in lines if not one.lower().startswith("content-length:")]), length=None
-    )
+    text = "".join([one for one in lines if not one.lower().startswith("content-length:")])
+    return Prepared(text, None, prepared.date, prepared.server)
 
 
 def _read(field: tuple[str, str]) -> tuple[str, int, int]:

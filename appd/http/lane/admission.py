@@ -70,12 +70,13 @@ class Share:
 
         The mean of some counts, not one: a thread that had to wait for a processor looks slow, too.
         """
-        self._spent += min(now - began, _AT_MOST)
-        self._count += 1
-        if self._spent > _SLOW:
+        took = now - began
+        self._spent = spent = self._spent + (took if took < _AT_MOST else _AT_MOST)
+        self._count = count = self._count + 1
+        if spent > _SLOW:
             self.quick = False
             self._until = now + _ANOTHER_CHANCE
-        elif self._count >= _CALLS:
+        elif count >= _CALLS:
             self._count, self._spent = 0, 0.0
 
 
@@ -114,11 +115,15 @@ class Admission:
             self._shares.append(made)
         return made
 
-    def enter(self, share: Share) -> bool:
-        """Begins a call, unless it has to wait. Whoever may begin calls `leave` at its end."""
-        return not self.queued and self._take(share)
+    def enter(self, share: Share, ahead: bool = False) -> bool:
+        """Begins a call, unless it has to wait. Whoever may begin calls `leave` at its end.
 
-    def _take(self, share: Share) -> bool:
+        Args:
+            share: Its mount.
+            ahead: Whether it is the next of those that wait.
+        """
+        if self.queued and not ahead:
+            return False
         try:
             self._free.pop()
         except IndexError:
@@ -197,6 +202,6 @@ class Admission:
                 if not able or not self._free:
                     return None
                 share = min(able, key=lambda one: next(iter(one.waiting.values())))
-                if self._take(share):
+                if self.enter(share, ahead=True):
                     self.queued -= 1
                     return share, share.waiting.popitem(last=False)[0]

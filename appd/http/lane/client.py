@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import time
 
-from appd.http.core.connection import CLOSED, END, NEED_DATA
+from appd.http.core.connection import CLOSED, END, NEED_DATA, Connection
 from appd.http.core.errors import Refused
 from appd.http.core.request import Request
 from appd.http.handover import Driver, Handed
 from appd.http.lane.leaving import Leaver, Phase
+from appd.http.lane.sending import NOTHING
 from appd.http.log.entrylog import tell_failure
 from appd.http.upload import Upload
 from appd.startup.bare import suppress
@@ -30,6 +31,9 @@ __all__ = ["DRAIN_LINGER", "Client"]
 _HEAD, _BODY = 16384, 262144
 # How a connection of HTTP/2 begins: RFC 9113, 3.4. Clients send it in one piece with what follows.
 _HTTP2 = b"PRI * HTTP/2.0\r\n"
+_IDLE, _ANSWERING = Phase.IDLE, Phase.ANSWERING
+# Connections that a server keeps for whoever is asked for something next.
+_MOST_SPARE = 64
 # Kestrel's MinRequestBodyDataRate comes with 5 seconds of grace.
 _GRACE = 5.0
 # How long an idle connection stays open when a drain has begun, in seconds: longer than a request is on its way from
@@ -95,8 +99,10 @@ class Client(Leaver):
                 self.advance(worker)
             return
         connection = self.connection or self.awake()
-        connection.receive(data)
-        if self.server.http2 and data.startswith(_HTTP2) and not connection.requests:
+        request = connection.take(data)
+        if request is not None:
+            self._answer(request, worker)
+        elif self.server.http2 and data.startswith(_HTTP2) and not connection.requests:
             self._give(self.server.driver, None)
         else:
             self.advance(worker)
@@ -143,14 +149,14 @@ class Client(Leaver):
                 if self.server.elsewhere and self._hand_over(event):
                     return
                 if event.length == 0:
-                    self._phase = Phase.ANSWERING
+                    self._phase = _ANSWERING
                     if not self.server.answer(self, event, None, worker):
+                        return
+                    if connection.is_as_new():
+                        self._sleep(connection)
                         return
                     if connection.closing:
                         self.finish()
-                        return
-                    if connection.idle:
-                        self._wait_idle()
                         return
                     continue
                 if not self._begin_body(event, worker):
@@ -169,6 +175,17 @@ class Client(Leaver):
                     return
             elif not self._keep(event):  # type: ignore[arg-type]  # a part of the body
                 return
+
+    def _answer(self, request: Request, worker: Worker) -> None:
+        """As `advance` from a request without a body on."""
+        server = self.server
+        self._began = time.monotonic()
+        self._request = request
+        if server.elsewhere and self._hand_over(request):
+            return
+        self._phase = _ANSWERING
+        if server.answer(self, request, None, worker):
+            self.go_on(worker)
 
     def _hand_over(self, request: Request) -> bool:
         """Gives the connection to another driver, if the request is for one of its mounts."""
@@ -260,13 +277,21 @@ class Client(Leaver):
         self.server.lane.arm(self)
 
     def _wait_idle(self) -> None:
+        connection = self.connection
+        self._sleep(connection if connection is not None and connection.is_as_new() else None)
+
+    def _sleep(self, spare: Connection | None) -> None:
+        """Polls for the next request, and gives back what nothing need be kept of."""
         server, phase = self.server, self._phase
-        self._phase = Phase.IDLE
-        self.rest()
+        self._phase = _IDLE
+        if spare is not None and server.forgets:
+            if len(server.spare) < _MOST_SPARE:
+                server.spare.append(spare)
+            self.connection = NOTHING
         now = time.monotonic()
-        self.deadline = deadline = now + server.limits.idle_timeout
+        self.deadline = deadline = now + server.idle_timeout
         # Where it is kept already it is found in time, and moved then.
-        if not self.tick or phase != Phase.ANSWERING:
+        if not self.tick or phase != _ANSWERING:
             server.lane.deadlines.put(self, deadline)
         if server.draining:
             server.lane.deadlines.put(self, now + DRAIN_LINGER)
@@ -274,9 +299,13 @@ class Client(Leaver):
 
     def go_on(self, worker: Worker) -> None:
         """Goes on after a response."""
-        if self.connection.closing:
+        connection = self.connection
+        if connection.is_as_new():
+            # Nearly always.
+            self._sleep(connection)
+        elif connection.closing:
             self.finish()
-        elif self.connection.idle:
+        elif connection.idle:
             self._wait_idle()
         else:
             self.advance(worker)

@@ -299,7 +299,7 @@ class Crew:
     def _turn(self, me: Worker) -> None:
         """Leads, until the lead is lost."""
         ready, poll, term, take, bell = self.ready, self.epoll.poll, me.term, self.handler.take, self._bell
-        read_more, held, since = self.handler.read_more, me.held, 0.0
+        read_more, held, since, clock = self.handler.read_more, me.held, 0.0, time.monotonic
         while True:
             while not ready:
                 if held:
@@ -316,7 +316,7 @@ class Crew:
                     # What else was told of is for whoever leads next: of most descriptors it is not told again.
                     term.append(None)
                     return
-                since = time.monotonic()
+                since = clock()
             item = ready.popleft()
             term.append(None)
             self.turns += 1
@@ -338,9 +338,9 @@ class Crew:
                 if held:
                     take(held, me)
                 return
-            if held and ready and (len(held) >= _MOST_HELD or time.monotonic() - since > _HELD_FOR):
+            if held and ready and (len(held) >= _MOST_HELD or clock() - since > _HELD_FOR):
                 ready.appendleft(held)
-                since = time.monotonic()
+                since = clock()
 
     def _watch(self) -> None:
         seen, still = -1, 0

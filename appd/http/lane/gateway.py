@@ -128,12 +128,20 @@ class Call:
         waits = False
         try:
             iterable = self.mount.application(environ, self.start_response)
-            try:
-                waits = self._respond(iterable)
-            finally:
-                close = getattr(iterable, "close", None)
-                if close is not None:
-                    self._close(close)
+            kind = type(iterable)
+            if (kind is list or kind is tuple) and not self._begun:
+                # Nothing to close.
+                if len(iterable) != 1 or type(iterable[0]) is not bytes:
+                    for one in iterable:
+                        self._check(one)
+                waits = self._whole(iterable[0] if len(iterable) == 1 else b"".join(iterable))
+            else:
+                try:
+                    self._respond(iterable)
+                finally:
+                    close = getattr(iterable, "close", None)
+                    if close is not None:
+                        self._close(close)
         except Gone:
             raise
         except Incomplete:
@@ -154,21 +162,23 @@ class Call:
 
     def _environ(self) -> dict[str, Any]:
         request, client = self.request, self.client
-        environ = self._same_environ(request, client.door)
-        if self._body is None:
-            self._body = BytesIO()
-        environ["wsgi.input"] = self._body
+        kept = request.environ
+        environ: dict[str, Any]
+        if kept is not None and kept[0] is client.door and kept[1] is self.mount:
+            environ = kept[2].copy()
+        else:
+            environ = self._make_environ(request, client.door, kept)
+        body = self._body
+        if body is None:
+            body = self._body = BytesIO()
+        environ["wsgi.input"] = body
         if request.length != 0:
             environ["CONTENT_LENGTH"] = str(client.body_length)
         client.describe_peer(environ)
         return environ
 
-    def _same_environ(self, request: Request, door: Any) -> dict[str, Any]:
+    def _make_environ(self, request: Request, door: Any, kept: Any) -> dict[str, Any]:
         """What is the same in every call for requests with one head; from its second one on that is kept."""
-        kept = request.environ
-        if kept is not None and kept[0] is door and kept[1] is self.mount:
-            same: dict[str, Any] = kept[2].copy()
-            return same
         environ: dict[str, Any] = door.environ.copy()
         environ["REQUEST_METHOD"] = request.method
         environ["SCRIPT_NAME"] = self.mount.script_name
@@ -239,18 +249,12 @@ class Call:
         client.send(head)
         client.status = status_line(status)[0]
 
-    def _respond(self, iterable: Any) -> bool:
-        kind = type(iterable)
-        if (kind is list or kind is tuple) and not self._begun:
-            if len(iterable) != 1 or type(iterable[0]) is not bytes:
-                for one in iterable:
-                    self._check(one)
-            return self._whole(iterable[0] if len(iterable) == 1 else b"".join(iterable))
-        if kind is FileWrapper and not self._begun and self._head is not None:
+    def _respond(self, iterable: Any) -> None:
+        if type(iterable) is FileWrapper and not self._begun and self._head is not None:
             stretch = iterable.stretch(self._head[1].length)
             if stretch is not None:
                 self._send_file(stretch)
-                return False
+                return
         client, connection = self.client, self.client.connection
         for chunk in iterable:
             self._check(chunk)
@@ -264,7 +268,6 @@ class Call:
             raise RuntimeError("the application did not call start_response")
         self._begin(0)
         client.send(connection.end())
-        return False
 
     def _whole(self, data: bytes) -> bool:
         if self._head is None:

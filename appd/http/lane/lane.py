@@ -340,7 +340,7 @@ class Lane:
             Gone: The client has left.
         """
         client, share = call.client, call.mount.share
-        limit = client.server.limits.request_timeout
+        limit = client.server.request_timeout
         # In this order: the one who looks after slow calls may look in between. A clock is cheap.
         worker.began = began = time.monotonic()
         worker.call = call
@@ -366,14 +366,14 @@ class Lane:
     def slow(self, worker: Worker) -> None:
         """A call was longer than the watch waits: see `Handler`."""
         call = worker.call
-        limit = call.client.server.limits.request_timeout if call is not None else 0.0
+        limit = call.client.server.request_timeout if call is not None else 0.0
         if limit:
             self.deadlines.put(worker, worker.began + limit)
 
     def overdue(self, worker: Worker) -> None:
         """A call has taken longer than it may, or the worker has another one by now: see `Handler`."""
         call = worker.call
-        limit = call.client.server.limits.request_timeout if call is not None else 0.0
+        limit = call.client.server.request_timeout if call is not None else 0.0
         if call is None or not limit:
             return
         if time.monotonic() < worker.began + limit:

@@ -9,7 +9,6 @@ from appd.http.lane.gateway import Call
 from appd.http.site import Mount, Redirect, Static, Wsgi
 from appd.http.spool import Stretch
 from appd.startup.bare import partial
-from appd.startup.records import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,18 +28,21 @@ __all__ = ["Application", "Found", "Mounted", "Whole", "serve"]
 _SMALL = 16384
 
 
-class Found(NamedTuple):
+class Found:
     """What answers a request.
 
-    Attributes:
+    Args:
         mounted: The mount.
         rest: The segments of the path below it, decoded.
         path_info: The same as text, for applications.
     """
 
-    mounted: Mounted
-    rest: tuple[bytes, ...]
-    path_info: str
+    __slots__ = ("mounted", "path_info", "rest")
+
+    def __init__(self, mounted: Mounted, rest: tuple[bytes, ...], path_info: str) -> None:
+        self.mounted = mounted
+        self.rest = rest
+        self.path_info = path_info
 
 
 class Mounted:
@@ -194,7 +196,7 @@ class Application(Mounted):
 
     def answer(self, client: Client, request: Request, found: Found, body: IO[bytes] | None, worker: Worker) -> bool:
         call = Call(self, client, request, found.path_info, body)
-        begun = self._lane.begin(call, worker, client.server.limits.queue)
+        begun = self._lane.begin(call, worker, client.server.queue)
         if begun is not None:
             return begun
         if body is not None:

@@ -1,7 +1,7 @@
 """The half of a client that sends: at once what the socket takes, the rest from an outbox.
 
 Most connections are idle most of the time, and an idle one is kept small: between two requests it has no `Connection`.
-The server keeps a few of these that are as new (`awake`, `rest`).
+The server keeps a few of these that are as new; `awake` takes one.
 """
 
 from __future__ import annotations
@@ -23,17 +23,15 @@ if TYPE_CHECKING:
     from appd.http.lane.batch import Batch
     from appd.http.lane.server import Server
 
-__all__ = ["Gone", "Sender"]
+__all__ = ["NOTHING", "Gone", "Sender"]
 
 # From so many bytes on a body is not copied behind its head. Up to there the copy costs less than to have the kernel
 # gather two pieces: 2 to 3 µs of 28 for 100 KB; from there on malloc(3) takes fresh pages for each.
 _LARGE = 131072
 # Bodies up to so many bytes may wait for others: of larger ones the client's being woken is no matter.
 _SMALL = 16384
-# Connections that a server keeps for whoever is asked for something next.
-_MOST_SPARE = 64
 # Whoever looks at a client that may be idle looks for it; all others have a request.
-_NOTHING: Any = None
+NOTHING: Any = None
 
 
 class Gone(Exception):
@@ -74,7 +72,7 @@ class Sender:
         self.server = server
         self.sock = sock
         self.fd = sock.fileno()
-        self.connection: Connection = _NOTHING
+        self.connection: Connection = NOTHING
         self.deadline = 0.0
         self.held: Batch | None = None
         self.tick = 0
@@ -93,14 +91,6 @@ class Sender:
                 connection = Connection(self.server.limits, self.server.origin)
             self.connection = connection
         return connection
-
-    def rest(self) -> None:
-        """Between two requests: gives back what nothing need be kept of."""
-        server, connection = self.server, self.connection
-        if connection is not None and connection.is_as_new and not server.limits.requests_per_connection:
-            if len(server.spare) < _MOST_SPARE:
-                server.spare.append(connection)
-            self.connection = _NOTHING
 
     def claim(self) -> None:
         """Before a call sends the first byte of its response: decides whether that is the last on the connection.
@@ -165,20 +155,20 @@ class Sender:
             Incomplete: It has less of a body than it announces.
             Misuse: It cannot be sent; nothing was.
         """
-        connection = self.connection
-        if type(fields) is Prepared and fields.length is not None and fields.length > len(body):
+        connection, size = self.connection, len(body)
+        if type(fields) is Prepared and fields.length is not None and fields.length > size:
             self.send(connection.head(status, fields) + connection.body(body))
-            self.status, self.sent = status_line(status)[0], len(body)
+            self.status, self.sent = status_line(status)[0], size
             connection.end()
             return False
-        if len(body) < _LARGE or self._out is not None:
+        if size < _LARGE or self._out is not None:
             data = connection.whole(status, fields, body)
             held = self.held
-            waits = held is not None and len(body) <= _SMALL and self._out is None and connection.idle
+            waits = held is not None and size <= _SMALL and self._out is None and connection.is_as_new()
             if not waits:
                 self.send(data)
             self.status = status_line(status)[0]
-            self.sent = len(body) - connection.overrun
+            self.sent = size - connection.overrun
             if waits:
                 self.held = None
                 held.append((self, data))  # type: ignore[union-attr]
@@ -193,7 +183,7 @@ class Sender:
         except OSError:
             raise Gone from None
         self.status = status_line(status)[0]
-        self.sent = len(body)
+        self.sent = size
         if sent < len(head):
             self._begin_out(memoryview(head + body)[sent:])
         elif sent < len(head) + len(body):

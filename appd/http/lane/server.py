@@ -10,18 +10,19 @@ from appd.http.core.date import Origin
 from appd.http.core.errors import Incomplete, Refused
 from appd.http.core.target import host_name
 from appd.http.lane.client import DRAIN_LINGER, Client
-from appd.http.lane.crowd import Crowd
+from appd.http.lane.crowd import Crowd, Peers
 from appd.http.lane.door import Door
+from appd.http.lane.finding import Finder
 from appd.http.lane.leaving import Leaver
-from appd.http.lane.mounted import Found, serve
+from appd.http.lane.mounted import serve
 from appd.http.lane.sending import Gone
 from appd.http.log.accesslog import AccessLog
 from appd.http.log.entrylog import EntryLog, tell_failure
-from appd.http.routing import Router, segments_of
 from appd.http.site import Asgi
 from appd.journal import WARNING
 from appd.pending import Pending
-from appd.startup.bare import Lock, socket
+from appd.seldom import Seldom
+from appd.startup.bare import socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,15 +35,11 @@ if TYPE_CHECKING:
     from appd.http.core.request import Request
     from appd.http.lane.crew import Worker
     from appd.http.lane.lane import Lane
+    from appd.http.lane.mounted import Found
     from appd.http.lane.tlsclient import Security
     from appd.http.site import Site
 
 __all__ = ["Server"]
-
-# The same trouble is told again after so many seconds.
-_TELL_AGAIN = 60.0
-# Paths whose mount is remembered, and how long they may be.
-_MOST_FOUND, _LONGEST_FOUND = 1024, 256
 
 
 class Server:
@@ -58,6 +55,8 @@ class Server:
         driver: What serves the mounts that are not the lane's; None where there are none.
 
     Attributes:
+        queue, idle_timeout, request_timeout: Of the limits; a named tuple takes longer to ask.
+        forgets: Whether nothing of a request matters to the next one on its connection.
         clients: The open connections.
         total: How many there have been.
         requests: How many requests.
@@ -72,6 +71,44 @@ class Server:
         elsewhere: Whether there are mounts that the lane does not serve.
     """
 
+    # More than thirty attributes, beyond which CPython takes longer to find one without these.
+    __slots__ = (
+        "_changed",
+        "_finder",
+        "_mounted",
+        "_peers",
+        "_read_claims",
+        "_seldom",
+        "_shares",
+        "access",
+        "access_log",
+        "clients",
+        "doors",
+        "draining",
+        "driver",
+        "elsewhere",
+        "ended",
+        "forgets",
+        "full",
+        "http2",
+        "idle_timeout",
+        "lane",
+        "limits",
+        "log",
+        "name",
+        "origin",
+        "proxy_protocol",
+        "queue",
+        "reloading",
+        "report",
+        "request_timeout",
+        "requests",
+        "spare",
+        "total",
+        "trusted",
+        "tunnels",
+    )
+
     def __init__(
         self,
         name: str,
@@ -85,7 +122,9 @@ class Server:
         self.name = name
         self.lane = lane
         self.log = log
-        self.limits = site.limits
+        self.limits = limits = site.limits
+        self.queue, self.idle_timeout, self.request_timeout = limits.queue, limits.idle_timeout, limits.request_timeout
+        self.forgets = not limits.requests_per_connection
         self.origin = Origin()
         self.access = AccessLog(name, log, site.sample)
         self.access_log = site.access_log
@@ -109,14 +148,11 @@ class Server:
         self._shares = [(one.where, share) for one, share in shares if share is not None]
         self.tunnels = any(isinstance(one.serves, Asgi) and one.serves.websocket for one in site.mounts)
         self.elsewhere = any(one.driver is not None for one in self._mounted)
-        self._router = Router([one.route for one in site.mounts])
-        self._found: dict[tuple[str, str], Found | None] = {}
-        self._peers: dict[str, int] = {}
-        self._told: dict[str, float] = {}
+        self._finder = Finder(self._mounted, [one.route for one in site.mounts])
+        self._peers = Peers()
+        self._seldom = Seldom()
         self.spare: list[Connection] = []
         self.full = False
-        self._telling = Lock()
-        self._counting = Lock()
 
     def complete(self) -> None:
         """Imports what its mounts need; see `Mounted.complete`."""
@@ -214,8 +250,7 @@ class Server:
         if not most or not client.host:
             return True
         client.counted = client.host
-        with self._counting:
-            count = self._peers[client.host] = self._peers.get(client.host, 0) + 1
+        count = self._peers.add(client.host)
         if count > most:
             self._tell("peer", f"more than {most} connections (connections-per-peer) from {client.host}")
         return count <= most
@@ -230,10 +265,7 @@ class Server:
         """A connection has ended."""
         self.clients.discard(client)
         if client.counted:
-            with self._counting:
-                self._peers[client.counted] -= 1
-                if not self._peers[client.counted]:
-                    del self._peers[client.counted]
+            self._peers.drop(client.counted)
         if self.full:
             self._reopen()
         self._changed()
@@ -287,7 +319,9 @@ class Server:
         """
         self.requests += 1
         try:
-            found = self.find_for(client, request)
+            found = self._finder.known.get((request.host, request.path)) if self.trusted is None else None
+            if found is None:
+                found = self.find_for(client, request)
             if found is not None:
                 client.mounted = found.mounted
                 return found.mounted.answer(client, request, found, body, worker)
@@ -334,41 +368,19 @@ class Server:
         Raises:
             Refused: What the proxies say cannot be understood.
         """
-        key = (request.host, request.path)
+        host = request.host
         if self.trusted and not client.is_beyond:
             claims = client.claims = self._read_claims(request.named, client.host, self.trusted)
             if claims is not None and claims.authority:
-                key = (host_name(claims.authority), request.path)
-        return self._found.get(key) or self._find(key)
-
-    def _find(self, key: tuple[str, str]) -> Found | None:
-        host, path = key
-        if path == "*":
-            return None
-        segments = segments_of(path)
-        place = self._router.find(host, segments) if segments is not None else None
-        if place is None or segments is None:
-            return None
-        mounted = self._mounted[place]
-        rest = segments[mounted.depth :]
-        found = Found(mounted, rest, "".join("/" + one.decode("latin-1") for one in rest))
-        if len(path) <= _LONGEST_FOUND:
-            if len(self._found) >= _MOST_FOUND:
-                self._found.clear()
-            self._found[key] = found
-        return found
+                host = host_name(claims.authority)
+        return self._finder.find(host, request.path)
 
     def tell_full(self) -> None:
         """A request was refused, since too many wait."""
         threads = self.lane.threads
-        self._tell("queue", f"{threads} calls run and {self.limits.queue} wait (queue): more are answered with 503")
+        self._tell("queue", f"{threads} calls run and {self.queue} wait (queue): more are answered with 503")
 
     def _tell(self, about: str, what: str) -> None:
         """Says once in a while what happens often."""
-        now = time.monotonic()
-        with self._telling:
-            tells = now >= self._told.get(about, 0.0)
-            if tells:
-                self._told[about] = now + _TELL_AGAIN
-        if tells:
+        if self._seldom.is_due(about):
             self.log.write(f"server {self.name!r}: {what}", WARNING, LOGGER="appd.http", APPD_SERVER=self.name)

@@ -62,11 +62,12 @@ class Security(Protocol):
 class TlsClient(Client):
     """A connection; see `Client`."""
 
-    __slots__ = ("_variables",)
+    __slots__ = ("_described", "_variables")
 
     def __init__(self, door: Door, sock: socket.socket, host: str, port: int) -> None:
         super().__init__(door, sock, host, port)
         self._variables: dict[str, str] | None = None
+        self._described: dict[str, Any] | None = None
         if self._phase == Phase.IDLE:
             self._phase = Phase.HANDSHAKE
 
@@ -108,8 +109,11 @@ class TlsClient(Client):
             return
         if sock.may_have_more:
             self._look_again(sock)
-        (self.connection or self.awake()).receive(data)
-        self.advance(worker)
+        request = (self.connection or self.awake()).take(data)
+        if request is not None:
+            self._answer(request, worker)
+        else:
+            self.advance(worker)
 
     def _look_again(self, sock: Any) -> None:
         """Not all was read that lies in the socket."""
@@ -308,15 +312,24 @@ class TlsClient(Client):
     @property
     def variables(self) -> dict[str, str]:
         """What an application is told of TLS; nothing before the handshake."""
+        sock: Any = self.sock
+        if type(sock) is not TlsSocket or self.door.security is None:
+            return {}
         found = self._variables
         if found is None:
-            sock: Any = self.sock
-            if type(sock) is not TlsSocket or self.door.security is None:
-                return {}
             found = self._variables = self.door.security.variables(sock)
         return found
 
     def describe_peer(self, environ: dict[str, Any]) -> None:
         """Adds who it is; see `Leaver.describe_peer`."""
-        describe(self, environ, self.sock)
-        environ.update(self._variables or self.variables)
+        if self.claims is not None:
+            describe(self, environ, self.sock)
+            environ.update(self.variables)
+            return
+        known = self._described
+        if known is None:
+            known = {}
+            describe(self, known, self.sock)
+            known.update(self.variables)
+            self._variables, self._described = None, known
+        environ.update(known)

@@ -75,6 +75,9 @@ class TlsSocket(ssl.SSLObject):
         self.plain = plain
         self._coming = coming
         self._going = going
+        # Python finds what a session has itself sooner than what its class has.
+        self.may_have_more = self._has_part = False
+        self._rest = b""
 
     @property
     def waits(self) -> bool:
