@@ -111,7 +111,8 @@ class Supervisor:
         passed = [*self.inherited, *self.store.items()]
         environ = worker_environ(self.mailbox.path, generation.number, number)
         reading = [(READING, generation.reading)] if generation.reading is not None else []
-        made = spawn_worker(passed, environ, self._work if forked else None, self.detach, reading)
+        others = [*reading, *generation.material.items()]
+        made = spawn_worker(passed, environ, self._work if forked else None, self.detach, others)
         generation.add(Worker(number, made), beside=beside)
 
     def detach(self) -> None:
@@ -130,8 +131,9 @@ class Supervisor:
             if name is not None:  # and on to systemd's store
                 self._notifier.tell(fds=[self.store[name]], also={"FDSTORE": "1", "FDNAME": name})
                 self._room.told(name)
-            for generation, _worker in found:
+            for generation, worker in found:
                 generation.take_reading(letter.words, letter.fds)
+                generation.take_material(worker, letter.words, letter.fds)
             for fd in letter.fds:
                 os.close(fd)
             for generation, worker in found if letter.words else ():
