@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from appd.config.settings import Settings
     from appd.journal import Log
     from appd.listening.listeners import Listener
+    from appd.tls.keeping import Keeping
     from appd.tls.termination import Termination
 
 __all__ = ["Host", "Section"]
@@ -26,7 +27,7 @@ class Host(NamedTuple):
         settings: The settings of the file as a whole.
         log: The log of the process; None where there is none yet (`appd check`).
         shared: What servers of the process share among themselves, by dotted name of whoever put it there; and from
-            appd `replace`, `inheritance`, `notifier` and `folder`, see `appd.worker.assembly.build`.
+            appd `replace`, `inheritance`, `notifier`, `folder` and `keeping`, see `appd.worker.assembly.build`.
     """
 
     reactor: Any
@@ -38,6 +39,11 @@ class Host(NamedTuple):
     def many_serve(self, processes: str | None) -> bool:
         """Whether other processes serve what a server of this one does, which has such `processes`."""
         return processes == "all" and "folder" in self.shared and getattr(self.settings, "workers", 1) > 1
+
+    def keeping(self) -> Keeping | None:
+        """What keeps certificates for the worker after this one, for `make_outgoing`; None without a supervisor."""
+        make = self.shared.get("keeping")
+        return make() if make is not None else None
 
 
 class Section(NamedTuple):

@@ -49,6 +49,7 @@ def check(path: str, unit_folder: str | None, out: TextIO, *, connect: bool = Fa
         settings = load(path)
         # Before working-directory is applied: the folder is meant from where the command was given.
         service, units, unmade, confined = service_of(path), None, list[Problem](), False
+        folders: tuple[str, ...] = ()
         if unit_folder is not None:
             folders = unit_files.folders_with(unit_folder)
             units = unit_files.sockets_for(service, unit_folder)
@@ -73,6 +74,8 @@ def check(path: str, unit_folder: str | None, out: TextIO, *, connect: bool = Fa
         raise ConfigurationError(*problems)
     for warning in built.plan.warnings:
         out.write(f"warning: {warning}\n")
+    for line in _too_many(built.plan, service, folders):
+        out.write(f"warning: {line}\n")
     for line in _certificates(built.plan):
         out.write(f"{line}\n")
     if connect:
@@ -82,6 +85,23 @@ def check(path: str, unit_folder: str | None, out: TextIO, *, connect: bool = Fa
     if os.geteuid() == 0 and os.path.abspath(path).startswith("/etc/appd/"):
         out.write(f"as root, who may read everything; as the service: `runuser -u appd -- appd check {path}`\n")
     return EX_OK
+
+
+def _too_many(plan: Plan, service: str, folders: Sequence[str]) -> list[str]:
+    """Whether a restart loses sockets that appd binds itself: what to warn of. What hosted code binds nobody knows."""
+    from appd.listening.listeners import BoundListener
+
+    listeners = [listener for server in plan.servers for listener in server.listeners]
+    # Those of a <socket> are passed by a unit.
+    bound = [one for one in listeners if isinstance(one, BoundListener) and one.address.kind != "systemd"]
+    texts = unit_files.read_unit_texts(service, folders)
+    limit = unit_files.store_limit(texts)
+    if not texts or len(bound) <= limit:
+        return []
+    return [
+        f"of the sockets that appd binds systemd keeps {limit} of {len(bound)} over a restart "
+        f"(FileDescriptorStoreMax={limit} of {service}): who connects during one is refused at the others"
+    ]
 
 
 def _connect(services: Mapping[str, object], out: TextIO) -> None:

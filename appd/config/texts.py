@@ -6,17 +6,14 @@ counts from the next reload on, and one that is half done harms nobody.
 
 from __future__ import annotations
 
-import os
-
 from appd.config.reading import read_text
+from appd.sealed import read_sealed, write_sealed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = ["are_current", "read_texts", "write_texts"]
-
-_LARGEST = 64 * 1024**2
 
 
 def write_texts(texts: Mapping[str, str]) -> int | None:
@@ -28,22 +25,9 @@ def write_texts(texts: Mapping[str, str]) -> int | None:
     Returns:
         Its descriptor, which is the caller's; None when there is no descriptor or no memory for it.
     """
-    import fcntl
     import json
 
-    try:
-        descriptor = os.memfd_create("reading", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    except OSError:
-        return None
-    try:
-        with open(descriptor, "w", encoding="ascii", closefd=False) as file:
-            json.dump(dict(texts), file)
-        seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
-        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
-    except OSError:
-        os.close(descriptor)
-        return None
-    return descriptor
+    return write_sealed("reading", json.dumps(dict(texts)).encode("ascii"))
 
 
 def read_texts(descriptor: int) -> dict[str, str] | None:
@@ -52,12 +36,9 @@ def read_texts(descriptor: int) -> dict[str, str] | None:
     import json
 
     try:
-        # Others read from the same descriptor: its place in the file is nobody's.
-        found = json.loads(os.pread(descriptor, _LARGEST, 0))
-    except (OSError, ValueError, RecursionError):
+        found = json.loads(read_sealed(descriptor))
+    except (ValueError, RecursionError):
         return None
-    finally:
-        os.close(descriptor)
     plain = isinstance(found, dict) and all(isinstance(one, str) for one in found.values())
     return found if plain else None
 

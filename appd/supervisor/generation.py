@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 
 from appd.supervisor.mailbox import number_of, unpack
+from appd.supervisor.spawn import MATERIAL
 from appd.supervisor.worker import SERVING, STARTING, Worker
 
 TYPE_CHECKING = False
@@ -21,7 +22,7 @@ __all__ = ["Generation", "Spawn"]
 
 # What of a generation is plain, and which of it are numbers by the place of a worker.
 _KEPT = (
-    *("number", "reading", "wanted", "servers", "listening", "idle_exit", "certificates", "levels"),
+    *("number", "reading", "material", "wanted", "servers", "listening", "idle_exit", "certificates", "levels"),
     *("draining", "ended"),
 )
 _COUNTS = ("failures", "restarts", "recycled")
@@ -40,6 +41,8 @@ class Generation:
 
     Attributes:
         reading: A memfd with what the file said when its first worker read it; None before that is known.
+        material: Memfds with the certificates and keys that its workers had last, by the variable that tells of each to
+            a worker in the place of one.
         workers: Those that hold a place, by its number.
         beside: Those that do not: fresh ones that are to replace another, and replaced ones that drain.
         wanted: How many workers the file wants; None before the first worker has read it.
@@ -59,6 +62,7 @@ class Generation:
     def __init__(self, number: int) -> None:
         self.number = number
         self.reading: int | None = None
+        self.material: dict[str, int] = {}
         self.workers: dict[int, Worker] = {}
         self.beside: list[Worker] = []
         self.wanted: int | None = None
@@ -149,8 +153,28 @@ class Generation:
         if self.reading is None and fds and "X_APPD_READING" in words:
             self.reading = fds.pop()
 
+    def take_material(self, worker: Worker, words: Mapping[str, str], fds: list[int]) -> None:
+        """Takes over what a worker passes for one that comes to its place.
+
+        Args:
+            worker: Which one.
+            words: X_APPD_MATERIAL counts.
+            fds: The descriptors of the message; what is taken is removed.
+        """
+        if self.draining or not fds or "X_APPD_MATERIAL" not in words:
+            return
+        # The others do not watch what runs in the first alone.
+        variable = MATERIAL[0 if worker.number == 1 else 1]
+        if variable in self.material:
+            os.close(self.material[variable])
+        self.material[variable] = fds.pop()
+
     def _forget(self) -> None:
-        """Forgets the file, when nobody will ask for it any more."""
+        """Forgets keys when no worker will come, and the file when nobody will ask for it any more."""
+        if self.draining:
+            for one in self.material.values():
+                os.close(one)
+            self.material.clear()
         if self.draining and not self.everyone and self.reading is not None:
             os.close(self.reading)
             self.reading = None

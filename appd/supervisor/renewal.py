@@ -252,9 +252,11 @@ def kept_descriptors(state: Mapping[str, Any]) -> list[int]:
     workers = [
         worker for one in (rollout["serving"], *rollout["draining"]) for worker in (*one["workers"], *one["beside"])
     ]
-    readings = [one.get("reading") for one in (rollout["serving"], *rollout["draining"])]
+    generations = (rollout["serving"], *rollout["draining"])
+    readings = [one.get("reading") for one in generations]
     return [
         *(one for one in readings if one is not None),
+        *(fd for one in generations for fd in one.get("material", {}).values()),
         *(fd for _name, fd in state["inherited"]),
         *(state["mailbox"], control["listener"]),
         *(one["fd"] for one in control["connections"]),

@@ -27,6 +27,7 @@ __all__ = [
     "ASKS",
     "CHANNEL",
     "INSISTS",
+    "MATERIAL",
     "READING",
     "STACKS",
     "Spawned",
@@ -41,6 +42,10 @@ CHANNEL = "APPD_CHANNEL"
 
 # The variable that tells a worker which descriptor has what the file said that its generation was made of.
 READING = "APPD_READING"
+
+# The variables that tell a worker which descriptors have the certificates and keys that the first worker had last, and
+# one of the others.
+MATERIAL = ("APPD_MATERIAL", "APPD_MATERIAL_OF_OTHERS")
 
 # The variable that tells a worker where its stacks go when it is killed for not answering.
 STACKS = "APPD_STACKS"

@@ -19,6 +19,7 @@ from appd.supervisor.mailbox import Mailbox
 from appd.supervisor.poller import Poller
 from appd.supervisor.rollout import Rollout
 from appd.supervisor.spawn import READING, spawn_worker, worker_environ
+from appd.supervisor.storeroom import StoreRoom
 from appd.supervisor.worker import Worker, send_signal
 from appd.systemd.notify import Notifier
 from appd.systemd.store import PREFIX, Store
@@ -78,6 +79,7 @@ class Supervisor:
         notifier.when_blocked = partial(poller.call_later, 0.1, notifier.flush)
         self.mailbox = mailbox
         self.rollout = Rollout(self._spawn, self.store, log, notifier, poller)
+        self._room = StoreRoom(self.store, log, notifier)
         self.idle = IdleWatch(self)
         self.rollout.interrupt = self.idle.interrupt
 
@@ -109,7 +111,8 @@ class Supervisor:
         passed = [*self.inherited, *self.store.items()]
         environ = worker_environ(self.mailbox.path, generation.number, number)
         reading = [(READING, generation.reading)] if generation.reading is not None else []
-        made = spawn_worker(passed, environ, self._work if forked else None, self.detach, reading)
+        others = [*reading, *generation.material.items()]
+        made = spawn_worker(passed, environ, self._work if forked else None, self.detach, others)
         generation.add(Worker(number, made), beside=beside)
 
     def detach(self) -> None:
@@ -127,8 +130,10 @@ class Supervisor:
             name = self.store.take(letter.words, letter.fds) if taken else None
             if name is not None:  # and on to systemd's store
                 self._notifier.tell(fds=[self.store[name]], also={"FDSTORE": "1", "FDNAME": name})
-            for generation, _worker in found:
+                self._room.told(name)
+            for generation, worker in found:
                 generation.take_reading(letter.words, letter.fds)
+                generation.take_material(worker, letter.words, letter.fds)
             for fd in letter.fds:
                 os.close(fd)
             for generation, worker in found if letter.words else ():
@@ -171,6 +176,8 @@ class Supervisor:
                 send_signal([worker], signal.SIGABRT)
                 self.poller.call_later(2.0, partial(send_signal, [worker], signal.SIGKILL))
         self.rollout.recycle()
+        if self.rollout.coming is None and not self.rollout.stopping:
+            self._room.look()
         if (self.rollout.coming is not None or self.rollout.parting.waits) and not self.rollout.stopping:
             # A start or reload that takes its time is kept alive; its workers say when they hang.
             self._notifier.tell(extend_timeout=5.0)

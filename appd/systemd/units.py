@@ -21,11 +21,13 @@ __all__ = [
     "find_units",
     "folders_with",
     "line_that_loads",
+    "own_unit",
     "parse_unit",
     "read_unit_texts",
     "required_sockets",
     "sockets_for",
     "sockets_of",
+    "store_limit",
 ]
 
 # Where systemd looks for system units, the first wins: systemd.unit(5).
@@ -255,6 +257,46 @@ def folders_with(folder: str) -> tuple[str, ...]:
     return UNIT_PATH if os.path.abspath(folder) in UNIT_PATH else (folder,)
 
 
+def own_unit(cgroup: str = "/proc/self/cgroup") -> str:
+    """The service that this process is of, by its control group; "" when it is of none, or of a user's.
+
+    Args:
+        cgroup: What says so: cgroups(7).
+    """
+    try:
+        with open(cgroup, encoding="utf-8") as file:
+            paths = [line.rstrip("\n").partition(":")[2].partition(":")[2] for line in file]
+    except OSError:
+        return ""
+    # Units of a user's manager are not among the host's, and may be called as one of those.
+    parts = [reversed(path.split("/")) for path in paths if "/user@" not in path]
+    return next((part for path in parts for part in path if part.endswith(".service")), "")
+
+
+def store_limit(texts: Iterable[str]) -> int:
+    """How many descriptors systemd keeps for a service: FileDescriptorStoreMax=, none by default.
+
+    Args:
+        texts: The text of the .service unit, then those of its drop-ins in the order of their names.
+    """
+    # What is no number is passed over, an empty value too.
+    values = [value for key, value in _lines_of_service(texts) if key == "FileDescriptorStoreMax" and value.isdecimal()]
+    return int(values[-1]) if values else 0
+
+
+def _lines_of_service(texts: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Key and value of each line in [Service]."""
+    for text in texts:
+        section = ""
+        for line in re.sub(r"\\\n", " ", text).splitlines():
+            line = line.strip()
+            if line.startswith("["):
+                section = line
+            key, equals, value = (part.strip() for part in line.partition("="))
+            if section == "[Service]" and equals:
+                yield key, value
+
+
 def credential_lines(texts: Iterable[str], unit: str) -> list[tuple[str, str]]:
     """What gives a service its credentials.
 
@@ -268,21 +310,13 @@ def credential_lines(texts: Iterable[str], unit: str) -> list[tuple[str, str]]:
     instance = unit.removesuffix(".service").partition("@")[2]
     meant = {"%%": "%", "%i": instance, "%n": unit}
     found: list[tuple[str, str]] = []
-    for text in texts:
-        section = ""
-        for line in re.sub(r"\\\n", " ", text).splitlines():
-            line = line.strip()
-            if line.startswith("["):
-                section = line
-            key, equals, value = (part.strip() for part in line.partition("="))
-            table = _CREDENTIAL_TABLES.get(key)
-            if section != "[Service]" or not equals or table is None:
-                continue
-            if value:
-                name = re.sub("%[%in]", lambda match: meant[match[0]], value.partition(":")[0])
-                found.append((name, f"{key}={value}"))
-            else:
-                found = [one for one in found if _CREDENTIAL_TABLES[one[1].partition("=")[0]] != table]
+    for key, value in _lines_of_service(texts):
+        table = _CREDENTIAL_TABLES.get(key)
+        if table is not None and value:
+            name = re.sub("%[%in]", lambda match: meant[match[0]], value.partition(":")[0])
+            found.append((name, f"{key}={value}"))
+        elif table is not None:
+            found = [one for one in found if _CREDENTIAL_TABLES[one[1].partition("=")[0]] != table]
     return found
 
 

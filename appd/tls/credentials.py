@@ -13,23 +13,9 @@ from collections.abc import Iterable, Mapping
 from appd.systemd.units import read_unit_texts
 from appd.tls.policy import Source
 
-__all__ = ["origins", "outdated", "own_unit", "unit_origins"]
+__all__ = ["origins", "outdated", "unit_origins"]
 
 _SETTING = re.compile(r"^\s*LoadCredential(?:Encrypted)?\s*=\s*(.*)$")
-
-
-def own_unit(cgroup: str = "/proc/self/cgroup") -> str:
-    """The service that this process is of, by its control group; "" when it is of none.
-
-    Args:
-        cgroup: What says so: cgroups(7).
-    """
-    try:
-        with open(cgroup, encoding="utf-8") as file:
-            paths = [line.rstrip("\n").partition(":")[2].partition(":")[2] for line in file]
-    except OSError:
-        return ""
-    return next((part for path in paths for part in reversed(path.split("/")) if part.endswith(".service")), "")
 
 
 def origins(texts: Iterable[str], unit: str) -> dict[str, str]:

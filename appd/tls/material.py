@@ -21,7 +21,7 @@ from appd.tls.sources import Content, Fingerprint, NotHere, Stamp, files, finger
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
 
-__all__ = ["Material", "Premature", "read_material"]
+__all__ = ["Material", "Premature", "Refused", "read_material"]
 
 # Path and stamp of every file that a pair was made of → the pair.
 _Known = dict[tuple[tuple[str, Stamp], ...], Pair]
@@ -38,6 +38,7 @@ class Material(NamedTuple):
         known: The pairs by what they were read from.
         lists: Of each file of revoked certificates: where it is, for people, and when it expires.
         authorities: Of each file of authorities the one that expires first.
+        since: When that was, in monotonic seconds, which are those of every process of the host.
     """
 
     pairs: tuple[Pair, ...]
@@ -47,9 +48,23 @@ class Material(NamedTuple):
     known: _Known
     lists: tuple[tuple[str, float], ...] = ()
     authorities: tuple[Expiring, ...] = ()
+    since: float = 0.0
 
 
-class Premature(ConfigurationError):
+class Refused(ConfigurationError):
+    """What the files hold is not taken.
+
+    Args:
+        problems: Why.
+        fingerprint: What the files were.
+    """
+
+    def __init__(self, problems: Sequence[Problem], fingerprint: Fingerprint) -> None:
+        super().__init__(*problems)
+        self.fingerprint = fingerprint
+
+
+class Premature(Refused):
     """Nothing is wrong but that its time has not come.
 
     Attributes:
@@ -57,8 +72,8 @@ class Premature(ConfigurationError):
         pairs: The certificates that are not valid yet.
     """
 
-    def __init__(self, problems: Sequence[Problem], later: Sequence[NotYet]) -> None:
-        super().__init__(*problems)
+    def __init__(self, problems: Sequence[Problem], fingerprint: Fingerprint, later: Sequence[NotYet]) -> None:
+        super().__init__(problems, fingerprint)
         self.begins = max(one.begins for one in later)
         self.pairs = tuple(one.pair for one in later if one.pair is not None)
 
@@ -71,7 +86,8 @@ def read_material(
     Args:
         policy: The policy.
         lenient: Whether what this process may not look at is passed over: `appd check` is not the service.
-        before: What was read before and is in use, to be taken again where nothing has changed.
+        before: What was read before and is in use, here or in the worker before this one, to be taken again where
+            nothing has changed.
         now: Seconds since the epoch.
 
     Returns:
@@ -79,7 +95,7 @@ def read_material(
 
     Raises:
         Premature: Something is not valid yet.
-        ConfigurationError: Something is wrong; every problem at once, each with the line of its key and its path.
+        Refused: Something is wrong; every problem at once, each with the line of its key and its path.
     """
     return _Reader(policy, lenient, before, now or time.time()).read()
 
@@ -104,7 +120,7 @@ class _Reader:
     def read(self) -> tuple[Material | None, list[Problem]]:
         policy = self._policy
         # Before the files: what is written while they are read is a change.
-        stamps = fingerprint(policy.sources)
+        since, stamps = time.monotonic(), fingerprint(policy.sources)
         passphrase = self._passphrase()
         chain, key = self._one(policy.chain), self._one(policy.private_key)
         whole = not self._problems and not self._unseen
@@ -114,14 +130,15 @@ class _Reader:
                     self._pair(source, content, chain, key, passphrase)
         trust = self._trust()
         if self._problems and len(self._later) == len(self._problems):
-            raise Premature(self._problems, self._later)
+            raise Premature(self._problems, stamps, self._later)
         if self._problems:
-            raise ConfigurationError(*self._problems)
+            raise Refused(self._problems, stamps)
         if self._unseen:
             return None, self._unseen
         pairs = tuple(self._pairs.values())
         index = NameIndex([(one.names, one.kind) for one in pairs])
-        return Material(pairs, index, trust, stamps, self._pairs, tuple(self._lists), tuple(self._authorities)), []
+        lists, authorities = tuple(self._lists), tuple(self._authorities)
+        return Material(pairs, index, trust, stamps, self._pairs, lists, authorities, since), []
 
     def _contents(self, source: Source) -> list[Content]:
         found: list[Content] = []

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from appd.errors import ConfigurationError, Place, Problem
 from appd.tls.identity import is_called
-from appd.tls.material import Material, read_material
+from appd.tls.keeping import Keeping, read_or_keep
+from appd.tls.material import Material, Refused, read_material
 from appd.tls.policy import CIPHERS, Policy, cipher_words, read_source
 from appd.tls.secretfile import as_file
 from appd.tls.sources import fingerprint
@@ -77,6 +78,7 @@ class Outgoing:
 
     Attributes:
         unseen: What could not be looked at, for `appd check`.
+        changed: Called when other files have been taken, in whatever thread.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class Outgoing:
         self.policy = policy
         self.material = material
         self.unseen: tuple[Problem, ...] = ()
+        self.changed: Callable[[], None] = lambda: None
         self._server_name = server_name
         self._clock = clock
         self._tell = tell or _warn
@@ -159,14 +162,23 @@ class Outgoing:
             fresh, _unseen = read_material(self.policy, before=self.material)
             _make_context(self.policy, fresh, ())
         except (ConfigurationError, ValueError, OSError) as error:
-            problems = error.problems if isinstance(error, ConfigurationError) else (Problem(str(error)),)
-            reason = "; ".join(one.message for one in problems)
-            if reason != self._told:
-                self._told = reason
-                self._tell(f"{reason}; what was read before is used on")
+            self.goes_on(error)
             return
         self.material, self._told = fresh, ""
         self._made.clear()
+        self.changed()
+
+    def goes_on(self, error: Exception) -> None:
+        """Tells, once, that what the files hold is not taken, and what was read before is used on.
+
+        Args:
+            error: Why.
+        """
+        problems = error.problems if isinstance(error, ConfigurationError) else (Problem(str(error)),)
+        reason = "; ".join(one.message for one in problems)
+        if reason != self._told:
+            self._told = reason
+            self._tell(f"{reason}; what was read before is used on")
 
 
 def _make_context(policy: Policy, material: Material | None, protocols: tuple[str, ...]) -> ssl.SSLContext:
@@ -199,13 +211,18 @@ def has_roots() -> bool:
 
 
 def make_outgoing(
-    settings: Settings | None, *, lenient: bool = False, environ: Mapping[str, str] = os.environ
+    settings: Settings | None,
+    *,
+    lenient: bool = False,
+    keeping: Keeping | None = None,
+    environ: Mapping[str, str] = os.environ,
 ) -> tuple[Outgoing, list[Problem]]:
     """A `<client-tls>` section → what connects, everything read and checked.
 
     Args:
         settings: The section, of the shared type `appd.client-tls`; None for what is usual.
         lenient: Whether what this process may not look at is passed over: `appd check` is not the service.
+        keeping: Has what the worker before this one used, for want of anything better, and keeps what this one does.
         environ: Says where credentials lie.
 
     Returns:
@@ -219,24 +236,40 @@ def make_outgoing(
         return Outgoing(policy, read_material(policy)[0]), []
     policy = _read(settings, environ)
     problems = _refusals(policy)
+    former = keeping.former("", policy) if keeping is not None else None
     material: Material | None = None
+    refused: Refused | None = None
     unseen: list[Problem] = []
     try:
-        material, unseen = read_material(policy, lenient=lenient)
+        material, unseen, refused = read_or_keep(policy, former, lenient=lenient)
     except ConfigurationError as error:
         problems += error.problems
     if policy.private_key is not None and not policy.certificates:
         problems.append(settings.problem("<client-tls>: private-key goes with a certificate", "private_key"))
     if not problems and material is not None:
-        try:
-            _make_context(policy, material, ())
-        except ValueError as error:
-            problems.append(Problem(f"<client-tls>: {error}", policy.place))
+        wrong = _wrong_for_library(policy, material)
+        if wrong and former is not None and not _wrong_for_library(policy, former):
+            material, refused = former, refused or Refused([Problem(wrong)], material.fingerprint)
+        elif wrong:
+            problems.append(Problem(f"<client-tls>: {wrong}", policy.place))
     if problems:
         raise ConfigurationError(*problems)
     made = Outgoing(policy, material, settings.server_name or "")
     made.unseen = tuple(unseen)
+    if refused is not None:
+        made.goes_on(refused)
+    if keeping is not None:
+        keeping.hold("", made, policy)
     return made, unseen
+
+
+def _wrong_for_library(policy: Policy, material: Material) -> str:
+    """Why Python's ssl does not take it; "" when it does."""
+    try:
+        _make_context(policy, material, ())
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def _read(settings: Settings, environ: Mapping[str, str]) -> Policy:

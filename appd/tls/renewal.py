@@ -20,8 +20,10 @@ from twisted.logger import Logger
 from appd import messages
 from appd.dates import day, minute
 from appd.errors import ConfigurationError
-from appd.tls.credentials import outdated, own_unit, unit_origins
+from appd.systemd.units import own_unit
+from appd.tls.credentials import outdated, unit_origins
 from appd.tls.expiry import Warnings, listed, sentence
+from appd.tls.material import Premature, read_material
 from appd.tls.sources import Fingerprint, fingerprint
 from appd.troubles import Trouble
 
@@ -63,7 +65,7 @@ class Renewal(Service):
         speaks: bool = True,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        self._watched = [_Watched(one) for one in terminations]
+        self._watched = [_Watched(one, wall_clock()) for one in terminations]
         self._reactor = reactor
         self._told = told
         self._speaks = speaks
@@ -82,6 +84,8 @@ class Renewal(Service):
         if any(source.credential for one in self._watched for source in one.termination.policy.sources):
             self._origins = unit_origins(own_unit())
             self._look_at_credentials()
+        for one in self._watched:
+            one.tell_refused()
         self._tell()
         self._turn()
 
@@ -189,7 +193,7 @@ class _Watched:
         refused: Why what lies on disk is not served.
     """
 
-    def __init__(self, termination: Termination) -> None:
+    def __init__(self, termination: Termination, now: float) -> None:
         self.termination = termination
         self.waiting: tuple[Pair, ...] = ()
         self.refused: Trouble | None = None
@@ -198,6 +202,11 @@ class _Watched:
         self._again = math.inf
         self._patience = _AGAIN
         self._reason = ""
+        if termination.refused is not None:
+            self._seen, self._reason = termination.refused.fingerprint, _reason(termination.refused, placed=True)
+            self._put_off(termination.refused, now, int(now))
+            if self._seen == self.material.fingerprint:
+                self._again = math.inf  # it has expired since, and is what is served
 
     @property
     def material(self) -> Material:
@@ -219,26 +228,40 @@ class _Watched:
         renewed = seen != self.material.fingerprint and self._renew(now, since, speaks)
         return renewed or (self.waiting, self.refused) != before
 
-    def _renew(self, now: float, since: int, speaks: bool) -> bool:
-        from appd.tls.material import Premature, read_material
+    def tell_refused(self) -> None:
+        """Says that the files are refused already, by each worker that takes the place of another."""
+        if self.termination.refused is not None:
+            _log.warn(
+                "{appd_server}: the certificates that lie there are refused, and this worker serves those of the one "
+                "before it: {reason}",
+                appd_server=self.termination.server,
+                reason=self._reason,
+                message_id=messages.CERTIFICATE_REFUSED,
+            )
+            self.termination.refused = None
 
+    def _put_off(self, error: Exception, now: float, since: int) -> None:
+        """Notes what is refused, and when to try it again."""
+        if isinstance(error, Premature):
+            self.waiting, self._again = error.pairs, error.begins
+            return
+        self._again = now + self._patience
+        self._patience = min(self._patience * 2, _LONGEST)
+        what = "the certificates on disk have been refused"
+        why = f"{_reason(error, placed=False)}; the former ones are served"
+        self.refused = Trouble(self.termination.server, what, since, why)
+
+    def _renew(self, now: float, since: int, speaks: bool) -> bool:
         before = {one.serial for one in self.material.pairs}
         try:
             material, _unseen = read_material(self.termination.policy, before=self.material, now=now)
             assert material is not None, "only a lenient reading is content with nothing"
             self.termination.renew(material)
-        except Premature as error:
-            self.waiting, self._again = error.pairs, error.begins
-            if speaks:
-                self._refused("are not valid yet and will be taken then; the old ones stay", error, _log.warn)
-            return False
         except (ConfigurationError, ValueError, OSError) as error:
-            self._again = now + self._patience
-            self._patience = min(self._patience * 2, _LONGEST)
-            what = "the certificates on disk have been refused"
-            why = f"{_reason(error, placed=False)}; the former ones are served"
-            self.refused = Trouble(self.termination.server, what, since, why)
-            if speaks:
+            self._put_off(error, now, since)
+            if speaks and isinstance(error, Premature):
+                self._refused("are not valid yet and will be taken then; the old ones stay", error, _log.warn)
+            elif speaks:
                 self._refused("are refused and the old ones stay", error, _log.error)
             return False
         fresh = [one for one in material.pairs if one.serial not in before]

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
     from appd.config.settings import Settings
     from appd.tls import openssl, stdlib
-    from appd.tls.material import Material
+    from appd.tls.keeping import Keeping
+    from appd.tls.material import Material, Refused
     from appd.tls.starting import StartTls
 
 __all__ = ["Termination", "make_termination"]
@@ -34,6 +35,9 @@ class Termination:
         renewed: Called with the new material before it is taken; each makes ready what it needs and returns what takes
             it into use. One that raises ValueError keeps everything as it was.
         handshake: How long a client may take for the handshake on Twisted's transports, in seconds.
+        former: What the worker before this one served, until it is known whether that is needed.
+        refused: What lies in the files, where that is served in its place; None else.
+        changed: Called when other certificates have been taken.
     """
 
     def __init__(self, server: str, policy: Policy, material: Material | None) -> None:
@@ -42,6 +46,9 @@ class Termination:
         self.material = material
         self.handshake = 10.0
         self.renewed: list[Callable[[Material], Callable[[], None]]] = []
+        self.former: Material | None = None
+        self.refused: Refused | None = None
+        self.changed: Callable[[], None] = lambda: None
         self._openssl: Callable[[], openssl.Contexts] | None = None
         self._libraries: tuple[str, ...] = ("openssl",)
 
@@ -93,7 +100,22 @@ class Termination:
         self._libraries = ("stdlib",) if alone else ("stdlib", "openssl")
 
     def problems(self) -> list[Problem]:
-        """What the libraries that serve cannot do of what is asked for, and whether they take the certificates."""
+        """What the libraries that serve cannot do of what is asked for, and whether they take the certificates; where
+        they do not, those of the worker before this one serve, if there are such."""
+        problems, former, material = self._refusals(), self.former, self.material
+        self.former = None
+        if not problems or former is None or material is None:
+            return problems
+        self.material = former
+        if self._refusals():
+            return problems
+        from appd.tls.material import Refused
+
+        # As a renewal that tries them again will say it.
+        self.refused = self.refused or Refused([Problem(problems[0].message)], material.fingerprint)
+        return []
+
+    def _refusals(self) -> list[Problem]:
         problems: dict[str, Problem] = {}
         for name in self._libraries:
             library = import_module(f"appd.tls.{name}")
@@ -156,15 +178,19 @@ class Termination:
         for take in ready:
             take()
         self.material = material
+        self.changed()
 
 
-def make_termination(server: str, settings: Settings, *, lenient: bool) -> tuple[Termination, list[Problem]]:
+def make_termination(
+    server: str, settings: Settings, *, lenient: bool, keeping: Keeping | None = None
+) -> tuple[Termination, list[Problem]]:
     """A `<tls>` section → what a listener needs, everything read and checked.
 
     Args:
         server: The name of the server.
         settings: The section.
         lenient: Whether what this process may not look at is passed over: `appd check` is not the service.
+        keeping: Has what the worker before this one served, for want of anything better, and keeps what this one does.
 
     Returns:
         It, and what could not be looked at. What its library cannot do: `problems`, once that is known.
@@ -175,7 +201,7 @@ def make_termination(server: str, settings: Settings, *, lenient: bool) -> tuple
     policy = read_policy(settings)
     # From here on Python's ssl and cryptography are imported; pyOpenSSL only for whom needs it.
     from appd.tls import stdlib
-    from appd.tls.material import read_material
+    from appd.tls.keeping import read_or_keep
 
     problems: list[Problem] = []
     if stdlib.refusals(policy):
@@ -183,12 +209,15 @@ def make_termination(server: str, settings: Settings, *, lenient: bool) -> tuple
 
         # Which of both serves is not known yet; what neither can do is told with all the rest.
         problems += [Problem(one, policy.ciphers_place) for one in openssl.refusals(policy)]
-    material: Material | None = None
+    made = Termination(server, policy, None)
     unseen: list[Problem] = []
+    made.former = keeping.former(server, policy) if keeping is not None else None
     try:
-        material, unseen = read_material(policy, lenient=lenient)
+        made.material, unseen, made.refused = read_or_keep(policy, made.former, lenient=lenient)
     except ConfigurationError as error:
         problems += error.problems
     if problems:
         raise ConfigurationError(*sorted(problems, key=lambda one: one.place or policy.place))
-    return Termination(server, policy, material), unseen
+    if keeping is not None:
+        keeping.hold(server, made, policy)
+    return made, unseen

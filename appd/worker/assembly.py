@@ -79,7 +79,8 @@ def build(
         log: The log of the process; None when nothing will be served.
         shared: What the process lends its servers beside that: `replace`, called in some thread when it had better be
             replaced by another process; its `notifier`; and, where there is a supervisor, `folder`, which belongs to
-            all its workers and to nobody else; where there is none, whether a person sits before it: `terminal`.
+            all its workers and to nobody else, and `keeping`, called for what keeps certificates for the worker after
+            this one (`appd.tls.keeping`); where there is none, whether a person sits before it: `terminal`.
         ground: What `lay_ground` made of all that already.
 
     Raises:
@@ -136,7 +137,7 @@ def lay_ground(
     from appd.worker.plan import make_plan
 
     hosting.apply_surroundings(settings)
-    plan = make_plan(settings, Registry(), inheritance, binds)
+    plan = make_plan(settings, Registry(), inheritance, binds, (shared or {}).get("keeping"))
     db = None
     dotted = settings.application_object
     if dotted is not None:

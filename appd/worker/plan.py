@@ -18,13 +18,15 @@ from appd.startup.bare import suppress
 from appd.startup.patterns import pattern
 from appd.startup.records import NamedTuple
 from appd.systemd.activation import ClaimError, Inheritance, takes
+from appd.worker.terminations import Terminations, speak_tls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
     from appd.interfaces import IServerType
+    from appd.tls.keeping import Keeping
     from appd.tls.termination import Termination
 
 __all__ = [
@@ -94,6 +96,7 @@ def make_plan(
     registry: Registry,
     inheritance: Inheritance | None,
     binds: Mapping[str, Sequence[Address]],
+    keeping: Callable[[], Keeping] | None = None,
 ) -> Plan:
     """Gives each server its sockets.
 
@@ -102,6 +105,7 @@ def make_plan(
         registry: Where server types are found.
         inheritance: What systemd passed; None when that is not known (`appd check`).
         binds: Name → addresses of `--bind`.
+        keeping: Called for what keeps certificates for the worker after this one; None where there will be none.
 
     Returns:
         The plan. The descriptors in it are claimed.
@@ -122,8 +126,9 @@ def make_plan(
         problems += _wrong_options(one)
     planned: dict[str, PlannedServer] = {}
     idles = settings.idle_exit is not None
+    tls = Terminations(inheritance is None, keeping, problems, warnings)
     for one in settings.servers:
-        found = _server(one, names[id(one)], registry, inheritance, named, idles, problems, warnings)
+        found = _server(one, names[id(one)], registry, inheritance, named, idles, tls, problems, warnings)
         if found is not None:
             planned[found.name] = found
     later = any(claims_later(one) for one in planned.values())
@@ -220,6 +225,7 @@ def _server(
     inheritance: Inheritance | None,
     named: Mapping[str, NamedSocket],
     idles: bool,
+    terminations: Terminations,
     problems: list[Problem],
     warnings: list[Problem],
 ) -> PlannedServer | None:
@@ -233,8 +239,7 @@ def _server(
     problems += unused_limits(settings, name, f"<{settings.section_type}>", getattr(server_type, "limits", frozenset()))
     kinds: frozenset[str] = getattr(server_type, "kinds", frozenset({"stream"}))
     listeners: list[Listener] = []
-    starts_tls = getattr(server_type, "starts_tls", False)
-    tls = _termination(settings, name, starts_tls, inheritance is None, problems, warnings)
+    tls = terminations.of(settings, name, starts_tls=getattr(server_type, "starts_tls", False))
     for attribute, number, address in every_address(settings):
         try:
             place = settings.where(attribute, number)
@@ -242,7 +247,7 @@ def _server(
                 raise ClaimError(f"{address.text.partition(':')[0]}: speaks TLS already: make it an address")
             found = resolve(address, name, kinds, inheritance, named, settings.backlog, place)
             if attribute == "tls_address":
-                _over_tls(address, found, tls)
+                speak_tls(address, found, tls)
         except ClaimError as error:
             problems.append(settings.problem(f"server {name!r}: {error}", attribute, number))
             continue
@@ -265,43 +270,6 @@ def _server(
             )
         )
     return PlannedServer(name, settings, registration, server_type, listeners, tls)
-
-
-def _termination(
-    settings: Settings, name: str, starts_tls: bool, lenient: bool, problems: list[Problem], warnings: list[Problem]
-) -> Termination | None:
-    """What the `<tls>` section of a server asks for; OpenSSL is imported only when there is one."""
-    section, addresses = settings.values.get("tls"), settings.values.get("tls_address")
-    if section is None:
-        if addresses:
-            problems.append(settings.problem(f"server {name!r}: tls-address needs a <tls> section", "tls_address"))
-        return None
-    if not addresses and not starts_tls:
-        from appd.tls.policy import nothing_uses_tls
-
-        problems.append(section.problem(nothing_uses_tls(name)))
-        return None
-    from appd.tls.termination import make_termination
-
-    try:
-        made, unseen = make_termination(name, section, lenient=lenient)
-    except ConfigurationError as error:
-        problems += [one._replace(message=f"server {name!r}: {one.message}") for one in error.problems]
-        return None
-    warnings += unseen
-    return made
-
-
-def _over_tls(address: Address, listeners: Sequence[Listener], tls: Termination | None) -> None:
-    """Has the listeners of a `tls-address` speak TLS.
-
-    Raises:
-        ClaimError: They are no streams.
-    """
-    for one in listeners:
-        if one.kind == "datagram":
-            raise ClaimError(f"{address} is a datagram address, and TLS is for streams")
-        one.tls = tls
 
 
 def _not_kept(address: Address, found: Sequence[Listener], inheritance: Inheritance | None) -> str:

@@ -13,17 +13,18 @@ import sys
 from appd.address import Address
 from appd.config import Loaded, Settings, load_kept
 from appd.errors import EX_OK, AppdError, of_the_host
-from appd.messages import CANNOT_START
 from appd.signals import Stopped, StopSignals
 from appd.startup.bare import signal
 from appd.startup.codecache import CodeCache, forget
 from appd.startup.patterns import used
-from appd.supervisor.spawn import CHANNEL, READING, STACKS, end_with_parent
+from appd.supervisor.spawn import end_with_parent
 from appd.systemd.activation import Inheritance, inherit
 from appd.systemd.notify import MARK, Notifier
-from appd.worker.assembly import Built, Ground, build, compose, lay_ground
+from appd.worker.assembly import Ground, build, compose, lay_ground
 from appd.worker.forks import leave_forks_alone
+from appd.worker.given import Given, take_given
 from appd.worker.stacks import write_stacks
+from appd.worker.telling import configure_log, log_settings, report, tell_warnings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,53 +32,17 @@ if TYPE_CHECKING:
     from typing import Any
 
     from appd.journal import Log
+    from appd.tls.keeping import Keeping
     from appd.worker.early import Early
     from appd.worker.lifecycle import Lifecycle
 
-__all__ = ["report", "run"]
+__all__ = ["run"]
 
-_ERROR, _WARNING = 3, 4
+_WARNING = 4
 # How long after it has begun to serve a worker keeps the validated file, in seconds.
 _KEEP_AFTER = 3.0
 _AS_IT_WAS = "{} has changed, or a file that it includes; this worker goes on with what they said: `appd reload`"
 NO_RELOAD = "SIGHUP: reload needs the supervisor; `systemctl restart` reads the file again"
-
-
-def report(log: Log, error: AppdError) -> None:
-    """Logs each problem as one entry, the traceback of hosted code below the line."""
-    for problem in error.problems:
-        text = f"{problem}\n{problem.traceback.rstrip()}" if problem.traceback else str(problem)
-        log.write(text, _ERROR, MESSAGE_ID=CANNOT_START)
-
-
-def configure_log(log: Log, settings: Settings) -> None:
-    """Applies the `<log>` section."""
-    log.configure(*log_settings(settings))
-
-
-def log_settings(settings: Settings) -> tuple[str, str, dict[str, str]]:
-    """The format, the general level, and the levels of namespaces that a file asks for."""
-    section = settings.log
-    if section is None:
-        return "auto", "info", {}
-    return section.format, section.level, dict(section.levels.values["values"]) if section.levels is not None else {}
-
-
-def tell_warnings(log: Log, built: Built, supervised: bool) -> None:
-    """Logs what an administrator should know.
-
-    Args:
-        log: The log.
-        built: The servers.
-        supervised: Whether there is a supervisor.
-    """
-    for warning in built.plan.warnings:
-        log.write(str(warning), _WARNING)
-    keys = [key for key in ("max_requests", "max_memory") if built.settings.values[key] is not None]
-    if keys and not supervised:
-        names = " and ".join(key.replace("_", "-") for key in keys)
-        line = f"{names}: without effect, as there is no supervisor to start a fresh worker (`appd run`, not --single)"
-        log.write(str(built.settings.problem(line, keys[0])), _WARNING)
 
 
 def run(
@@ -105,15 +70,10 @@ def run(
         The exit code, of sysexits(3).
     """
     notifier = Notifier(environ)
-    supervisor, stacks, reading = (environ.pop(key, "") for key in (CHANNEL, STACKS, READING))
-    notifier.mark = MARK if supervisor else ""
-    write_stacks(stacks)
-    given = None
-    if reading:
-        from appd.config.texts import read_texts
-
-        given = read_texts(int(reading))
-    this = _Run(path, binds, log, signals, notifier, int(supervisor) if supervisor else None, given)
+    given = take_given(environ)
+    notifier.mark = MARK if given.channel is not None else ""
+    write_stacks(given.stacks)
+    this = _Run(path, binds, log, signals, notifier, given)
     try:
         return this.run(inheritance, cold)
     except Stopped:
@@ -140,11 +100,12 @@ class _Run:
         log: Log,
         signals: StopSignals,
         notifier: Notifier,
-        supervisor: int | None,
-        given: Mapping[str, str] | None,
+        given: Given,
     ) -> None:
-        self._supervisor = supervisor
-        self._given = given
+        self._supervisor = given.channel
+        self._given = given.texts
+        self._material = given.material
+        self._keeping: Keeping | None = None
         self._path = path
         self._binds = binds
         self._log = log
@@ -234,8 +195,17 @@ class _Run:
         if self._supervisor is None:
             lent["terminal"] = all(map(os.isatty, (0, 2)))
         else:
-            lent["folder"] = os.path.dirname(os.environ["NOTIFY_SOCKET"])
+            lent |= {"folder": os.path.dirname(os.environ["NOTIFY_SOCKET"]), "keeping": self._keep_certificates}
         return lent
+
+    def _keep_certificates(self) -> Keeping:
+        """What keeps certificates from one worker to the next; made when there are some."""
+        if self._keeping is None:
+            from appd.tls.keeping import Keeping
+
+            self._keeping = Keeping(self._material, os.environ.get("APPD_WORKER", "1") == "1", self._notifier)
+            self._material = ()
+        return self._keeping
 
     def _serve(self, reactor: Any) -> int:
         self._reactor = reactor
@@ -373,6 +343,8 @@ class _Run:
         except AppdError as error:
             self._failed(error)
             return
+        if self._keeping is not None:
+            self._reactor.callLater(0, self._keeping.begin, self._reactor.callFromThread)
         # When what waits has been served: the next start is the one that is to be quick.
         self._reactor.callLater(_KEEP_AFTER, self._keep)
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from support import activate
 from support.running import APPD, datagram, listening
 
@@ -58,6 +59,28 @@ def test_check_with_the_shipped_units():
     done = run("check", str(ROOT / "etc/appd.conf"), "--units", str(ROOT / "units"))
     # Beside appd.socket the folder holds the template of the instances, which passes the same name.
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("limit", "warned"), [("", True), ("FileDescriptorStoreMax=1", True), ("FileDescriptorStoreMax=2", False)]
+)
+def test_check_warns_of_a_store_that_is_too_small(tmp_path, limit, warned):
+    """Addresses that appd binds itself, of which systemd keeps fewer over a restart; those of units do not count."""
+    file = tmp_path / "appd.conf"
+    file.write_text(
+        f"<socket passed>\n listen 127.0.0.1:8079\n</socket>\n"
+        f"<echo e>\n address systemd:name=passed\n address 127.0.0.1:8080\n address {tmp_path}/x.sock\n</echo>\n"
+    )
+    (tmp_path / "p.socket").write_text("[Socket]\nListenStream=127.0.0.1:8079\nFileDescriptorName=passed\n")
+    (tmp_path / "appd.service").write_text(f"[Unit]\nRequires=p.socket\n[Service]\n{limit}\n")
+    done = run("check", str(file), "--units", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    limit = limit.partition("=")[2] or "0"
+    line = (
+        f"warning: of the sockets that appd binds systemd keeps {limit} of 2 over a restart (FileDescriptorStoreMax={limit} of "
+        "appd.service): who connects during one is refused at the others\n"
+    )
+    assert (line in done.stdout) is warned and ("restart" in done.stdout) is warned
 
 
 def test_check_finds_units_that_disagree(tmp_path):

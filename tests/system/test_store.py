@@ -6,7 +6,7 @@ import json
 import time
 
 import pytest
-from system.disposable_host import Host, answer
+from system.disposable_host import Host, answer, wait_until
 
 _SHOP = """
 <http shop>
@@ -81,3 +81,39 @@ def test_preserved_store_survives_a_stop(host: Host) -> None:
     host.systemctl("start", "appd.service")
     assert answer(client.communicate()[0]) == (200, "hello")
     assert _listener(host) == made
+
+
+@pytest.mark.outgoing
+def test_a_store_that_is_too_small(host: Host) -> None:
+    """One line says which sockets a restart does not keep; the others are kept, and one that finds room later is, too."""
+    shops = [_SHOP.replace("shop>", f"shop{number}>", 1).replace("8099", f"809{number}") for number in range(4)]
+    host.drop_in("appd.service", "[Service]\nFileDescriptorStoreMax=2\n")
+    host.configure("".join(shops[:3]))
+
+    def listeners() -> dict[str, str]:
+        rows = host.run("ss", "-ltneH", "sport >= :8090 and sport <= :8099").stdout.splitlines()
+        return {row.split()[3]: row.partition("ino:")[2].partition(" ")[0] for row in rows}
+
+    def said() -> list[str]:
+        return [one["MESSAGE"] for one in host.journal("-u", "appd.service") if "over a restart" in one["MESSAGE"]]
+
+    host.systemctl("start", "appd.service")
+    wait_until(said)
+    assert said() == [
+        "of the sockets that appd has bound systemd keeps 2 of 3 over a restart (FileDescriptorStoreMax=2; 3 would do): "
+        "who connects during one is refused at 127.0.0.1:8092"
+    ]
+    made = listeners()
+    host.systemctl("restart", "appd.service")
+    again = listeners()
+    assert [again[one] == made[one] for one in sorted(made)] == [True, True, False]
+    wait_until(lambda: len(said()) == 2)
+    # A reload has the sockets of before and after for a moment, of which the store keeps two.
+    host.configure(shops[0] + shops[3])
+    host.systemctl("reload", "appd.service")
+    wait_until(lambda: host.property("appd.service", "NFileDescriptorStore") == "2")
+    kept = ["127.0.0.1:8090", "127.0.0.1:8093"]
+    made = {one: listeners()[one] for one in kept}
+    host.systemctl("restart", "appd.service")
+    assert listeners() == made
+    assert len(said()) == 2

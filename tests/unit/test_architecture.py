@@ -17,7 +17,7 @@ LAYERS = [
     {"startup"},
     {"errors", "messages", "signals"},
     {"address", "dates"},
-    {"access", "control", "ending", "journal", "pending", "portion", "seldom", "troubles"},
+    {"access", "control", "ending", "journal", "pending", "portion", "sealed", "seldom", "troubles"},
     {"systemd"},
     {"supervisor"},
     {"http.core"},

@@ -15,6 +15,7 @@ import pytest
 
 from appd.config.texts import read_texts, write_texts
 from appd.control import ControlError, Framing
+from appd.sealed import write_sealed
 from appd.supervisor import dumps
 from appd.supervisor import spawn as module
 from appd.supervisor.directlog import DirectLog
@@ -706,6 +707,53 @@ def test_the_reading_of_a_generation(host):
     host.supervisor.reap()
     with pytest.raises(OSError, match="Bad file"):
         os.fstat(first)
+
+
+def is_open(descriptor):
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
+
+
+def test_the_certificates_of_a_generation(host, monkeypatch):
+    """What the first worker has passed last, and one of the others; who comes later gets both, until there is nobody to come."""
+    host.rollout.start()
+    generation = host.rollout.coming
+    host.serve(3)
+    made = [write_sealed("certificates", b"key") for _ in range(5)]
+
+    def passes(number, descriptor):
+        letter = Letter(generation.workers[number].pid, {"X_APPD_MATERIAL": "1"}, [descriptor])
+        with monkeypatch.context() as patch:
+            patch.setattr(host.supervisor.mailbox, "read", lambda: [letter])
+            host.supervisor._read_letters()
+
+    for number, descriptor in zip((1, 1, 2, 3), made, strict=False):
+        passes(number, descriptor)
+    assert [is_open(one) for one in made] == [False, True, False, True, True]
+    kept = {"APPD_MATERIAL": made[1], "APPD_MATERIAL_OF_OTHERS": made[3]}
+    assert generation.material == kept
+    state = {
+        "inherited": [], "mailbox": 0, "control": {"listener": 1, "connections": []}, "rollout": host.rollout.keep(),
+    }  # fmt: skip
+    assert {made[1], made[3]} <= set(kept_descriptors(state))
+    assert Generation.kept(json.loads(json.dumps(generation.keep())), lambda _fd: None).material == kept
+    given = []
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "spawn", lambda _passed, others, *rest: given.append(others) or host.spawn())
+        host.kill(generation.workers[2])
+        host.supervisor.reap()
+        host.pass_time(0.1)
+        assert set(kept.items()) <= set(given[-1])
+        host.rollout.reload(None)
+        host.serve(3)
+    assert not any(name.startswith("APPD_MATERIAL") for name, _fd in given[-1])
+    # Those that drain have no use for them, and what they pass is nobody's.
+    assert generation.draining and generation.everyone and not is_open(made[1]) and not is_open(made[3])
+    passes(1, made[4])
+    assert not is_open(made[4]) and generation.material == {}
 
 
 def test_a_reading_that_is_none(tmp_path):

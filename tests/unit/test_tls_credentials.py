@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 
 from appd.errors import Place
-from appd.systemd.units import read_unit_texts
-from appd.tls.credentials import origins, outdated, own_unit
+from appd.systemd.units import own_unit, read_unit_texts
+from appd.tls.credentials import origins, outdated
 from appd.tls.policy import Source
 
 
@@ -18,6 +18,7 @@ def test_own_unit(tmp_path):
         ("12:pids:/system.slice/system-appd.slice/appd@shop.service\n0::/x\n", "appd@shop.service"),
         ("0::/system.slice/appd.service/inner\n", "appd.service"),
         ("0::/user.slice/session-1.scope\n", ""),
+        ("0::/user.slice/user-7.slice/user@7.service/app.slice/appd.service\n", ""),
     ):
         file.write_text(text)
         assert own_unit(str(file)) == unit

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import ssl
 
 import pytest
@@ -10,12 +11,16 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from support.authority import Authority
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import StringTransport
+from twisted.logger import globalLogPublisher
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from appd.config import load
 from appd.errors import ConfigurationError, Place
 from appd.registry import Registry
+from appd.sealed import read_sealed
+from appd.systemd.notify import Notifier
 from appd.tls.connecting import NotTrusted
+from appd.tls.keeping import Keeping
 from appd.tls.material import read_material
 from appd.tls.outgoing import Outgoing, make_outgoing
 from appd.tls.policy import Policy, Source
@@ -228,3 +233,55 @@ def test_an_address_is_no_server_name(tmp_path):
     server.tls.context.sni_callback = lambda _tls, name, _context: asked.append(name)
     by_twisted(outgoing(tmp_path), server, "db.example")
     assert asked == [None, "db.example"]
+
+
+@pytest.mark.parametrize("what", ["ca", "certificate"])
+def test_a_worker_that_begins_with_bad_files(tmp_path, what):
+    """It uses what the one before it did, says so once, and takes what is good after it."""
+    ROOT.write(tmp_path / "ca.pem")
+    ROOT.issue("me.example").write(tmp_path / "me.pem")
+    (tmp_path / "appd.conf").write_text(
+        f"<portforward>\n  address 9\n  tls-to db.example:5432\n  <client-tls>\n    ca {tmp_path}/ca.pem\n"
+        f"    certificate {tmp_path}/me.pem\n  </client-tls>\n</portforward>\n"
+    )
+    (server,) = make_plan(load(str(tmp_path / "appd.conf")), Registry(), None, {}).servers
+    section, sent, calls, logged = server.settings.client_tls, [], [], []
+    notifier = Notifier({"NOTIFY_SOCKET": "@x"}, lambda _message, fds: sent.append(read_sealed(os.dup(*fds))))
+    first = Keeping((), True, notifier)
+    before = make_outgoing(section, keeping=first)[0]
+    first.begin(calls.append)
+    calls.pop()()
+    if what == "ca":
+        (tmp_path / "ca.pem").unlink()
+    else:
+        weak(tmp_path).replace(tmp_path / "me.pem")
+    with pytest.raises(ConfigurationError):
+        make_outgoing(section)
+
+    def observe(event):
+        if event.get("log_namespace") == "appd.tls":
+            logged.append(event["line"])
+
+    globalLogPublisher.addObserver(observe)
+    try:
+        second = Keeping(sent, True, notifier)
+        made = make_outgoing(section, keeping=second)[0]
+        second.begin(calls.append)
+        calls.pop()()
+        assert len(sent) == 1
+        assert made.material.trust == before.material.trust
+        assert made.material.pairs[0].chain == before.material.pairs[0].chain
+        for _look in range(3):
+            made._looked = -1e9
+            made.context()
+        (line,) = logged
+        assert line.endswith("; what was read before is used on") and "pem: " in line
+    finally:
+        globalLogPublisher.removeObserver(observe)
+    ROOT.write(tmp_path / "ca.pem")
+    ROOT.issue("me.example").write(tmp_path / "me.pem")
+    made._looked = -1e9
+    made.context()
+    assert made.material.pairs[0].chain != before.material.pairs[0].chain
+    calls.pop()()
+    assert len(sent) == 2

@@ -17,7 +17,8 @@ from twisted.logger import globalLogPublisher
 from appd.errors import Place
 from appd.tls import sources
 from appd.tls.expiry import Warnings, listed, sentence
-from appd.tls.material import read_material
+from appd.tls.keeping import read_or_keep
+from appd.tls.material import Refused, read_material
 from appd.tls.policy import Policy, Source
 from appd.tls.renewal import INTERVAL, Renewal
 from appd.tls.termination import Termination
@@ -60,8 +61,8 @@ def watch(logged):
 
     def begin(termination, speaks=True):
         clock, told = Clock(), []
-        renewal = Renewal([termination], clock, lambda *said: told.append(said), speaks, lambda: clock.now)
         clock.now = time.time()
+        renewal = Renewal([termination], clock, lambda *said: told.append(said), speaks, lambda: clock.now)
         renewal.startService()
         started.append(renewal)
 
@@ -352,6 +353,80 @@ def test_two_faults_are_no_matter_of_time(tmp_path, watch, logged):
     assert [
         one.reason.endswith(" (and 1 more); the former ones are served") for (one,) in (those[2] for those in told[1:])
     ] == [True, False]
+
+
+def replaced(termination: Termination) -> Termination:
+    """That of a worker in the place of one that had those certificates."""
+    made = Termination("shop", termination.policy, None)
+    made.material, _unseen, made.refused = read_or_keep(termination.policy, termination.material)
+    return made
+
+
+@pytest.mark.parametrize("speaks", [True, False])
+def test_a_worker_that_begins_with_bad_files(tmp_path, watch, logged, speaks):
+    """Each says so, once; what is good is taken after it, and what is bad in another way is told as ever."""
+    path = ROOT.issue("a.example").write(tmp_path / "a.pem")
+    former = termination_of(policy_of(path))
+    path.unlink()
+    termination = replaced(former)
+    turns, told, _clock = watch(termination, speaks)
+    turns(200)
+    assert [[one.reason for one in said[2]] for said in told] == [
+        [f"certificate {path}: there is no such file; the former ones are served"]
+    ]
+    assert logged == [
+        "warn: shop: the certificates that lie there are refused, and this worker serves those of the one before it: "
+        f"appd.conf:1: certificate {path}: there is no such file"
+    ]
+    assert serials(termination) == serials(former)
+    path.write_bytes(b"nonsense")
+    turns(3)
+    assert len(logged) == 1 + speaks
+    ROOT.issue("a.example").write(path)
+    turns(2)
+    assert serials(termination) != serials(former)
+    assert len(logged) == 1 + 2 * speaks
+
+
+def test_a_list_that_expired_while_it_was_served(tmp_path, watch, logged):
+    """It is what is served still, said once and of which status tells until it is another."""
+    path, ca = ROOT.issue("a.example").write(tmp_path / "a.pem"), ROOT.write(tmp_path / "ca.pem")
+    (crl := tmp_path / "crl.pem").write_bytes(ROOT.revoke(days=1))
+    policy = policy_of(path)._replace(
+        authorities=(Source("client-ca", str(ca), HERE),),
+        client_verify="required",
+        revocations=(Source("crl", str(crl), HERE),),
+    )
+    former = termination_of(policy)
+    termination = Termination("shop", policy, former.material)
+    with pytest.raises(Refused) as caught:
+        read_material(policy, before=former.material, now=time.time() + 2 * DAY)
+    termination.refused = caught.value
+    turns, told, _clock = watch(termination)
+    turns(200)
+    assert len(logged) == 1 and "has expired on" in logged[0]
+    assert len(told) == 1 and len(told[0][2]) == 1
+    crl.write_bytes(ROOT.revoke())
+    turns(2)
+    assert len(told) == 2 and told[1][2] == []
+
+
+def test_a_worker_that_begins_too_early(tmp_path, watch, logged):
+    """What is not valid yet is told, waited for, and taken at its time."""
+    path = ROOT.issue("a.example").write(tmp_path / "a.pem")
+    former = termination_of(policy_of(path))
+    fresh = ROOT.issue("a.example", start=2)
+    fresh.write(path)
+    termination = replaced(former)
+    turns, told, clock = watch(termination)
+    assert "not valid before" in told[0][0]
+    turns(3)
+    clock.now = read_one(fresh.pem, clock.now + 3 * DAY).begins - INTERVAL - 1
+    turns(1)
+    assert serials(termination) == serials(former)
+    turns(1)
+    assert serials(termination) != serials(former)
+    assert [line.partition(":")[0] for line in logged] == ["warn", "info"]
 
 
 @pytest.mark.parametrize("where", ["appd.tls.openssl.as_file", "appd.tls.sources._read_file"])

@@ -81,7 +81,7 @@ def read_proxy(settings: Settings, name: str, host: Host) -> Asgi:
         from appd.tls.outgoing import make_outgoing
 
         try:
-            outgoing, _unseen = make_outgoing(settings.client_tls, lenient=host.log is None)
+            outgoing, _unseen = make_outgoing(settings.client_tls, lenient=host.log is None, keeping=host.keeping())
         except ConfigurationError as error:
             problems += error.problems
     if problems:

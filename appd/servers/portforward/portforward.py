@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from appd.address import Address, parse
 from appd.config.datatypes import one_of
 from appd.errors import ConfigurationError
-from appd.lending import Section
+from appd.lending import Host, Section
 from appd.limits import StreamLimits
 from appd.servers.sectioned import SectionedServerType, read_limits
 from appd.service import ServerService
@@ -30,7 +30,7 @@ def target(text: str) -> Address:
     raise ValueError(f"{text!r} is nothing to connect to: HOST:PORT like 127.0.0.1:8080, or a path like /run/x.sock")
 
 
-def _connector(settings: Settings, reactor: Any, *, lenient: bool) -> tuple[Any, Address, Outgoing | None]:
+def _connector(settings: Settings, host: Host) -> tuple[Any, Address, Outgoing | None]:
     """The endpoint of a section, where that is, and how it speaks TLS there.
 
     Raises:
@@ -49,9 +49,9 @@ def _connector(settings: Settings, reactor: Any, *, lenient: bool) -> tuple[Any,
     if where.path:
         # A name in the abstract namespace begins with a NUL there.
         path = "\0" + where.path[1:] if where.path.startswith("@") else where.path
-        endpoint: Any = UNIXClientEndpoint(reactor, path, timeout=settings.connect_timeout)
+        endpoint: Any = UNIXClientEndpoint(host.reactor, path, timeout=settings.connect_timeout)
     else:
-        endpoint = HostnameEndpoint(reactor, where.host, where.port, timeout=settings.connect_timeout)
+        endpoint = HostnameEndpoint(host.reactor, where.host, where.port, timeout=settings.connect_timeout)
     if tls_to is None:
         return endpoint, where, None
     if where.path and (client_tls is None or not client_tls.server_name):
@@ -60,7 +60,7 @@ def _connector(settings: Settings, reactor: Any, *, lenient: bool) -> tuple[Any,
         )
     from appd.tls.outgoing import make_outgoing
 
-    outgoing, _unseen = make_outgoing(client_tls, lenient=lenient)
+    outgoing, _unseen = make_outgoing(client_tls, lenient=host.log is None, keeping=host.keeping())
     return endpoint, where, outgoing
 
 
@@ -77,7 +77,7 @@ class _PortforwardServerType(SectionedServerType):
         from appd.servers.portforward.forwarding import Forwarding
 
         settings, reactor = section.settings, section.host.reactor
-        endpoint, where, outgoing = _connector(settings, reactor, lenient=section.host.log is None)
+        endpoint, where, outgoing = _connector(settings, section.host)
         limits = read_limits(section, _USUAL)
         service = ServerService(
             name,
