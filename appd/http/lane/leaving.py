@@ -259,7 +259,10 @@ class Leaver(Sender):
     def expired(self) -> None:
         """The deadline has passed. Called by whoever keeps the deadlines, not by who has the client."""
         if not self.server.lane.disarm(self):
-            # Somebody has it, and sets a new deadline when it waits again.
+            # Somebody has it, and sets a new deadline when it waits again; but not where one is for all that comes.
+            phase = self._phase
+            if phase == Phase.HEAD or (phase >= Phase.LINGERING and phase != Phase.CLOSED):
+                self.server.lane.deadlines.put(self, self.deadline)
             return
         out = self._out
         if out is not None:
