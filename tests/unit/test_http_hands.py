@@ -199,3 +199,30 @@ def test_a_deadline_that_passes_while_a_thread_has_the_client(
         pass
     wait_until(lambda: not server.clients)
     assert lane.stop()
+
+
+def test_a_deadline_that_moves_while_others_pass() -> None:
+    """Of many that pass together the last is looked at a moment later: it may have been used meanwhile."""
+    lane = Lane(1, Log())  # type: ignore[arg-type]
+    expired: list[Any] = []
+
+    class Timed:
+        """What is moved when another one passes."""
+
+        deadline, tick = 0.0, 0
+
+        def expired(self) -> None:
+            expired.append(self)
+            for one in those:
+                if one not in expired:
+                    lane.deadlines.put(one, 100.0)
+
+    those = [Timed(), Timed()]
+    for one in those:
+        lane.deadlines.put(one, 1.0)
+    lane.look(10.0)
+    assert len(expired) == 1
+    lane.look(99.0)
+    assert len(expired) == 1
+    lane.look(101.0)
+    assert len(expired) == 2

@@ -389,7 +389,7 @@ class Lane:
         """Does what is due: see `Handler`."""
         for one in self.deadlines.due(now):
             try:
-                one.expired()
+                one.expired() if one.deadline <= now else self.deadlines.put(one, one.deadline)  # used meanwhile
             except Exception as error:
                 self.failed(error)
         wait = self.deadlines.wait(time.monotonic())
