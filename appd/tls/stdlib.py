@@ -11,6 +11,7 @@ import logging
 import ssl
 import threading
 from collections.abc import Callable, Sequence
+from ssl import MemoryBIO
 from typing import Any
 
 from appd.tls.certificates import Pair
@@ -168,10 +169,11 @@ class OnSockets:
 
     def wrap(self, sock: Any) -> Any:
         """Makes a session for a socket; the handshake is to be made."""
-        coming, going = ssl.MemoryBIO(), ssl.MemoryBIO()
+        coming, going = MemoryBIO(), MemoryBIO()
         context: Any = self.contexts().default
         # As `wrap_bio` does, in fewer calls.
-        session: Any = context.sslobject_class.__new__(context.sslobject_class)
+        made = context.sslobject_class
+        session: Any = made.__new__(made)
         session._sslobj = context._wrap_bio(coming, going, True, owner=session)
         session.begin(sock, coming, going)
         return session

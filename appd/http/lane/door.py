@@ -7,7 +7,7 @@ import sys
 from appd.http.lane.client import Client
 from appd.http.lane.environ import base_environ
 from appd.portion import Portion
-from appd.startup.bare import RLock, socket
+from appd.startup.bare import RLock, partial, socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ class Door:
         self.make = _client_class(security)
         # With the library's names for these, each connection would look for them anew.
         self._kind = int(sock.family), int(sock.type), sock.proto
+        self._wrap: Any = partial(socket.SocketType, *self._kind)
         # Again by who has it: a connection that ends as soon as it begins may open the door.
         self._accepting = RLock()
         self.portion = Portion() if many_processes else None
@@ -60,42 +61,47 @@ class Door:
         self.address = _address_of(sock)
         self.environ = base_environ(name, port, many_processes=many_processes)
 
-    def accept(self) -> None:
-        """Accepts one connection, if there is one."""
+    def accept(self) -> int:
+        """Accepts one connection, if there is one.
+
+        Returns:
+            Its descriptor, -1 for none. It is polled for; but who begins by saying something has mostly said it by now.
+        """
         # Whoever pauses the door may count on it: what is not among the clients by then waits in the queue.
         with self._accepting:
             if self.open:
-                self._accept()
-            else:
-                # Whoever has it polled was late: what waits would be told again and again.
-                self.shut()
+                return self._accept()
+            # Whoever has it polled was late: what waits would be told again and again.
+            self.shut()
+            return -1
 
-    def _accept(self) -> None:
+    def _accept(self) -> int:
         server = self.server
+        fd: int
         try:
             # As Python's own accept() begins. What that adds to a socket, such as names for its family, is nearly half
             # of its size, and a tenth of what a connection costs here.
             fd, address = self.sock._accept()  # type: ignore[attr-defined]
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-            return
+            return -1
         except OSError as error:
             server.cannot_accept(self, error)
-            return
+            return -1
         self.begin(fd, address)
         if self.portion is not None and self.portion.take():
             self.give_way(self.portion.rest)
+        return fd
 
     def begin(self, fd: int, address: Any) -> None:
         """Begins a connection.
 
         Args:
             fd: The socket, which belongs to the connection from now on.
-            address: The address of the peer, as accept(2) gives it.
+            address: The address of the peer, as accept(2) gives it; "" for one that has left.
         """
-        bare: Any = socket.SocketType(*self._kind, fd)
-        sock: socket.socket = bare
+        sock: socket.socket = self._wrap(fd)
         sock.setblocking(False)
-        if self.is_local:
+        if self.is_local or not address:
             client = self.make(self, sock, "", 0)
         else:
             host = plain_host(address[0])

@@ -42,6 +42,7 @@ __all__ = ["Lane"]
 _READ = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
 _SEND = select.EPOLLOUT | select.EPOLLET
 _BOTH = _READ | _SEND
+_UNLESS_CLOSED = suppress(OSError, ValueError)  # made once: every connection ends with it
 # How long nothing is accepted when the process or the system has no descriptors, in seconds.
 _PAUSE = 0.5
 
@@ -174,7 +175,7 @@ class Lane:
         self._unsure.discard(client.fd)
         if self._armed.get(client.fd) is client:
             del self._armed[client.fd]
-        with self._polling, suppress(OSError, ValueError):
+        with self._polling, _UNLESS_CLOSED:
             self._crew.epoll.unregister(client.fd)
 
     # Listening sockets.
@@ -234,8 +235,7 @@ class Lane:
         """Something has come for a door, or for a client that some thread has."""
         door = self._doors.get(fd)
         if door is not None:
-            door.accept()
-            return None
+            return self._armed.pop(door.accept(), None)
         self._unsure.add(fd)
         # It may have been armed in between.
         found = self._armed.pop(fd, None)

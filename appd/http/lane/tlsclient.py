@@ -176,30 +176,20 @@ class TlsClient(Client):
         else:
             self.server.lane.arm(self)
 
-    def _shake(self, worker: Worker) -> None:
-        """Goes on with the handshake as far as it goes."""
-        sock: Any = self.sock
+    def _hear(self, sock: socket.socket, worker: Worker) -> None:
+        """Receives the client's first bytes."""
         try:
-            if type(sock) is not TlsSocket:
-                data = sock.recv(_READ)
-                if len(data) == _READ:
-                    self.server.lane.read_more(self.fd)
-            else:
-                data = b""
-                sock.fill()
+            data = sock.recv(_READ)
         except BlockingIOError:
-            if type(sock) is TlsSocket and sock.owes:
-                self.server.lane.arm_to_send(self)
-            else:
-                self.server.lane.arm(self)
+            self.server.lane.arm(self)
             return
         except OSError as error:
             self._failed(error)
             return
+        if len(data) == _READ:
+            self.server.lane.read_more(self.fd)
         if data:
             self._greet(data, worker)
-        elif type(sock) is TlsSocket:
-            self._go_on_shaking(sock, worker)
         else:
             self.close()
 
@@ -210,20 +200,27 @@ class TlsClient(Client):
             return
         security = self.door.security
         assert security is not None
-        sock = security.wrap(self.sock)
-        self.sock = sock  # type: ignore[assignment]  # it behaves as a socket does
+        self.sock = security.wrap(self.sock)  # type: ignore[assignment]  # it behaves as a socket does
         if self.server.draining:
             # A client that said nothing had a moment left, and now speaks.
             wait = self.server.limits.handshake_timeout
             self.server.lane.deadlines.put(self, time.monotonic() + wait)
-        sock.feed(data)
-        self._go_on_shaking(sock, worker)
+        self._shake(worker, data)
 
-    def _go_on_shaking(self, sock: Any, worker: Worker) -> None:
+    def _shake(self, worker: Worker, data: bytes = b"") -> None:
+        """Goes on with the handshake as far as it goes, with what was received already."""
+        sock: Any = self.sock
+        if type(sock) is not TlsSocket:
+            self._hear(sock, worker)
+            return
+        lane = self.server.lane
         try:
-            done = sock.shake()
+            done = sock.shake(data)
         except BlockingIOError:
-            self.server.lane.arm_to_send(self)
+            if sock.owes:
+                lane.arm_to_send(self)
+            else:
+                lane.arm(self)
             return
         except (OSError, ValueError) as error:
             self._failed(error)
@@ -231,7 +228,7 @@ class TlsClient(Client):
         if sock.may_have_more:
             self._look_again(sock)
         if not done:
-            self.server.lane.arm(self)
+            lane.arm(self)
             return
         self.secure = True
         self._phase = Phase.IDLE
@@ -241,14 +238,16 @@ class TlsClient(Client):
             # Python has no call to let the handshake fail for it.
             self.refuse(Refused(403, "its certificate has none of the names (client-names)"))
             return
-        limits = self.server.limits
-        self.server.lane.deadlines.put(self, time.monotonic() + limits.idle_timeout)
+        before, self.deadline = self.deadline, time.monotonic() + self.server.limits.idle_timeout
+        # Where it is kept already it is found in time, and moved then.
+        if not self.tick or self.deadline < before:
+            lane.deadlines.put(self, self.deadline)
         if sock.waits:
             self._read_first(sock, worker)
-        elif self.server.lane.is_unsure(self.fd):
+        elif lane.is_unsure(self.fd):
             self._read(worker, Phase.IDLE)
         else:
-            self.server.lane.arm(self)
+            lane.arm(self)
 
     def _no_tls(self, data: bytes) -> None:
         self._tell("it speaks no TLS")

@@ -89,47 +89,41 @@ class TlsSocket(ssl.SSLObject):
         """Whether something waits for the socket to take more."""
         return bool(self._rest)
 
-    def feed(self, data: bytes) -> None:
-        """Takes what was received otherwise."""
-        self._coming.write(data)
-
-    def fill(self) -> None:
-        """Receives what is of a handshake; unless something waits to be sent, which goes first.
-
-        Raises:
-            BlockingIOError: Nothing has come, or the socket takes nothing: see `owes`.
-            OSError: The connection is broken.
-        """
-        if self._rest:
-            self._push()
-            return
-        data = self.plain.recv(_RECORD)
-        if len(data) == _RECORD:
-            self.may_have_more = True
-        if data:
-            self._coming.write(data)
-        else:
-            self._coming.write_eof()
-
-    def shake(self) -> bool:
+    def shake(self, data: bytes = b"") -> bool:
         """Goes on with the handshake as far as it goes.
+
+        Args:
+            data: What was received already. Without it more is received; unless something waits to be sent, which goes
+                first.
 
         Returns:
             Whether it is done. With TLS 1.3 the ticket then waits for the first data to go with.
 
         Raises:
-            BlockingIOError: The socket takes nothing: see `owes`.
-            OSError: It has failed.
+            BlockingIOError: Nothing has come, or the socket takes nothing: see `owes`.
+            OSError: It has failed, or the connection is broken.
         """
+        session = self._sslobj
+        if not data:
+            if self._rest:
+                self._push()
+            else:
+                data = self.plain.recv(_RECORD)
+                if len(data) == _RECORD:
+                    self.may_have_more = True
+                elif not data:
+                    self._coming.write_eof()
+        if data:
+            self._coming.write(data)
         try:
-            self._sslobj.do_handshake()
+            session.do_handshake()
         except ssl.SSLWantReadError:
             self._push()
             return False
         except ssl.SSLError:
             self._say_why()
             raise
-        if self._sslobj.version() != "TLSv1.3":
+        if session.version() != "TLSv1.3":
             self._push()
         return True
 
@@ -267,14 +261,23 @@ class TlsSocket(ssl.SSLObject):
             BlockingIOError: The socket does not take all of it.
             OSError: The connection is broken.
         """
-        data = self._rest + self._going.read()
-        if data:
+        data = self._going.read()
+        if self._rest:
+            data = self._rest + data
+        if not data:
+            return
+        try:
+            rest = data[self.plain.send(data) :]
+        except BlockingIOError:
+            rest = data
+        except OSError:
             self._rest = data
-            self._rest = data[self._send(data) :]
-            if len(self._rest) > _MOST:
+            raise
+        self._rest = rest
+        if rest:
+            if len(rest) > _MOST:
                 raise ConnectionAbortedError(_TAKES_NOTHING)
-            if self._rest:
-                raise BlockingIOError
+            raise BlockingIOError
 
     def _send(self, data: bytes, flags: int = 0) -> int:
         """How many bytes the socket takes, which may be none."""
