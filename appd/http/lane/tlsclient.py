@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from appd.http.core.errors import Refused
 from appd.http.core.proxyprotocol import read_proxy_header
-from appd.http.lane.client import Client
+from appd.http.lane.client import DRAIN_LINGER, Client
 from appd.http.lane.leaving import Phase
 from appd.http.lane.tlssocket import TlsSocket
 from appd.http.log.peer import describe, peer_text
@@ -238,7 +238,8 @@ class TlsClient(Client):
             # Python has no call to let the handshake fail for it.
             self.refuse(Refused(403, "its certificate has none of the names (client-names)"))
             return
-        before, self.deadline = self.deadline, time.monotonic() + self.server.limits.idle_timeout
+        wait = DRAIN_LINGER if self.server.draining else self.server.limits.idle_timeout
+        before, self.deadline = self.deadline, time.monotonic() + wait
         # Where it is kept already it is found in time, and moved then.
         if not self.tick or self.deadline < before:
             lane.deadlines.put(self, self.deadline)
