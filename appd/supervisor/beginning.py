@@ -18,7 +18,7 @@ from appd.startup.bare import partial
 from appd.startup.codecache import forget
 from appd.startup.records import NamedTuple
 from appd.supervisor.mailbox import Mailbox
-from appd.supervisor.places import control_listener, private_folder, remove_folder
+from appd.supervisor.places import control_listener, private_folder, remove_folder, who_answers
 from appd.supervisor.spawn import Spawned, spawn_worker, worker_environ
 from appd.systemd.activation import inherit
 from appd.systemd.notify import Notifier
@@ -83,6 +83,12 @@ def begin(
         folder = private_folder(environ)
         mailbox = Mailbox(folder)
         path = control or control_path(environ) or os.path.join(folder, "control")
+        # What is run by hand may be one of several; what a unit says is meant, and others go by it.
+        taken = not control and not environ.get("RUNTIME_DIRECTORY") and who_answers(path)
+        if taken:
+            own = os.path.join(folder, "control")
+            _say(f"control socket {path}: {taken}: this one's is {own}", environ)
+            path = own
         listener = control_listener(path)
         signals.note()
         signals.check()
@@ -127,6 +133,14 @@ def _start(
     heard.register(first.channel, 0)  # the end of it is always told
     heard.poll(_HEAD_START)
     return first
+
+
+def _say(warning: str, environ: Mapping[str, str]) -> None:
+    from appd.supervisor.directlog import DirectLog
+
+    log = DirectLog(environ)
+    log.write(warning, 4)
+    log.close()
 
 
 def _complain(error: AppdError, environ: Mapping[str, str]) -> None:

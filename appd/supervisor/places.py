@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import stat
+import sys
+from errno import EADDRINUSE, EEXIST
 
 from appd.errors import HostError
 from appd.startup.bare import socket, suppress
@@ -11,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["control_listener", "private_folder", "remove_folder"]
+__all__ = ["control_listener", "private_folder", "remove_folder", "who_answers"]
 
 # What fits into sun_path with its final NUL: unix(7).
 _MAX_PATH = 107
@@ -47,15 +50,39 @@ def remove_folder(folder: str) -> None:
         os.rmdir(folder)
 
 
+def who_answers(path: str) -> str:
+    """Whose a control socket is, for people; "" when nobody listens there, or that cannot be known.
+
+    Args:
+        path: Its path.
+    """
+    client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        client.connect(path)
+        # Of whoever called listen(2): unix(7). It is 0 when that is in another namespace.
+        pid = int.from_bytes(client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)[:4], sys.byteorder)
+    except BlockingIOError:  # its queue is full
+        pid = 0
+    except OSError:
+        return ""
+    finally:
+        client.close()
+    return f"another service answers there{f' (PID {pid})' if pid else ''}"
+
+
 def control_listener(path: str) -> socket.socket:
-    """Makes the control socket; an earlier one at its path is replaced.
+    """Makes the control socket; one that nobody answers at any more is replaced.
 
     Args:
         path: Where.
 
     Raises:
-        HostError: It cannot be made.
+        HostError: It cannot be made, or is another service's.
     """
+    who = who_answers(path)
+    if who:
+        mend = "--control PATH, or RuntimeDirectory= of the unit, gives this one its own"
+        raise HostError(f"control socket {path}: {who}: {mend}", number=EADDRINUSE)
     try:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         return _listen_at(path)
@@ -67,6 +94,8 @@ def _listen_at(path: str) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
         if os.path.exists(path):
+            if not stat.S_ISSOCK(os.stat(path).st_mode):
+                raise FileExistsError(EEXIST, "there is a file that is no socket")
             os.unlink(path)
         listener.bind(path)
         # Who may do what is decided by the peer's credentials, of which a group is one way in.

@@ -500,13 +500,65 @@ def test_status_for_people(service):
     assert re.search(r"^1 +\d+ +2 +serving ", said, re.M)
 
 
-def test_a_later_service_has_the_control_socket(service, start):
-    """The end of the earlier one does not take it away."""
+ECHO = "<echo e>\n address 127.0.0.1:0\n</echo>\n"
+
+
+@pytest.mark.parametrize("by", ["--control", "RUNTIME_DIRECTORY"])
+def test_a_control_socket_is_of_one_service(service, start, by):
+    """While it answers, a later one is refused with 69 and one line; a dead one's is replaced."""
     made = service()
-    later = start("<echo e>\n address 127.0.0.1:0\n</echo>\n", arguments=("--control", made.control)).wait_ready()
-    assert made.running.stop() == 0
-    assert made.status()["pid"] == later.process.pid
-    assert later.stop() == 0 and not os.path.exists(made.control)
+    arguments = ("--control", made.control) if by == "--control" else ()
+    environ = {"RUNTIME_DIRECTORY": os.path.dirname(made.control)} if by == "RUNTIME_DIRECTORY" else {}
+    later = start(ECHO, arguments=arguments, environ=environ)
+    assert later.process.wait(60) == 69
+    line = (
+        f"control socket {made.control}: another service answers there (PID {made.running.process.pid}): "
+        "--control PATH, or RuntimeDirectory= of the unit, gives this one its own"
+    )
+    wait_until(lambda: later.err == [f"<3>{line}"], explain=lambda: later.errors)
+    assert any(one.get("STATUS") == f"cannot start: {line}" for one in later.manager.read_all())
+    assert made.status()["pid"] == made.running.process.pid
+    made.running.process.kill()
+    made.running.process.wait(60)
+    assert os.path.exists(made.control)
+    last = start(ECHO, arguments=arguments, environ=environ).wait_ready()
+    assert made.status()["pid"] == last.process.pid
+    assert last.stop() == 0 and not os.path.exists(made.control)
+
+
+def test_the_usual_control_socket_is_of_the_first(start, tmp_path):
+    """Of services that are run by hand without --control; a later one says where its own is, and takes nothing away."""
+    environ = {"XDG_RUNTIME_DIR": str(tmp_path)}
+    usual = tmp_path / "appd" / "control"
+    first = start(ECHO, environ=environ).wait_ready()
+    later = start(ECHO, environ=environ).wait_ready()
+    line = later.wait_said("control socket")
+    found = re.fullmatch(
+        rf"<4>control socket {usual}: another service answers there \(PID {first.process.pid}\): "
+        r"this one's is (.*/control)",
+        line,
+    )
+    assert found, line
+
+    def pid(path):
+        command = [APPD, "status", "--json", "--socket", str(path)]
+        return json.loads(subprocess.run(command, check=True, timeout=60, capture_output=True).stdout)["pid"]
+
+    assert (pid(usual), pid(found[1])) == (first.process.pid, later.process.pid)
+    assert later.stop() == 0 and not os.path.exists(found[1])
+    assert pid(usual) == first.process.pid
+    assert first.stop() == 0 and not usual.exists()
+
+
+def test_a_file_is_no_control_socket(start, tmp_path):
+    """One that somebody needs is not removed for a slip of the pen."""
+    precious = tmp_path / "precious"
+    precious.write_text("x")
+    running = start(ECHO, arguments=("--control", str(precious)))
+    assert running.process.wait(60) == 69
+    assert precious.read_text() == "x"
+    said = f"<3>control socket {precious}: there is a file that is no socket"
+    wait_until(lambda: running.err == [said], explain=lambda: running.errors)
 
 
 def test_nobody_at_the_control_socket(tmp_path):

@@ -19,7 +19,7 @@ from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from hyperframe.frame import ContinuationFrame, HeadersFrame, PingFrame, SettingsFrame, WindowUpdateFrame
 from support.authority import Authority
-from support.running import Running, listening, wait_until
+from support.running import Running, listening, read_to, wait_until
 
 APPLICATION = """
 import asyncio, os
@@ -92,6 +92,8 @@ threads 2
   </static>
 </http>
 """
+# RFC 9113, 3.4
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 LOOP = "<asgi>\n path /asgi\n application streams:app\n</asgi>"
 
 
@@ -113,7 +115,7 @@ class Site:
 class Client:
     """A client that does as it is told."""
 
-    def __init__(self, address: Any) -> None:
+    def __init__(self, address: Any, before: bytes = b"", apart: bool = False) -> None:
         self.sock = socket.create_connection(address, timeout=30)
         self.h2 = H2Connection(
             H2Configuration(client_side=True, header_encoding="utf-8", validate_outbound_headers=False)
@@ -121,7 +123,11 @@ class Client:
         self.h2.initiate_connection()
         self.events: list[Any] = []
         self.ended = False
-        self.flush()
+        if apart:
+            self.sock.sendall(before)
+            before = b""
+            time.sleep(0.1)
+        self.sock.sendall(before + self.h2.data_to_send())
 
     def flush(self) -> None:
         data = self.h2.data_to_send()
@@ -220,6 +226,35 @@ def test_every_kind_of_mount(site: Any, loop: str) -> None:
     assert served.curl("-I", served.url + "/static/a.txt").startswith("HTTP/2 200")
     assert served.running.stop() == 0
     assert "Traceback" not in served.running.errors
+
+
+@pytest.mark.parametrize("loop", [LOOP, ""], ids=["beside", "alone"])
+def test_http1_before_it(site: Any, loop: str) -> None:
+    """On another connection it changes nothing; on the same one it is too late."""
+    served = site(loop=loop)
+    with socket.create_connection(served.address, timeout=30) as before:
+        before.sendall(b"GET /wsgi/a HTTP/1.1\r\nHost: x\r\n\r\n")
+        read_to(before, b"wsgi /a 0 http")
+        client = served.client()
+        assert client.answer(client.get("/wsgi/b")) == ("200", b"wsgi /b 0 http")
+        before.sendall(b"GET /wsgi/c HTTP/1.1\r\nHost: x\r\n\r\n")
+        read_to(before, b"wsgi /c 0 http")
+        before.sendall(PREFACE)
+        assert before.recv(12) == b"HTTP/1.1 505"
+
+
+@pytest.mark.parametrize("loop", [LOOP, ""], ids=["beside", "alone"])
+def test_behind_a_proxy_that_says_who_it_is(start: Callable[..., Running], tmp_path: Path, loop: str) -> None:
+    """The header of the PROXY protocol in one packet with the preface, or before it."""
+    (tmp_path / "streams.py").write_text(APPLICATION)
+    sock = listening()
+    address = "address systemd:name=web\n proxy-protocol on\n trusted 127.0.0.1"
+    text = CONFIGURATION.format(address=address, limits="", loop=loop)
+    start(text, ("web", sock), arguments=("--single",)).wait_ready()
+    for apart in (False, True):
+        client = Client(sock.getsockname(), b"PROXY TCP4 192.0.2.9 198.51.100.1 4711 80\r\n", apart)
+        with client.sock:
+            assert client.answer(client.get("/wsgi/a")) == ("200", b"wsgi /a 0 http")
 
 
 def test_an_application_of_the_loop(site: Any) -> None:

@@ -422,6 +422,21 @@ def test_an_idle_connection(site: Any, driver: str) -> None:
 
 
 @pytest.mark.parametrize("driver", (*ALL, "tls", "tls-loop"))
+def test_an_idle_connection_that_was_slow(site: Any, driver: str) -> None:
+    """What a head or a body may take as long as it comes is not what an idle connection has afterwards."""
+    served = site("idle-timeout 500ms\nheader-timeout 1h\nbody-rate 1", driver=driver)
+    head, body = served.connect(), served.connect()
+    head.sendall(b"GET /x HT")
+    body.sendall(b"POST /y HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n" + bytes(99999))
+    # Until the idle-timeout would have ended them.
+    time.sleep(1.0)
+    head.sendall(b"TP/1.1\r\nHost: x\r\n\r\n")
+    body.sendall(b"\0")
+    assert read_answer(head).endswith(b"x 0") and read_answer(body).endswith(b"y 100000")
+    assert (head.recv(1), body.recv(1)) == (b"", b"")
+
+
+@pytest.mark.parametrize("driver", (*ALL, "tls", "tls-loop"))
 def test_a_client_that_takes_nothing(site: Any, driver: str) -> None:
     """Its thread is free at once, and after the write time-out it is cut off."""
     served = site("write-timeout 1s\nresponse-spool 100MB", driver=driver)
@@ -668,6 +683,27 @@ def test_the_proxy_protocol(site: Any, driver: str) -> None:
     with pytest.raises(ConnectionResetError):
         assert without.recv(1) == b""
         raise ConnectionResetError
+
+
+@pytest.mark.parametrize("driver", ["lane", "tls", "loop", "tls-loop"])
+def test_a_connection_that_was_accepted(start: Callable[..., Running], tmp_path: Path, driver: str) -> None:
+    """As a unit with Accept=yes passes it; an IPv4 client of an IPv6 socket has its own address, as elsewhere."""
+    (tmp_path / "hosted.py").write_text(APPLICATION + ASGI_APPLICATION)
+    ROOT.issue("localhost").write(tmp_path / "site.pem")
+    passed = listening(socket.AF_INET6, ("::", 0))
+    client: Any = socket.create_connection(("127.0.0.1", passed.getsockname()[1]), timeout=30)
+    with client, passed.accept()[0] as accepted:
+        text = DRIVERS[driver].format(address="systemd:name=web", limits="")
+        running = start(text, ("web", accepted), arguments=("--single",)).wait_ready()
+        accepted.close()
+        if driver.startswith("tls"):
+            client = Talker(client, ssl.create_default_context(cadata=ROOT.pem.decode()))
+        client.sendall(GET.format("/peer").replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n").encode())
+        answer = read_all(client)
+        assert eval(answer.partition(b"\r\n\r\n")[2])["REMOTE_ADDR"] == "127.0.0.1"
+        client.close()
+    assert running.wait_exit() == 0
+    assert "Traceback" not in running.errors
 
 
 @pytest.mark.parametrize("driver", (*ALL, "tls", "tls-loop"))

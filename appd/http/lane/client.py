@@ -12,6 +12,7 @@ from appd.http.core.connection import CLOSED, END, NEED_DATA, Connection
 from appd.http.core.errors import Refused
 from appd.http.core.request import Request
 from appd.http.handover import Driver, Handed
+from appd.http.lane.deadlines import PER_SECOND
 from appd.http.lane.leaving import Leaver, Phase
 from appd.http.lane.sending import NOTHING
 from appd.http.log.entrylog import tell_failure
@@ -95,9 +96,9 @@ class Client(Leaver):
             self._linger(data)
             return
         if self._phase == Phase.PREFACE:
-            if self._read_preface(data):
-                self.advance(worker)
-            return
+            data = self._read_preface(data)
+            if not data:
+                return
         connection = self.connection or self.awake()
         request = connection.take(data)
         if request is not None:
@@ -107,8 +108,8 @@ class Client(Leaver):
         else:
             self.advance(worker)
 
-    def _read_preface(self, data: bytes) -> bool:
-        """Takes what the proxy in front says of the connection, before the client's first byte."""
+    def _read_preface(self, data: bytes) -> bytes:
+        """Takes what the proxy in front says of the connection; gives what the client has sent behind it."""
         from appd.http.core.proxyprotocol import read_proxy_header
 
         self._preface += data
@@ -116,23 +117,21 @@ class Client(Leaver):
             proxied = read_proxy_header(self._preface) if data else None
         except Refused:
             self.close()
-            return False
+            return b""
         if proxied is None:
             if data:
                 self.server.lane.arm(self)
             else:
                 self.close()
-            return False
+            return b""
         rest, self._preface = self._preface[proxied.used :], b""
         if not self.server.introduce(self, proxied):
             self.refuse(Refused(503, "too many connections"))
-            return False
+            return b""
         self._phase = Phase.IDLE
-        if rest:
-            self.awake().receive(rest)
-            return True
-        self._wait()
-        return False
+        if not rest:
+            self._wait()
+        return rest
 
     def advance(self, worker: Worker) -> None:
         """Goes on with what was received."""
@@ -282,7 +281,7 @@ class Client(Leaver):
 
     def _sleep(self, spare: Connection | None) -> None:
         """Polls for the next request, and gives back what nothing need be kept of."""
-        server, phase = self.server, self._phase
+        server = self.server
         self._phase = _IDLE
         if spare is not None and server.forgets:
             if len(server.spare) < _MOST_SPARE:
@@ -290,8 +289,8 @@ class Client(Leaver):
             self.connection = NOTHING
         now = time.monotonic()
         self.deadline = deadline = now + server.idle_timeout
-        # Where it is kept already it is found in time, and moved then.
-        if not self.tick or phase != _ANSWERING:
+        # Where it is kept already, and not for later, it is found in time, and moved then.
+        if not 0 < self.tick <= deadline * PER_SECOND:
             server.lane.deadlines.put(self, deadline)
         if server.draining:
             server.lane.deadlines.put(self, now + DRAIN_LINGER)

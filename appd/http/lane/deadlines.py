@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 else:
     Protocol = object
 
-__all__ = ["Deadlines", "Timed"]
+__all__ = ["PER_SECOND", "Deadlines", "Timed"]
 
-_PER_SECOND = 4
+# Ticks.
+PER_SECOND = 4
 
 
 class Timed(Protocol):
@@ -54,7 +55,7 @@ class Deadlines:
             deadline: The time.
         """
         one.deadline = deadline
-        tick = int(deadline * _PER_SECOND) + 1
+        tick = int(deadline * PER_SECOND) + 1
         kept = one.tick
         if 0 < kept <= tick:
             return
@@ -104,7 +105,7 @@ class Deadlines:
             now: The time.
         """
         passed: list[Any] = []
-        this = int(now * _PER_SECOND)
+        this = int(now * PER_SECOND)
         for tick in [one for one in list(self._ticks) if one <= this]:
             for one in list(self._ticks.pop(tick, ())):
                 if one.tick != tick:
@@ -120,4 +121,4 @@ class Deadlines:
         """How long nothing is due, in seconds; None for ever."""
         first = min(list(self._ticks), default=None)
         self._first = float("inf") if first is None else first
-        return None if first is None else max(0.0, first / _PER_SECOND - now)
+        return None if first is None else max(0.0, first / PER_SECOND - now)

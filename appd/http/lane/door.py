@@ -97,11 +97,11 @@ class Door:
 
         Args:
             fd: The socket, which belongs to the connection from now on.
-            address: The address of the peer, as accept(2) gives it.
+            address: The address of the peer, as accept(2) gives it; "" for one that has left.
         """
         sock: socket.socket = self._wrap(fd)
         sock.setblocking(False)
-        if self.is_local:
+        if self.is_local or not address:
             client = self.make(self, sock, "", 0)
         else:
             host = plain_host(address[0])

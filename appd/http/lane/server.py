@@ -124,7 +124,8 @@ class Server:
         self.log = log
         self.limits = limits = site.limits
         self.queue, self.idle_timeout, self.request_timeout = limits.queue, limits.idle_timeout, limits.request_timeout
-        self.forgets = not limits.requests_per_connection
+        # HTTP/2 begins a connection, and follows nothing.
+        self.forgets = not limits.requests_per_connection and not site.http2
         self.origin = Origin()
         self.access = AccessLog(name, log, site.sample)
         self.access_log = site.access_log
@@ -194,8 +195,7 @@ class Server:
             peer = sock.getpeername()
         except OSError:  # gone already; reading will tell
             peer = ""
-        local = sock.family == socket.AF_UNIX or not peer
-        self.welcome(door.make(door, sock, "" if local else peer[0], 0 if local else peer[1]))
+        door.begin(sock.detach(), peer)
 
     def cannot_accept(self, door: Door, error: OSError) -> None:
         """The system gives no connection. Nothing is accepted for a moment, lest we spin."""

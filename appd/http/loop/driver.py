@@ -146,7 +146,7 @@ class Driver:
             peer = sock.getpeername()
         except OSError:  # gone already; reading will tell
             peer = ""
-        self.post(door.begin, sock, "" if sock.family == socket.AF_UNIX else peer)
+        self.post(door.begin, sock.detach(), peer)
 
     def take(self, handed: Handed) -> LoopClient:
         """Takes over a connection that the lane had; see `handover`."""
