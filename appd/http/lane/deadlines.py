@@ -71,7 +71,7 @@ class Deadlines:
             when: The time.
         """
         if not one.tick:
-            self._keep(one, int(when * _PER_SECOND) + 1)
+            self._keep(one, int(when * PER_SECOND) + 1)
 
     def _keep(self, one: Timed, tick: int) -> None:
         # Whoever has the same tick shares the number.
