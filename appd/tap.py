@@ -61,7 +61,7 @@ def makeService(options: Options) -> MultiService:
     append_vendored()
     from appd.config import load
     from appd.journal import Log
-    from appd.worker import assembly, telling
+    from appd.worker import assembly, worker
 
     signals = StopSignals()
     signals.raise_when_told()
@@ -72,13 +72,13 @@ def makeService(options: Options) -> MultiService:
     try:
         inheritance = inherit()
         settings = load(options["config"])
-        telling.configure_log(log, settings)
+        worker.configure_log(log, settings)
         # Without a log of appd's, servers log events, which go where twistd was told.
         keeps = _keeps_twistd_log(options)
         built = assembly.build(
             settings, inheritance, options["binds"], reactor, None if keeps else log, {"notifier": notifier}
         )
-        telling.tell_warnings(log, built, supervised=False)
+        assembly.tell_warnings(log, built, supervised=False)
         service = _TwistdWorker(reactor, log, signals, keeps)
         service.lifecycle = assembly.compose(
             built, notifier, reactor, failed=service.failed, finished=lambda: service.drain()
@@ -86,7 +86,7 @@ def makeService(options: Options) -> MultiService:
         service.lifecycle.setServiceParent(service)
         service.idle_exit = settings.idle_exit
     except AppdError as error:
-        telling.report(log, error)
+        worker.report(log, error)
         notifier.tell_failure(error)
         log.close(5.0)
         raise SystemExit(error.exit_code) from None
@@ -166,9 +166,9 @@ class _TwistdWorker(MultiService):
         try:
             step()
         except AppdError as error:
-            from appd.worker import telling
+            from appd.worker import worker
 
-            telling.report(self._log, error)
+            worker.report(self._log, error)
             Notifier().tell_failure(error)
             self._log.close(5.0)
             raise SystemExit(error.exit_code) from None
@@ -189,9 +189,9 @@ class _TwistdWorker(MultiService):
 
     def failed(self, error: AppdError) -> None:
         """A server failed to listen after the start."""
-        from appd.worker import telling
+        from appd.worker import worker
 
-        telling.report(self._log, error)
+        worker.report(self._log, error)
         Notifier().tell_failure(error)
         # twistd itself exits with 0 whatever happened in the reactor; systemd must see the failure.
         self._reactor.addSystemEventTrigger("after", "shutdown", self._exit, error.exit_code or EX_SOFTWARE)

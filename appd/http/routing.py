@@ -13,10 +13,13 @@ from appd.startup.records import NamedTuple
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
-__all__ = ["Route", "Router", "segments_of"]
+__all__ = ["Finder", "Found", "Route", "Router", "segments_of"]
 
 _SEPARATORS = pattern(rb"[/\\]")
+# Paths whose mount is remembered, and how long they may be.
+_MOST_FOUND, _LONGEST_FOUND = 1024, 256
 
 
 class Route(NamedTuple):
@@ -71,6 +74,63 @@ class Router:
 def _rank(route: Route) -> tuple[int, bool]:
     # Only nested paths can match the same request, so the number of segments is their length.
     return -len(route.path), not route.hosts
+
+
+class Found:
+    """What answers a request.
+
+    Args:
+        mounted: The mount.
+        rest: The segments of the path below it, decoded.
+        path_info: The same as text, for applications.
+    """
+
+    __slots__ = ("mounted", "path_info", "rest")
+
+    def __init__(self, mounted: Any, rest: tuple[bytes, ...], path_info: str) -> None:
+        self.mounted = mounted
+        self.rest = rest
+        self.path_info = path_info
+
+
+class Finder:
+    """The mounts of a server by host and path. Any thread may ask.
+
+    Args:
+        mounted: The mounts, each with `depth`: how many segments its path has.
+        routes: Where each of them is, in the same order.
+
+    Attributes:
+        known: What was found: (host, path) → it. For whoever cannot wait for a call.
+    """
+
+    def __init__(self, mounted: Sequence[Any], routes: Sequence[Route]) -> None:
+        self._mounted = mounted
+        self._router = Router(routes)
+        self.known: dict[tuple[str, str], Found] = {}
+
+    def find(self, host: str, path: str) -> Found | None:
+        """Finds what answers a request.
+
+        Args:
+            host: The host, in lower case without port.
+            path: The path, encoded; `*` for the server as a whole, which nothing answers.
+        """
+        found = self.known.get((host, path))
+        if found is not None or path == "*":
+            return found
+        segments = segments_of(path)
+        place = self._router.find(host, segments) if segments is not None else None
+        if place is None or segments is None:
+            return None
+        mounted = self._mounted[place]
+        rest = segments[mounted.depth :]
+        found = Found(mounted, rest, "".join("/" + one.decode("latin-1") for one in rest))
+        if len(path) <= _LONGEST_FOUND:
+            if len(self.known) >= _MOST_FOUND:
+                self.known.clear()
+            self.known[host, path] = found
+        return found
 
 
 def segments_of(path: str) -> tuple[bytes, ...] | None:

@@ -86,7 +86,7 @@ def _material(plain: Mapping[str, Any]) -> Material:
         known,
         _frozen(plain["lists"]),
         tuple(Expiring(*one) for one in plain["authorities"]),
-        plain["since"],
+        float(plain["since"]),
     )
 
 

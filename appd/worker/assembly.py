@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from appd.worker.lifecycle import Lifecycle
     from appd.worker.plan import Plan, PlannedServer
 
-__all__ = ["Built", "Ground", "build", "compose", "forerun", "lay_ground"]
+__all__ = ["Built", "Ground", "build", "compose", "forerun", "lay_ground", "tell_warnings"]
+
+_WARNING = 4
 
 
 class Ground(NamedTuple):
@@ -239,6 +241,23 @@ def _lend_sockets(planned: PlannedServer, host: Host) -> None:
             one.held = Held(  # type: ignore[attr-defined]  # those of such an address
                 planned.name, shared["inheritance"], {}, shared["notifier"], planned.settings.place
             )
+
+
+def tell_warnings(log: Log, built: Built, supervised: bool) -> None:
+    """Logs what an administrator should know.
+
+    Args:
+        log: The log.
+        built: The servers.
+        supervised: Whether there is a supervisor.
+    """
+    for warning in built.plan.warnings:
+        log.write(str(warning), _WARNING)
+    keys = [key for key in ("max_requests", "max_memory") if built.settings.values[key] is not None]
+    if keys and not supervised:
+        names = " and ".join(key.replace("_", "-") for key in keys)
+        line = f"{names}: without effect, as there is no supervisor to start a fresh worker (`appd run`, not --single)"
+        log.write(str(built.settings.problem(line, keys[0])), _WARNING)
 
 
 def compose(built: Built, notifier: Notifier, reactor: Any, **callbacks: Any) -> Lifecycle:

@@ -1,52 +1,23 @@
-"""What a supervisor gives a worker beside its sockets: descriptors, which variables tell of.
-
-Hosted code finds none of these variables, and none of the descriptors of what has been read.
-"""
+"""What others of its generation have left for a worker, in descriptors of its supervisor's."""
 
 from __future__ import annotations
 
-from appd.startup.records import NamedTuple
-from appd.supervisor.spawn import CHANNEL, MATERIAL, READING, STACKS
+from typing import TYPE_CHECKING
 
-TYPE_CHECKING = False
+from appd.config.texts import read_texts
+from appd.sealed import read_sealed
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping, MutableMapping
+    from collections.abc import Mapping
 
-__all__ = ["Given", "take_given"]
-
-
-class Given(NamedTuple):
-    """What there is.
-
-    Attributes:
-        channel: The line to the supervisor; None without one.
-        stacks: The descriptor, as text, that the stacks of a hung worker go to; "" without one.
-        texts: What the files said when another worker of the same generation read them.
-        material: The certificates and keys that others of it had last, as `appd.tls.kept` has them.
-    """
-
-    channel: int | None = None
-    stacks: str = ""
-    texts: Mapping[str, str] | None = None
-    material: tuple[bytes, ...] = ()
+__all__ = ["read_given"]
 
 
-def take_given(environ: MutableMapping[str, str]) -> Given:
-    """Takes what there is out of the environment; what has been read is closed.
+def read_given(reading: str, *material: str) -> tuple[Mapping[str, str] | None, list[bytes]]:
+    """Reads all of it, and closes the descriptors: hosted code gets none.
 
     Args:
-        environ: The environment.
+        reading: The one that has what the files said when another worker read them; "" without one, like the others.
+        material: Those that have certificates and keys that others had last, as `appd.tls.kept` writes them.
     """
-    channel, stacks, reading = (environ.pop(key, "") for key in (CHANNEL, STACKS, READING))
-    descriptors = [int(environ.pop(key)) for key in MATERIAL if key in environ]
-    texts: Mapping[str, str] | None = None
-    material: tuple[bytes, ...] = ()
-    if reading:
-        from appd.config.texts import read_texts
-
-        texts = read_texts(int(reading))
-    if descriptors:
-        from appd.sealed import read_sealed
-
-        material = tuple(read_sealed(one) for one in descriptors)
-    return Given(int(channel) if channel else None, stacks, texts, material)
+    return read_texts(int(reading)) if reading else None, [read_sealed(int(one)) for one in material if one]

@@ -18,7 +18,6 @@ from appd.startup.bare import suppress
 from appd.startup.patterns import pattern
 from appd.startup.records import NamedTuple
 from appd.systemd.activation import ClaimError, Inheritance, takes
-from appd.worker.terminations import Terminations, speak_tls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -126,9 +125,8 @@ def make_plan(
         problems += _wrong_options(one)
     planned: dict[str, PlannedServer] = {}
     idles = settings.idle_exit is not None
-    tls = Terminations(inheritance is None, keeping, problems, warnings)
     for one in settings.servers:
-        found = _server(one, names[id(one)], registry, inheritance, named, idles, tls, problems, warnings)
+        found = _server(one, names[id(one)], registry, inheritance, named, idles, keeping, problems, warnings)
         if found is not None:
             planned[found.name] = found
     later = any(claims_later(one) for one in planned.values())
@@ -225,7 +223,7 @@ def _server(
     inheritance: Inheritance | None,
     named: Mapping[str, NamedSocket],
     idles: bool,
-    terminations: Terminations,
+    keeping: Callable[[], Keeping] | None,
     problems: list[Problem],
     warnings: list[Problem],
 ) -> PlannedServer | None:
@@ -239,7 +237,12 @@ def _server(
     problems += unused_limits(settings, name, f"<{settings.section_type}>", getattr(server_type, "limits", frozenset()))
     kinds: frozenset[str] = getattr(server_type, "kinds", frozenset({"stream"}))
     listeners: list[Listener] = []
-    tls = terminations.of(settings, name, starts_tls=getattr(server_type, "starts_tls", False))
+    tls: Termination | None = None
+    if settings.values.get("tls") is not None or settings.values.get("tls_address"):
+        from appd.worker.terminations import termination_of
+
+        starts_tls = getattr(server_type, "starts_tls", False)
+        tls = termination_of(settings, name, starts_tls, inheritance is None, keeping, problems, warnings)
     for attribute, number, address in every_address(settings):
         try:
             place = settings.where(attribute, number)
@@ -247,7 +250,7 @@ def _server(
                 raise ClaimError(f"{address.text.partition(':')[0]}: speaks TLS already: make it an address")
             found = resolve(address, name, kinds, inheritance, named, settings.backlog, place)
             if attribute == "tls_address":
-                speak_tls(address, found, tls)
+                _over_tls(address, found, tls)
         except ClaimError as error:
             problems.append(settings.problem(f"server {name!r}: {error}", attribute, number))
             continue
@@ -270,6 +273,18 @@ def _server(
             )
         )
     return PlannedServer(name, settings, registration, server_type, listeners, tls)
+
+
+def _over_tls(address: Address, listeners: Sequence[Listener], tls: Termination | None) -> None:
+    """Has the listeners of a `tls-address` speak TLS.
+
+    Raises:
+        ClaimError: They are no streams.
+    """
+    for one in listeners:
+        if one.kind == "datagram":
+            raise ClaimError(f"{address} is a datagram address, and TLS is for streams")
+        one.tls = tls
 
 
 def _not_kept(address: Address, found: Sequence[Listener], inheritance: Inheritance | None) -> str:

@@ -13,18 +13,17 @@ import sys
 from appd.address import Address
 from appd.config import Loaded, Settings, load_kept
 from appd.errors import EX_OK, AppdError, of_the_host
+from appd.messages import CANNOT_START
 from appd.signals import Stopped, StopSignals
 from appd.startup.bare import signal
 from appd.startup.codecache import CodeCache, forget
 from appd.startup.patterns import used
-from appd.supervisor.spawn import end_with_parent
+from appd.supervisor.spawn import CHANNEL, MATERIAL, READING, STACKS, end_with_parent
 from appd.systemd.activation import Inheritance, inherit
 from appd.systemd.notify import MARK, Notifier
-from appd.worker.assembly import Ground, build, compose, lay_ground
+from appd.worker.assembly import Ground, build, compose, lay_ground, tell_warnings
 from appd.worker.forks import leave_forks_alone
-from appd.worker.given import Given, take_given
 from appd.worker.stacks import write_stacks
-from appd.worker.telling import configure_log, log_settings, report, tell_warnings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,13 +35,33 @@ if TYPE_CHECKING:
     from appd.worker.early import Early
     from appd.worker.lifecycle import Lifecycle
 
-__all__ = ["run"]
+__all__ = ["report", "run"]
 
-_WARNING = 4
+_ERROR, _WARNING = 3, 4
 # How long after it has begun to serve a worker keeps the validated file, in seconds.
 _KEEP_AFTER = 3.0
 _AS_IT_WAS = "{} has changed, or a file that it includes; this worker goes on with what they said: `appd reload`"
 NO_RELOAD = "SIGHUP: reload needs the supervisor; `systemctl restart` reads the file again"
+
+
+def report(log: Log, error: AppdError) -> None:
+    """Logs each problem as one entry, the traceback of hosted code below the line."""
+    for problem in error.problems:
+        text = f"{problem}\n{problem.traceback.rstrip()}" if problem.traceback else str(problem)
+        log.write(text, _ERROR, MESSAGE_ID=CANNOT_START)
+
+
+def configure_log(log: Log, settings: Settings) -> None:
+    """Applies the `<log>` section."""
+    log.configure(*log_settings(settings))
+
+
+def log_settings(settings: Settings) -> tuple[str, str, dict[str, str]]:
+    """The format, the general level, and the levels of namespaces that a file asks for."""
+    section = settings.log
+    if section is None:
+        return "auto", "info", {}
+    return section.format, section.level, dict(section.levels.values["values"]) if section.levels is not None else {}
 
 
 def run(
@@ -70,10 +89,16 @@ def run(
         The exit code, of sysexits(3).
     """
     notifier = Notifier(environ)
-    given = take_given(environ)
-    notifier.mark = MARK if given.channel is not None else ""
-    write_stacks(given.stacks)
-    this = _Run(path, binds, log, signals, notifier, given)
+    supervisor, stacks, *others = (environ.pop(key, "") for key in (CHANNEL, STACKS, READING, *MATERIAL))
+    notifier.mark = MARK if supervisor else ""
+    write_stacks(stacks)
+    texts: Mapping[str, str] | None = None
+    material: Sequence[bytes] = ()
+    if any(others):
+        from appd.worker.given import read_given
+
+        texts, material = read_given(*others)
+    this = _Run(path, binds, log, signals, notifier, int(supervisor) if supervisor else None, texts, material)
     try:
         return this.run(inheritance, cold)
     except Stopped:
@@ -100,11 +125,13 @@ class _Run:
         log: Log,
         signals: StopSignals,
         notifier: Notifier,
-        given: Given,
+        supervisor: int | None,
+        given: Mapping[str, str] | None,
+        material: Sequence[bytes],
     ) -> None:
-        self._supervisor = given.channel
-        self._given = given.texts
-        self._material = given.material
+        self._supervisor = supervisor
+        self._given = given
+        self._material = material
         self._keeping: Keeping | None = None
         self._path = path
         self._binds = binds

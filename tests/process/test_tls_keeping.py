@@ -20,7 +20,7 @@ from support.service import Service
 ROOT = Authority("Root")
 SITE = ROOT.issue("localhost")
 CLIENT = ROOT.issue("uri:spiffe://prod/app", common_name="Ops")
-KEPT = "this worker serves those of the one before it: "
+KEPT = "the certificates that lie there are refused, and this worker serves those of the one before it: "
 
 
 @pytest.fixture
@@ -46,12 +46,12 @@ def service(start, tmp_path, pems):
     return begin
 
 
-def connect(made, pems, client: Path | None = None) -> ssl.SSLSocket:
+def connect(made, client: Path | None = None, passed: socket.socket | None = None) -> ssl.SSLSocket:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(cadata=ROOT.pem.decode())
     if client is not None:
         context.load_cert_chain(client)
-    plain = socket.create_connection(made.passed.getsockname(), 30)
+    plain = socket.create_connection((passed or made.passed).getsockname(), 30)
     try:
         return context.wrap_socket(plain, server_hostname="localhost")
     except BaseException:
@@ -59,9 +59,9 @@ def connect(made, pems, client: Path | None = None) -> ssl.SSLSocket:
         raise
 
 
-def served(made, pems, client: Path | None = None) -> bytes:
+def served(made, client: Path | None = None, passed: socket.socket | None = None) -> bytes:
     """The certificate that is served, to somebody who is answered."""
-    with connect(made, pems, client) as sock:
+    with connect(made, client, passed) as sock:
         sock.sendall(b"hello")
         assert sock.recv(100) == b"hello"
         found = sock.getpeercert(binary_form=True)
@@ -117,15 +117,15 @@ def readable(pems: Path) -> None:
 def test_a_worker_that_dies(service, pems, spoil):
     """It is replaced by one with the certificates that it had; a reload refuses what lies there."""
     made = service()
-    assert served(made, pems) == SITE.der
+    assert served(made) == SITE.der
     wait_until(lambda: kept(made) == 1)
     spoil(pems)
     kill(made)
-    assert served(made, pems) == SITE.der
+    assert served(made) == SITE.der
     line = made.running.wait_said(KEPT)
     assert line.startswith("<4>") and f"certificate {pems}/site.pem: " in line
     assert made.reload().returncode == 78
-    assert served(made, pems) == SITE.der
+    assert served(made) == SITE.der
     said = made.call("status").stdout
     assert "is not valid before" in said if spoil is premature else "certificates on disk have been refused" in said
 
@@ -137,16 +137,16 @@ def test_the_watch_goes_on(service, pems):
     nonsense(pems)
     for _one in range(2):
         kill(made)
-        assert served(made, pems) == SITE.der
+        assert served(made) == SITE.der
     fresh = ROOT.issue("localhost")
     fresh.write(pems / "site.pem")
     made.running.wait_said("e: renewed: certificate of localhost")
-    assert served(made, pems) == fresh.der
+    assert served(made) == fresh.der
     assert made.running.errors.count(KEPT) == 2
     assert made.running.errors.count("the old ones stay") == 0
     gone(pems)
     kill(made)
-    assert served(made, pems) == fresh.der
+    assert served(made) == fresh.der
     assert "PRIVATE KEY" not in made.running.errors
     assert made.running.stop() == 0
 
@@ -159,21 +159,31 @@ def test_a_start_refuses(start, pems, tmp_path):
         assert start(text, ("h", listening()), arguments=arguments).wait_exit() == 78
 
 
-def test_every_worker_that_dies(service, pems):
-    """Of two workers, after a renewal: what was renewed last is kept, by whichever of them."""
-    made = service(before="workers 2\n")
-    fresh = ROOT.issue("localhost")
+def test_every_worker_that_dies(start, tmp_path, pems):
+    """Of two workers, after a renewal, by whichever of them; what runs in the first alone has its own, too."""
+    lone = ROOT.issue("localhost")
+    lone.write(pems / "lone.pem")
+    texts = (
+        f"<echo {name}>\n  tls-address systemd:name={name}\n{more}  <tls>\n    certificate {pems}/{file}.pem\n  </tls>\n</echo>\n"
+        for name, file, more in (("h", "site", ""), ("o", "lone", "  processes one\n"))
+    )
+    other = listening()
+    made = Service(start, tmp_path, "workers 2\n", "".join(texts), [("o", other)])
+    fresh, alone = ROOT.issue("localhost"), ROOT.issue("localhost")
     fresh.write(pems / "site.pem")
-    wait_until(lambda: all(served(made, pems) == fresh.der for _try in range(20)), 30)
+    alone.write(pems / "lone.pem")
+    wait_until(lambda: all(served(made) == fresh.der for _try in range(20)), 30)
+    wait_until(lambda: served(made, passed=other) == alone.der)
     wait_until(lambda: kept(made) == 2)
     nonsense(pems)
+    (pems / "lone.pem").unlink()
     kill(made)
-    assert {served(made, pems) for _try in range(20)} == {fresh.der}
-    made.running.wait_said(KEPT)
-    wait_until(lambda: made.running.errors.count(KEPT) == 2)
+    assert {served(made) for _try in range(20)} == {fresh.der}
+    assert served(made, passed=other) == alone.der
+    wait_until(lambda: (made.running.errors.count(f"h: {KEPT}"), made.running.errors.count(f"o: {KEPT}")) == (2, 1))
     again = ROOT.issue("localhost")
     again.write(pems / "site.pem")
-    wait_until(lambda: all(served(made, pems) == again.der for _try in range(20)), 30)
+    wait_until(lambda: all(served(made) == again.der for _try in range(20)), 30)
     assert made.running.stop() == 0
 
 
@@ -189,7 +199,7 @@ def test_a_worker_that_is_recycled(start, tmp_path, pems):
     nonsense(pems)
 
     def answered() -> int:
-        with connect(made, pems) as client:
+        with connect(made) as client:
             client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             answer = b""
             while data := client.recv(65536):
@@ -206,14 +216,14 @@ def test_clients_with_certificates(service, pems):
     Authority("Stranger").issue("uri:spiffe://prod/app").write(pems / "stranger.pem")
     (pems / "crl.pem").write_bytes(ROOT.revoke())
     made = service(f"certificate {pems}/site.pem\n    client-ca {pems}/ca.pem\n    crl {pems}/crl.pem")
-    assert served(made, pems, pems / "client.pem") == SITE.der
+    assert served(made, pems / "client.pem") == SITE.der
     wait_until(lambda: kept(made) == 1)
     (pems / "ca.pem").unlink()
     (pems / "crl.pem").write_bytes(b"nonsense")
     kill(made)
-    assert served(made, pems, pems / "client.pem") == SITE.der
+    assert served(made, pems / "client.pem") == SITE.der
     with pytest.raises((ssl.SSLError, ConnectionError)):
-        served(made, pems, pems / "stranger.pem")
+        served(made, pems / "stranger.pem")
     line = made.running.wait_said(KEPT)
     assert f"client-ca {pems}/ca.pem: there is no such file (and 1 more)" in line
 
@@ -232,7 +242,7 @@ def test_keys_that_lie_apart(service, pems):
     wait_until(lambda: kept(made) == 1)
     (pems / "word").unlink()
     kill(made)
-    assert served(made, pems) == issued.der
+    assert served(made) == issued.der
     assert "swordfish" not in made.running.errors
 
 
@@ -292,5 +302,5 @@ def test_after_an_upgrade(service, tmp_path, pems):
     wait_until(lambda: kept(made) == 1 and not made.status()["draining"], 20)
     gone(pems)
     kill(made)
-    assert served(made, pems) == SITE.der
+    assert served(made) == SITE.der
     made.running.wait_said(KEPT)

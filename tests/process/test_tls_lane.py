@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import ssl
 import struct
@@ -328,6 +329,24 @@ def test_a_stop_waits_for_nobody_who_does_not_listen(serve):
         assert time.monotonic() - began < 25
         assert b"200 OK" in read_to(asked, b"\r\n\r\n")
         assert silent.recv(1) == b""
+
+
+def test_a_stop_does_not_wait_for_who_has_just_shaken_hands(serve):
+    """A handshake may end; who says nothing then is idle as any other."""
+    served = serve()
+    coming, going = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = ssl.create_default_context(cadata=ROOT.pem.decode()).wrap_bio(coming, going, server_hostname="localhost")
+    with served.plain() as plain:
+        with pytest.raises(ssl.SSLWantReadError):
+            client.do_handshake()
+        plain.sendall(going.read())
+        coming.write(plain.recv(65536))
+        served.running.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: any("STOPPING" in one for one in served.running.manager.read_all()))
+        client.do_handshake()
+        plain.sendall(going.read())
+        # The drain itself may last for 30 s.
+        assert served.running.wait_exit(20) == 0
 
 
 def test_a_slow_reader_of_the_last_answer(serve, tmp_path):

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from support.running import wait_until
 
 from appd.http.lane.lane import Lane
 from appd.http.lane.leaving import Phase
@@ -162,42 +161,6 @@ def test_nothing_has_come_before_a_proxy_header(pair: tuple[socket.socket, socke
     theirs.sendall(b"PROXY TCP4 192.0.2.9 198.51.100.1 4711 80\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n")
     assert theirs.recv(65536).endswith(b"192.0.2.9")
     client.close()
-    assert lane.stop()
-
-
-@pytest.mark.parametrize("phase", [Phase.PREFACE, Phase.HEAD, Phase.LINGERING])
-def test_a_deadline_that_passes_while_a_thread_has_the_client(
-    pair: tuple[socket.socket, socket.socket], phase: int
-) -> None:
-    """What may take only so long, however busily it trickles, ends all the same when the thread gives the client back."""
-    theirs, ours = pair
-
-    def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-        start_response("200 OK", [("Content-Length", "0")])
-        return []
-
-    lane = Lane(1, Log())  # type: ignore[arg-type]
-    lane.start()
-    site = of_application(application, "test:application")
-    if phase == Phase.PREFACE:
-        site = site._replace(proxy_protocol=True, trusted=("unix",))
-    server = Server("web", site, lane, Log())  # type: ignore[arg-type]
-    with ours:
-        server.adopt(ours.dup())
-    (client,) = server.clients
-    last = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-    theirs.sendall({Phase.PREFACE: b"PRO", Phase.HEAD: b"GET / HT", Phase.LINGERING: last}[phase])
-    wait_until(lambda: client._phase == phase and lane.disarm(client))
-    # As whoever looks after deadlines finds it, in this moment.
-    lane.deadlines.drop(client)
-    client.deadline = 0.0
-    client.expired()
-    theirs.sendall(b"X")
-    client.handle(None)
-    theirs.settimeout(10)
-    while theirs.recv(65536):
-        pass
-    wait_until(lambda: not server.clients)
     assert lane.stop()
 
 

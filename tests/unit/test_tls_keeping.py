@@ -99,6 +99,7 @@ def test_a_folder_is_as_it_was(tmp_path):
         b'{"format": 1}',
         b'{"format": 1, "kept": 7}',
         b'{"format": 1, "kept": {"x": {"known": 3}}}',
+        b'{"format":1,"kept":{"x":{"known":[],"trust":"","fingerprint":[],"lists":[],"authorities":[],"since":"now"}}}',
         json.dumps({"format": 2, "kept": {}}).encode(),
     ],
 )

@@ -61,6 +61,19 @@ class Deadlines:
             return
         if kept:
             self.drop(one)
+        self._keep(one, tick)
+
+    def again(self, one: Timed, when: float) -> None:
+        """Has somebody look again at what is past its deadline, and whose deadline is another's to set.
+
+        Args:
+            one: What `due` has given, and whose `expired` could do nothing.
+            when: The time.
+        """
+        if not one.tick:
+            self._keep(one, int(when * PER_SECOND) + 1)
+
+    def _keep(self, one: Timed, tick: int) -> None:
         # Whoever has the same tick shares the number.
         last = self._last
         if tick == last:

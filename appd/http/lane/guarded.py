@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from appd.http.lane.client import Client
     from appd.http.lane.crew import Worker
     from appd.http.lane.lane import Lane
-    from appd.http.lane.mounted import Found
+    from appd.http.routing import Found
 
 __all__ = ["Guarded"]
 

@@ -28,6 +28,8 @@ __all__ = ["Leaver", "Phase"]
 # How long the end of a connection may take, once all is sent: between two reads and as a whole, in seconds. Apache has
 # 2 and 30; a process that stops waits for it.
 _LINGER_READ, _LINGER = 1.0, 10.0
+# A connection that somebody has when its deadline passes is looked at again after so many seconds.
+_LOOK_AGAIN = 1.0
 # nginx's status for a client that left before the head of the response was out; it is only ever logged.
 _CLIENT_GONE = 499
 # struct linger of socket(7): on, and no time.
@@ -259,10 +261,9 @@ class Leaver(Sender):
     def expired(self) -> None:
         """The deadline has passed. Called by whoever keeps the deadlines, not by who has the client."""
         if not self.server.lane.disarm(self):
-            # Somebody has it, and sets a new deadline when it waits again; but not where one is for all that comes.
-            phase = self._phase
-            if phase == Phase.HEAD or (phase >= Phase.LINGERING and phase != Phase.CLOSED):
-                self.server.lane.deadlines.put(self, self.deadline)
+            # Somebody has it, and sets a new deadline when it waits again; unless that is absolute, and has passed.
+            if self._phase != Phase.CLOSED:
+                self.server.lane.deadlines.again(self, time.monotonic() + _LOOK_AGAIN)
             return
         out = self._out
         if out is not None:

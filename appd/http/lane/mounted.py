@@ -19,30 +19,14 @@ if TYPE_CHECKING:
     from appd.http.lane.client import Client
     from appd.http.lane.crew import Worker
     from appd.http.lane.lane import Lane
+    from appd.http.routing import Found
 
     Respond = Callable[[Request, tuple[bytes, ...]], Response]
 
-__all__ = ["Application", "Found", "Mounted", "Whole", "serve"]
+__all__ = ["Application", "Mounted", "Whole", "serve"]
 
 # A file of at most so many bytes is read and goes out behind the head, in one packet; the kernel sends a larger one.
 _SMALL = 16384
-
-
-class Found:
-    """What answers a request.
-
-    Args:
-        mounted: The mount.
-        rest: The segments of the path below it, decoded.
-        path_info: The same as text, for applications.
-    """
-
-    __slots__ = ("mounted", "path_info", "rest")
-
-    def __init__(self, mounted: Mounted, rest: tuple[bytes, ...], path_info: str) -> None:
-        self.mounted = mounted
-        self.rest = rest
-        self.path_info = path_info
 
 
 class Mounted:

@@ -12,12 +12,12 @@ from appd.http.core.target import host_name
 from appd.http.lane.client import DRAIN_LINGER, Client
 from appd.http.lane.crowd import Crowd, Peers
 from appd.http.lane.door import Door
-from appd.http.lane.finding import Finder
 from appd.http.lane.leaving import Leaver
 from appd.http.lane.mounted import serve
 from appd.http.lane.sending import Gone
 from appd.http.log.accesslog import AccessLog
 from appd.http.log.entrylog import EntryLog, tell_failure
+from appd.http.routing import Finder
 from appd.http.site import Asgi
 from appd.journal import WARNING
 from appd.pending import Pending
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from appd.http.core.request import Request
     from appd.http.lane.crew import Worker
     from appd.http.lane.lane import Lane
-    from appd.http.lane.mounted import Found
     from appd.http.lane.tlsclient import Security
+    from appd.http.routing import Found
     from appd.http.site import Site
 
 __all__ = ["Server"]
@@ -324,7 +324,8 @@ class Server:
                 found = self.find_for(client, request)
             if found is not None:
                 client.mounted = found.mounted
-                return found.mounted.answer(client, request, found, body, worker)
+                answered: bool = found.mounted.answer(client, request, found, body, worker)
+                return answered
             if body is not None:
                 body.close()
             client.claim()

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from appd.http.core.errors import Refused
 from appd.http.core.proxyprotocol import read_proxy_header
-from appd.http.lane.client import Client
+from appd.http.lane.client import DRAIN_LINGER, Client
+from appd.http.lane.deadlines import PER_SECOND
 from appd.http.lane.leaving import Phase
 from appd.http.lane.tlssocket import TlsSocket
 from appd.http.log.peer import describe, peer_text
@@ -238,10 +239,11 @@ class TlsClient(Client):
             # Python has no call to let the handshake fail for it.
             self.refuse(Refused(403, "its certificate has none of the names (client-names)"))
             return
-        before, self.deadline = self.deadline, time.monotonic() + self.server.limits.idle_timeout
-        # Where it is kept already it is found in time, and moved then.
-        if not self.tick or self.deadline < before:
-            lane.deadlines.put(self, self.deadline)
+        wait = DRAIN_LINGER if self.server.draining else self.server.limits.idle_timeout
+        self.deadline = deadline = time.monotonic() + wait
+        # Nearly always it is kept for sooner, is found then, and moved.
+        if not 0 < self.tick <= deadline * PER_SECOND:
+            lane.deadlines.put(self, deadline)
         if sock.waits:
             self._read_first(sock, worker)
         elif lane.is_unsure(self.fd):
