@@ -192,7 +192,16 @@ def _is_connected(sock: socket.socket) -> bool:
         sock.getpeername()
     except OSError as error:
         # A peer that has already gone: the connection is still ours to end.
-        return error.errno == errno.EINVAL
+        return error.errno == errno.EINVAL or _was_reset(sock)
+    return True
+
+
+def _was_reset(sock: socket.socket) -> bool:
+    """Whether there was a connection, of which getpeername(2) knows nothing any more."""
+    try:
+        sock.recv(1, socket.MSG_PEEK)
+    except OSError as error:
+        return error.errno not in (errno.ENOTCONN, errno.EINVAL)
     return True
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import struct
 import sys
 import threading
 from typing import Any
@@ -152,13 +153,20 @@ def test_accepted_connection(start, tmp_path, kind):
     assert running.wait_exit() == 0
 
 
-def test_accepted_connection_that_has_gone(start):
+@pytest.mark.parametrize("server", ["echo", "wsgi", "asgi"])
+@pytest.mark.parametrize("way", ["end", "reset"])
+def test_accepted_connection_that_has_gone(start, tmp_path, server, way):
     """A client that hung up before the process started: it leaves with 0."""
+    (tmp_path / "hosted.py").write_text("def app(*_): ...\n")
     passed = listening()
     client = socket.create_connection(passed.getsockname())
     accepted, _peer = passed.accept()
+    if way == "reset":
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     client.close()
-    running = start(ECHO.format("connection"), ("connection", accepted))
+    mount = f"<{server}>\n  application hosted:app\n</{server}>"
+    http = f"python-path {tmp_path}\n<http web>\n address systemd:name=connection\n {mount}\n</http>\n"
+    running = start(ECHO.format("connection") if server == "echo" else http, ("connection", accepted))
     accepted.close()
     assert running.wait_exit() == 0
 
