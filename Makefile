@@ -74,7 +74,7 @@ endif
 # What `test` leaves out.
 test-all: test-oldest test-trixie test-packages
 
-# The tests on the oldest releases that pyproject.toml allows, random ones for longer. six is what that service_identity imports and does not declare.
+# The tests on the oldest releases that pyproject.toml allows and the oldest Python at hand, random ones for longer. six is what that service_identity imports and does not declare.
 test-oldest: .venv-oldest/.installed
 	APPD_TEST_SECONDS=120 .venv-oldest/bin/pytest -q $(PARALLEL) -m 'not system' -W ignore  # old releases warn on newer Pythons
 
@@ -105,9 +105,14 @@ endif
 	    .venv-trixie/bin/pip install --quiet --no-deps --force-reinstall dist/wheel/appd-*.whl'
 	@touch $@
 
+# The distribution's own Python is often older than the first one in $PATH, and it is what packages run on.
+OLDEST_PYTHON = $(shell for one in $(PYTHON) /usr/bin/python3; do \
+    $$one -c 'import sys; sys.version_info < (3, 11) or print("%d.%d.%d" % sys.version_info[:3], sys.executable)' 2>/dev/null; \
+    done | sort -V | head -1 | cut -d ' ' -f 2)
+
 .venv-oldest/.installed: pyproject.toml packaging/oldest.txt dist/wheel/.built
-	@PYTHON=$(PYTHON) packaging/build-needs
-	test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest
+	@PYTHON=$(OLDEST_PYTHON) packaging/build-needs
+	test -x .venv-oldest/bin/python || $(OLDEST_PYTHON) -m venv .venv-oldest
 	.venv-oldest/bin/python -m pip install --quiet --upgrade 'pip>=23.1' 'setuptools>=77'
 	(.venv-oldest/bin/python packaging/dependencies; echo six) | xargs -d '\n' \
 	    .venv-oldest/bin/python -m pip install --quiet --constraint packaging/oldest.txt

@@ -20,8 +20,9 @@ UNREADABLE = (
     x509.InvalidVersion,
     x509.UnsupportedGeneralNameType,
 )
-# What is within holds no five dashes in a row, so that each is looked for to the next ones and no further.
-_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----\s[^-]*+(?:-(?!----)[^-]*+)*+-----END \1-----")
+# What is within holds no five dashes in a row, so that each is looked for to the next ones and no further. The group is
+# not possessive: Python up to 3.11.4 takes such a group for one that never matches.
+_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----\s[^-]*+(?:-(?!----)[^-]*+)*-----END \1-----")
 _CERTIFICATES = (b"CERTIFICATE", b"X509 CERTIFICATE", b"TRUSTED CERTIFICATE")
 
 

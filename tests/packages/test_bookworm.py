@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
+import trustme
 from packages.conftest import CHECKOUT, explained
 from system.disposable_host import Host, wait_until
 
@@ -26,9 +28,24 @@ def test_installed_it_answers(host_of: Callable[..., Host], bookworm_deb: Path) 
     assert host.main_pid() == pid
     host.systemctl("restart", "appd")
     assert host.get("http://localhost:8080/").status == 200
-    host.write("/etc/appd/blog.conf", (CHECKOUT / "etc/appd.conf").read_text())
+    # With TLS: that Python's patterns and that cryptography read the certificate.
+    authority = trustme.CA()
+    host.write("/etc/appd/root.pem", authority.cert_pem.bytes().decode())
+    host.write(
+        "/etc/appd/site.pem", authority.issue_cert("localhost").private_key_and_cert_chain_pem.bytes().decode(), 0o640
+    )
+    host.run("chown", "root:appd", "/etc/appd/site.pem")
+    welcome = (CHECKOUT / "etc/appd.conf").read_text()
+    blog = re.sub(
+        "^  address ( *.*)$",
+        r"  tls-address \1\n  <tls>\n    certificate /etc/appd/site.pem\n  </tls>",
+        welcome,
+        flags=re.M,
+    )
+    host.write("/etc/appd/blog.conf", blog)
     host.systemctl("enable", "--now", "appd@blog.socket")
-    assert "</html>" in host.get("http://localhost/", "--unix-socket", "/run/appd-sockets/blog.sock").body
+    asked = "--unix-socket", "/run/appd-sockets/blog.sock", "--cacert", "/etc/appd/root.pem"
+    assert "</html>" in host.get("https://localhost/", *asked).body
     explained(host)
     host.run("dpkg", "--purge", "appd", timeout=300)
     assert "8080" not in host.run("ss", "-ltnH").stdout
