@@ -160,12 +160,15 @@ class OnSockets:
     Args:
         policy: The policy.
         contexts: Called for the contexts as they are now.
+
+    Attributes:
+        asks: Whether clients are asked for certificates.
     """
 
     def __init__(self, policy: Policy, contexts: Callable[[], Contexts]) -> None:
         self._policy = policy
         self.contexts = contexts
-        self._asks = policy.client_verify != "none"
+        self.asks = policy.client_verify != "none"
 
     def wrap(self, sock: Any) -> Any:
         """Makes a session for a socket; the handshake is to be made."""
@@ -180,13 +183,13 @@ class OnSockets:
 
     def admits(self, sock: Any) -> bool:
         """Whether a client may go on after the handshake."""
-        return not self._asks or self.contexts().admits(sock.getpeercert(binary_form=True))
+        return not self.asks or self.contexts().admits(sock.getpeercert(binary_form=True))
 
     def variables(self, sock: Any) -> dict[str, str]:
         """What an application is told of a connection."""
         cipher = sock.cipher()
         return variables(
-            sock.getpeercert(binary_form=True) if self._asks else None,
+            sock.getpeercert(binary_form=True) if self.asks else None,
             protocol=sock.version() or "",
             cipher=cipher[0] if cipher else "",
             name=getattr(sock, "asked_name", ""),

@@ -47,33 +47,22 @@ class Deadlines:
         self._first = float("inf")
         self._last = 0
 
-    def put(self, one: Timed, deadline: float) -> None:
+    def put(self, one: Timed, deadline: float, *, sets: bool = True) -> None:
         """Sets a deadline, which may be earlier than the one before.
 
         Args:
             one: What has it.
             deadline: The time.
+            sets: Whether it is the deadline; else one only looks by then, and the deadline is another's to set.
         """
-        one.deadline = deadline
+        if sets:
+            one.deadline = deadline
         tick = int(deadline * PER_SECOND) + 1
         kept = one.tick
         if 0 < kept <= tick:
             return
         if kept:
             self.drop(one)
-        self._keep(one, tick)
-
-    def again(self, one: Timed, when: float) -> None:
-        """Has somebody look again at what is past its deadline, and whose deadline is another's to set.
-
-        Args:
-            one: What `due` has given, and whose `expired` could do nothing.
-            when: The time.
-        """
-        if not one.tick:
-            self._keep(one, int(when * PER_SECOND) + 1)
-
-    def _keep(self, one: Timed, tick: int) -> None:
         # Whoever has the same tick shares the number.
         last = self._last
         if tick == last:

@@ -69,28 +69,24 @@ class Door:
         """
         # Whoever pauses the door may count on it: what is not among the clients by then waits in the queue.
         with self._accepting:
-            if self.open:
-                return self._accept()
-            # Whoever has it polled was late: what waits would be told again and again.
-            self.shut()
-            return -1
-
-    def _accept(self) -> int:
-        server = self.server
-        fd: int
-        try:
-            # As Python's own accept() begins. What that adds to a socket, such as names for its family, is nearly half
-            # of its size, and a tenth of what a connection costs here.
-            fd, address = self.sock._accept()  # type: ignore[attr-defined]
-        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-            return -1
-        except OSError as error:
-            server.cannot_accept(self, error)
-            return -1
-        self.begin(fd, address)
-        if self.portion is not None and self.portion.take():
-            self.give_way(self.portion.rest)
-        return fd
+            if not self.open:
+                # Whoever has it polled was late: what waits would be told again and again.
+                self.shut()
+                return -1
+            fd: int
+            try:
+                # As Python's own accept() begins. What that adds to a socket, such as names for its family, is nearly
+                # half of its size, and a tenth of what a connection costs here.
+                fd, address = self.sock._accept()  # type: ignore[attr-defined]
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return -1
+            except OSError as error:
+                self.server.cannot_accept(self, error)
+                return -1
+            self.begin(fd, address)
+            if self.portion is not None and self.portion.take():
+                self.give_way(self.portion.rest)
+            return fd
 
     def begin(self, fd: int, address: Any) -> None:
         """Begins a connection.
@@ -104,7 +100,9 @@ class Door:
         if self.is_local or not address:
             client = self.make(self, sock, "", 0)
         else:
-            host = plain_host(address[0])
+            host = address[0]
+            if host.startswith(_MAPPED):
+                host = plain_host(host)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             # Many connections are of few peers, and each would keep a text of its own.
             client = self.make(self, sock, sys.intern(host), address[1])

@@ -42,7 +42,6 @@ __all__ = ["Lane"]
 _READ = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
 _SEND = select.EPOLLOUT | select.EPOLLET
 _BOTH = _READ | _SEND
-_UNLESS_CLOSED = suppress(OSError, ValueError)  # made once: every connection ends with it
 # How long nothing is accepted when the process or the system has no descriptors, in seconds.
 _PAUSE = 0.5
 
@@ -59,6 +58,9 @@ class Lane:
         admission: Which calls run and which wait.
         parked: The calls that wait, by the descriptor of their connection.
         deadlines: When connections are looked after.
+        read_more: Has the client of a descriptor looked at anew when it is armed: not all that was there was read, or
+            its end has come.
+        is_unsure: Whether the client of a descriptor had to be looked at anew if it were armed now.
 
     Resource handling: owns its threads from `start` until `stop`.
     """
@@ -73,6 +75,7 @@ class Lane:
         self._armed: dict[int, Any] = {}
         # Descriptors of which epoll may not tell again what is there.
         self._unsure: set[int] = set()
+        self.read_more, self.is_unsure = self._unsure.add, self._unsure.__contains__
         # Held by who asks for other events, and by who lets a descriptor go, which may be another's at once.
         self._polling = Lock()
         self._doors: dict[int, Door] = {}
@@ -145,14 +148,6 @@ class Lane:
                 if self._armed.get(client.fd) is client:
                     raise
 
-    def read_more(self, fd: int) -> None:
-        """Has a client looked at anew when it is armed: not all that was there was read, or its end has come."""
-        self._unsure.add(fd)
-
-    def is_unsure(self, fd: int) -> bool:
-        """Whether a client had to be looked at anew if it were armed now."""
-        return fd in self._unsure
-
     def disarm(self, client: Sender) -> bool:
         """Takes a client from the poller.
 
@@ -171,12 +166,16 @@ class Lane:
 
     def forget(self, client: Sender) -> None:
         """Stops polling for a client that ends."""
+        fd = client.fd
         self.deadlines.drop(client)
-        self._unsure.discard(client.fd)
-        if self._armed.get(client.fd) is client:
-            del self._armed[client.fd]
-        with self._polling, _UNLESS_CLOSED:
-            self._crew.epoll.unregister(client.fd)
+        self._unsure.discard(fd)
+        if self._armed.get(fd) is client:
+            del self._armed[fd]
+        with self._polling:
+            try:  # noqa: SIM105  # it would take two calls more for each connection
+                self._crew.epoll.unregister(fd)
+            except (OSError, ValueError):  # it is not there, or nobody polls any more
+                pass
 
     # Listening sockets.
 

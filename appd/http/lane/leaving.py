@@ -263,7 +263,7 @@ class Leaver(Sender):
         if not self.server.lane.disarm(self):
             # Somebody has it, and sets a new deadline when it waits again; unless that is absolute, and has passed.
             if self._phase != Phase.CLOSED:
-                self.server.lane.deadlines.again(self, time.monotonic() + _LOOK_AGAIN)
+                self.server.lane.deadlines.put(self, time.monotonic() + _LOOK_AGAIN, sets=False)
             return
         out = self._out
         if out is not None:

@@ -55,6 +55,7 @@ class Server:
         driver: What serves the mounts that are not the lane's; None where there are none.
 
     Attributes:
+        changed: As given; whoever has the server may set it.
         queue, idle_timeout, request_timeout: Of the limits; a named tuple takes longer to ask.
         forgets: Whether nothing of a request matters to the next one on its connection.
         clients: The open connections.
@@ -73,7 +74,6 @@ class Server:
 
     # More than thirty attributes, beyond which CPython takes longer to find one without these.
     __slots__ = (
-        "_changed",
         "_finder",
         "_mounted",
         "_peers",
@@ -82,6 +82,7 @@ class Server:
         "_shares",
         "access",
         "access_log",
+        "changed",
         "clients",
         "doors",
         "draining",
@@ -143,7 +144,7 @@ class Server:
         self.total = self.requests = 0
         self.draining = self.reloading = self.ended = False
         self.doors: list[Door] = []
-        self._changed = changed
+        self.changed = changed
         self._mounted = [driver.mount(one) if isinstance(one.serves, Asgi) else serve(one, lane) for one in site.mounts]
         shares = zip(site.mounts, [getattr(one, "share", None) for one in self._mounted], strict=True)
         self._shares = [(one.where, share) for one, share in shares if share is not None]
@@ -208,14 +209,15 @@ class Server:
     def welcome(self, client: Any) -> None:
         """A connection has begun: a `Client`, or one of another driver."""
         limits = self.limits
-        self.clients.add(client)
+        self.clients[client] = None
         self.total += 1
-        if not self.proxy_protocol and not self.count(client):
+        if self.proxy_protocol:
+            if not self.trusted or not self.trusted.holds(client.host):
+                self._tell("untrusted", f"{client.host or 'a UNIX peer'} is not trusted to say who it speaks for")
+                client.close()
+                return
+        elif limits.connections_per_peer and not self.count(client):
             client.turn_away()
-            return
-        if self.proxy_protocol and not (self.trusted and self.trusted.holds(client.host)):
-            self._tell("untrusted", f"{client.host or 'a UNIX peer'} is not trusted to say who it speaks for")
-            client.close()
             return
         wait = client.patience
         client.settle(min(wait, DRAIN_LINGER) if self.draining else wait)
@@ -225,7 +227,7 @@ class Server:
                 door.shut()
             self.full = True
             self._reopen()
-        self._changed()
+        self.changed()
 
     def introduce(self, client: Any, proxied: Proxied) -> bool:
         """Takes a client for whom the proxy in front says it is, and counts it.
@@ -263,12 +265,12 @@ class Server:
 
     def lost(self, client: Leaver) -> None:
         """A connection has ended."""
-        self.clients.discard(client)
+        self.clients.pop(client, None)
         if client.counted:
             self._peers.drop(client.counted)
         if self.full:
             self._reopen()
-        self._changed()
+        self.changed()
 
     def _reopen(self) -> None:
         if len(self.clients) < self.limits.connections:

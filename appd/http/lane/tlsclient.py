@@ -44,7 +44,13 @@ PLAIN_ANSWER = (
 
 
 class Security(Protocol):
-    """What a door knows of TLS; `appd.tls.stdlib.OnSockets` is it. Any thread may call."""
+    """What a door knows of TLS; `appd.tls.stdlib.OnSockets` is it. Any thread may call.
+
+    Attributes:
+        asks: Whether clients are asked for certificates.
+    """
+
+    asks: bool
 
     def wrap(self, sock: socket.socket) -> TlsSocket:
         """Gives a socket to OpenSSL; the handshake is to be made.
@@ -54,7 +60,7 @@ class Security(Protocol):
         """
 
     def admits(self, sock: TlsSocket) -> bool:
-        """Whether a client may go on after the handshake."""
+        """Whether a client that was asked for one may go on after the handshake."""
 
     def variables(self, sock: TlsSocket) -> dict[str, str]:
         """What an application is told of the connection."""
@@ -173,29 +179,26 @@ class TlsClient(Client):
         if len(data) == _READ:
             self.server.lane.read_more(self.fd)
         if len(known) > proxied.used:
-            self._greet(known[proxied.used :], worker)
+            self._greet(worker, known[proxied.used :])
         else:
             self.server.lane.arm(self)
 
-    def _hear(self, sock: socket.socket, worker: Worker) -> None:
-        """Receives the client's first bytes."""
-        try:
-            data = sock.recv(_READ)
-        except BlockingIOError:
-            self.server.lane.arm(self)
-            return
-        except OSError as error:
-            self._failed(error)
-            return
-        if len(data) == _READ:
-            self.server.lane.read_more(self.fd)
-        if data:
-            self._greet(data, worker)
-        else:
-            self.close()
-
-    def _greet(self, data: bytes, worker: Worker) -> None:
-        """Begins the handshake, with the client's first bytes."""
+    def _greet(self, worker: Worker, data: bytes = b"") -> None:
+        """Begins the handshake with the client's first bytes, which are received unless they were already."""
+        if not data:
+            try:
+                data = self.sock.recv(_READ)
+            except BlockingIOError:
+                self.server.lane.arm(self)
+                return
+            except OSError as error:
+                self._failed(error)
+                return
+            if not data:
+                self.close()
+                return
+            if len(data) == _READ:
+                self.server.lane.read_more(self.fd)
         if data[0] != HANDSHAKE:
             self._no_tls(data)
             return
@@ -212,11 +215,11 @@ class TlsClient(Client):
         """Goes on with the handshake as far as it goes, with what was received already."""
         sock: Any = self.sock
         if type(sock) is not TlsSocket:
-            self._hear(sock, worker)
+            self._greet(worker)
             return
         lane = self.server.lane
         try:
-            done = sock.shake(data)
+            waits = sock.shake(data)
         except BlockingIOError:
             if sock.owes:
                 lane.arm_to_send(self)
@@ -228,14 +231,14 @@ class TlsClient(Client):
             return
         if sock.may_have_more:
             self._look_again(sock)
-        if not done:
+        if waits is None:
             lane.arm(self)
             return
         self.secure = True
         self._phase = Phase.IDLE
         security = self.door.security
         assert security is not None
-        if not security.admits(sock):
+        if security.asks and not security.admits(sock):
             # Python has no call to let the handshake fail for it.
             self.refuse(Refused(403, "its certificate has none of the names (client-names)"))
             return
@@ -244,7 +247,7 @@ class TlsClient(Client):
         # Nearly always it is kept for sooner, is found then, and moved.
         if not 0 < self.tick <= deadline * PER_SECOND:
             lane.deadlines.put(self, deadline)
-        if sock.waits:
+        if waits:
             self._read_first(sock, worker)
         elif lane.is_unsure(self.fd):
             self._read(worker, Phase.IDLE)

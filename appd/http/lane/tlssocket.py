@@ -80,16 +80,11 @@ class TlsSocket(ssl.SSLObject):
         self._rest = b""
 
     @property
-    def waits(self) -> bool:
-        """Whether something was received that is not decrypted yet: the first request, with the handshake's end."""
-        return self._coming.pending > 0
-
-    @property
     def owes(self) -> bool:
         """Whether something waits for the socket to take more."""
         return bool(self._rest)
 
-    def shake(self, data: bytes = b"") -> bool:
+    def shake(self, data: bytes = b"") -> int | None:
         """Goes on with the handshake as far as it goes.
 
         Args:
@@ -97,7 +92,8 @@ class TlsSocket(ssl.SSLObject):
                 first.
 
         Returns:
-            Whether it is done. With TLS 1.3 the ticket then waits for the first data to go with.
+            None until it is done; then how many bytes have come that are not decrypted yet: the first request. With TLS
+            1.3 the ticket then waits for the first data to go with.
 
         Raises:
             BlockingIOError: Nothing has come, or the socket takes nothing: see `owes`.
@@ -119,13 +115,13 @@ class TlsSocket(ssl.SSLObject):
             session.do_handshake()
         except ssl.SSLWantReadError:
             self._push()
-            return False
+            return None
         except ssl.SSLError:
             self._say_why()
             raise
         if session.version() != "TLSv1.3":
             self._push()
-        return True
+        return self._coming.pending
 
     def recv(self, size: int = _RECORD, flags: int = 0) -> bytes:
         """Receives what has come, decrypted; with flags (MSG_PEEK) what lies in the socket, as it is.

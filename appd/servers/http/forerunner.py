@@ -14,7 +14,7 @@ from appd.http.site import Redirect, Site, Static, Wsgi
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
     from typing import Any
 
     from appd.http.lane.door import Door
@@ -67,7 +67,6 @@ class Forerunner:
     Attributes:
         lane: What reads and answers, for all servers of the process.
         engine: The server as the lane knows it.
-        changed: Called, in some thread, when a connection has begun or ended.
         many: Whether other processes serve the same.
 
     Resource handling: owns the doors that `begin` opened until somebody takes them by `door`.
@@ -81,8 +80,7 @@ class Forerunner:
             # Somebody thinks about a request that failed.
             site = site._replace(limits=site.limits._replace(request_timeout=0.0))
         self.lane = _lane_of(host, log)
-        self.engine = Server(name, site, self.lane, log, lambda: self.changed(), report, driver)
-        self.changed: Callable[[], None] = lambda: None
+        self.engine = Server(name, site, self.lane, log, report=report, driver=driver)
         self.many = host.many_serve(section.settings.processes or "all")
         self._listeners = section.listeners
         self._doors: dict[int, Door] = {}

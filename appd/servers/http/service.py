@@ -76,7 +76,7 @@ class HttpService(ServerService):
         self._later: Any = None
         # A process that serves accepted connections leaves with the last of them.
         self._is_single = any(one.kind == "connection" for one in section.listeners)
-        self._forerunner.changed = self._changed_somewhere
+        self.engine.changed = self._changed_somewhere
 
     @property
     def requests(self) -> int:
