@@ -243,6 +243,26 @@ def test_http1_before_it(site: Any, loop: str) -> None:
         assert before.recv(12) == b"HTTP/1.1 505"
 
 
+@pytest.mark.parametrize("mounts", ["all", "lane", "loop"])
+def test_its_beginning_in_pieces(start: Callable[..., Running], tmp_path: Path, mounts: str) -> None:
+    """A packet may end anywhere."""
+    (tmp_path / "streams.py").write_text(APPLICATION)
+    sock = listening()
+    text = CONFIGURATION.format(address="address systemd:name=web", limits="", loop="" if mounts == "lane" else LOOP)
+    if mounts == "loop":
+        text = text[: text.index("  <wsgi>")] + "</http>"
+    start(text, ("web", sock), arguments=("--single",)).wait_ready()
+    settings = SettingsFrame().serialize()
+    for size in (1, 10, 15, 16, 20):
+        with socket.create_connection(sock.getsockname(), timeout=30) as client:
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for part in (PREFACE[:size], PREFACE[size:] + settings):
+                client.sendall(part)
+                time.sleep(0.1)
+            # RFC 9113, 3.4: SETTINGS come first.
+            assert client.recv(9)[3:4] == b"\4"
+
+
 @pytest.mark.parametrize("loop", [LOOP, ""], ids=["beside", "alone"])
 def test_behind_a_proxy_that_says_who_it_is(start: Callable[..., Running], tmp_path: Path, loop: str) -> None:
     """The header of the PROXY protocol in one packet with the preface, or before it."""

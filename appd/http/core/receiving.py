@@ -246,6 +246,10 @@ class Receiver:
         """How many bytes were received and not read yet."""
         return len(self._buffer) - self._at
 
+    def begins_with(self, text: bytes) -> bool:
+        """Whether what was received and not read yet begins so."""
+        return self._buffer.startswith(text, self._at)
+
     @property
     def idle(self) -> bool:
         """Whether no request has begun: not a byte of one has come, and none is being answered."""

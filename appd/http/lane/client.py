@@ -30,7 +30,7 @@ __all__ = ["DRAIN_LINGER", "Client"]
 
 # Bytes for one recv(2): most requests fit, and a body has larger ones.
 _HEAD, _BODY = 16384, 262144
-# How a connection of HTTP/2 begins: RFC 9113, 3.4. Clients send it in one piece with what follows.
+# How a connection of HTTP/2 begins: RFC 9113, 3.4.
 _HTTP2 = b"PRI * HTTP/2.0\r\n"
 _IDLE, _ANSWERING = Phase.IDLE, Phase.ANSWERING
 # Connections that a server keeps for whoever is asked for something next.
@@ -103,7 +103,7 @@ class Client(Leaver):
         request = connection.take(data)
         if request is not None:
             self._answer(request, worker)
-        elif self.server.http2 and data.startswith(_HTTP2) and not connection.requests:
+        elif self.server.http2 and not connection.requests and connection.begins_with(_HTTP2):
             self._give(self.server.driver, None)
         else:
             self.advance(worker)

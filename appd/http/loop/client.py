@@ -120,7 +120,7 @@ class LoopClient(LoopLeaver):
                 return
         connection = self.connection
         connection.receive(data)
-        if self.server.http2 and not connection.requests and self._is_http2(data):
+        if self.server.http2 and not connection.requests and self._is_http2():
             self._switch_to_http2()
             return
         if self.exchange is not None and not self._body_comes:
@@ -130,11 +130,11 @@ class LoopClient(LoopLeaver):
             return
         self.advance()
 
-    def _is_http2(self, data: bytes) -> bool:
-        """Whether these bytes are the first, and HTTP/2's; or TLS has agreed on that."""
-        if self.phase != Phase.IDLE:
+    def _is_http2(self) -> bool:
+        """Whether what has come is the beginning of the connection, and HTTP/2's; or TLS has agreed on that."""
+        if self.phase not in (Phase.IDLE, Phase.HEAD):
             return False
-        return self.alpn == "h2" or data.startswith(b"PRI * HTTP/2.0\r\n")
+        return self.alpn == "h2" or self.connection.begins_with(b"PRI * HTTP/2.0\r\n")
 
     def eof_received(self) -> bool:
         """The client has ended its side. What it has asked for it still gets, who listens for its end hears of it."""
