@@ -263,7 +263,7 @@ class Server:
         if self.draining:
             successor.drain(time.monotonic() + DRAIN_LINGER)
 
-    def lost(self, client: Leaver) -> None:
+    def lost(self, client: Any) -> None:
         """A connection has ended."""
         self.clients.pop(client, None)
         if client.counted:

@@ -1,4 +1,4 @@
-"""A listening socket of a server whose connections begin on the loop.
+"""A listening socket of a server whose connections begin on the loop, and a connection that is passed to it.
 
 One connection is accepted for each event of a level-triggered poll, and so many at once as `Portion` allows: that
 shares the load among processes which wait for the same socket better than to accept until nothing is left.
@@ -6,6 +6,7 @@ shares the load among processes which wait for the same socket better than to ac
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 from typing import TYPE_CHECKING, Any
@@ -14,10 +15,12 @@ from appd.http.lane.door import Door, plain_host
 from appd.http.loop.client import LoopClient
 
 if TYPE_CHECKING:
+    from asyncio import Future
+
     from appd.http.lane.server import Server
     from appd.http.loop.driver import Driver
 
-__all__ = ["LoopDoor"]
+__all__ = ["Adopted", "LoopDoor"]
 
 # As the lane: how long nothing is accepted when there are no descriptors, in seconds.
 _PAUSE = 0.5
@@ -106,6 +109,14 @@ class LoopDoor(Door):
 
     def begin(self, fd: int, address: Any) -> None:
         """Begins a connection."""
+        self.take(fd, address)
+
+    def take(self, fd: int, address: Any) -> Future[None] | None:
+        """As `begin`.
+
+        Returns:
+            Done when it is one of the server's; None when it is already.
+        """
         sock = socket.socket(*self._kind, fd)
         sock.setblocking(False)
         if self.is_local or not address:
@@ -114,9 +125,51 @@ class LoopDoor(Door):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             host, port = sys.intern(plain_host(address[0])), address[1]
         if self.security is None:
-            self.driver.connect(LoopClient(self.driver, self, host, port), sock)
-            return
+            return self.driver.connect(LoopClient(self.driver, self, host, port), sock)
         # Late: it imports ssl, which only those need who speak TLS.
         from appd.http.loop.arrival import Arrival
 
         Arrival(self.driver, self, sock, host, port).begin()
+        return None
+
+
+class Adopted:
+    """A connection that somebody else has accepted, until the loop has taken it: a process that serves nothing else
+    ends when its server has none.
+
+    Args:
+        door: Where it comes in.
+        fd: The socket, which belongs to this until it has begun.
+        peer: The address of the peer, "" when it has none.
+    """
+
+    # As of a connection.
+    counted = ""
+
+    def __init__(self, door: LoopDoor, fd: int, peer: Any) -> None:
+        self._door = door
+        self._fd = fd
+        self._peer = peer
+        self._cut = False
+
+    def begin(self) -> None:
+        """Begins it, in the thread of the loop."""
+        if self._cut:
+            os.close(self._fd)
+            self._begun()
+            return
+        coming = self._door.take(self._fd, self._peer)
+        if coming is None:
+            self._begun()
+        else:
+            coming.add_done_callback(self._begun)
+
+    def _begun(self, _coming: object = None) -> None:
+        self._door.server.lost(self)
+
+    def drain(self, _ends: float) -> None:
+        """It begins all the same, and then finds that its server drains."""
+
+    def abort(self) -> None:
+        """Has it not begin."""
+        self._cut = True

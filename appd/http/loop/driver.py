@@ -12,7 +12,7 @@ from appd.http.log.entrylog import EntryLog, tell_failure
 from appd.http.loop.alarm import Alarm
 from appd.http.loop.blocking import Watch
 from appd.http.loop.client import LoopClient
-from appd.http.loop.door import LoopDoor
+from appd.http.loop.door import Adopted, LoopDoor
 from appd.http.loop.lifespan import Lifespan
 from appd.http.loop.mounted import AsgiMounted
 from appd.http.loop.thread import LoopThread
@@ -146,7 +146,9 @@ class Driver:
             peer = sock.getpeername()
         except OSError:  # gone already; reading will tell
             peer = ""
-        self.post(door.begin, sock.detach(), peer)
+        coming = Adopted(door, sock.detach(), peer)
+        server.clients.add(coming)
+        self.post(coming.begin)
 
     def take(self, handed: Handed) -> LoopClient:
         """Takes over a connection that the lane had; see `handover`."""
@@ -158,9 +160,9 @@ class Driver:
 
     # Connections; in the thread of the loop.
 
-    def connect(self, client: LoopClient, sock: socket.socket) -> None:
-        """Makes a transport for a plain connection."""
-        self.keep(self._connect(client, sock))
+    def connect(self, client: LoopClient, sock: socket.socket) -> asyncio.Task[None]:
+        """Makes a transport for a plain connection; done when it is there."""
+        return self.keep(self._connect(client, sock))
 
     def keep(self, beginning: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Runs what begins a connection to its end: the loop itself knows its tasks only weakly."""

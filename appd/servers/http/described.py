@@ -195,7 +195,7 @@ class Carried(Protocol):
             within(self.driver.loop, client.connection_lost, None)
         else:
             self.driver.alarm.deadlines.drop(self)
-            self.server.lost(self)  # type: ignore[arg-type]  # as far as a server knows clients
+            self.server.lost(self)
 
     def pauseProducing(self) -> None:
         """The client takes less than is sent. Twisted says so at each write."""
