@@ -1,8 +1,9 @@
-"""A deadline that passes while some thread has the connection: what is absolute holds all the same."""
+"""Deadlines that pass while some thread has the connection, and calls that begin late: what is absolute holds."""
 
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -30,10 +31,12 @@ def application(_environ: dict[str, Any], start_response: Any) -> list[bytes]:
 class Serving:
     """A server with one connection."""
 
-    def __init__(self) -> None:
+    def __init__(self, application: Any = application, **limits: float) -> None:
         self.lane = Lane(1, Log())  # type: ignore[arg-type]  # writes
         self.lane.start()
-        site = of_application(application, "test:application")._replace(limits=Limits(header_timeout=0.5))
+        site = of_application(application, "test:application")._replace(
+            limits=Limits(**{"header_timeout": 0.5, **limits})
+        )
         self.server = Server("web", site, self.lane, Log())  # type: ignore[arg-type]  # writes
         self.theirs, ours = socket.socketpair()
         self.theirs.settimeout(10)
@@ -105,3 +108,28 @@ def test_a_connection_that_is_closed_meanwhile(made: Serving) -> None:
     made.outlast()
     made.client.close()
     made.until(lambda: not any(made.lane.deadlines._ticks.values()))
+
+
+def test_a_call_that_begins_when_the_lead_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine a thread may have been relieved before its call has begun: the call has its time all the same."""
+    goes_on = threading.Event()
+    begin = Lane.begin
+
+    def waiting(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        goes_on.wait(30)
+        return application(environ, start_response)
+
+    def late(self: Lane, call: Any, worker: Any, most: int) -> Any:
+        made.until(lambda: not worker.term)
+        return begin(self, call, worker, most)
+
+    monkeypatch.setattr(Lane, "begin", late)
+    made = Serving(waiting, request_timeout=0.5)
+    made.theirs.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    try:
+        assert made.read().startswith(b"HTTP/1.1 504 ")
+    finally:
+        goes_on.set()
+        made.theirs.close()
+    made.until(lambda: not made.server.clients)
+    assert made.lane.stop()

@@ -343,15 +343,16 @@ class Lane:
         # In this order: the one who looks after slow calls may look in between. A clock is cheap.
         worker.began = began = time.monotonic()
         worker.call = call
-        if limit:
-            client.unanswered = [None]
+        client.unanswered = [None] if limit else None
         quick = share.quick or share.is_quick(began)
         if not quick:
             worker.give()
-            if limit:
-                self.deadlines.put(worker, began + limit)
-        elif worker.term and (worker.rest or worker.held):
-            client.held = worker.held
+        if worker.term:
+            if worker.rest or worker.held:
+                client.held = worker.held
+        elif limit:
+            # The lead is given away, or was taken before the call: nobody else looks how long that takes.
+            self.deadlines.put(worker, began + limit)
         try:
             return not call.run() and client.complete()
         finally:

@@ -21,7 +21,6 @@ from appd.http.routing import Finder
 from appd.http.site import Asgi
 from appd.journal import WARNING
 from appd.pending import Pending
-from appd.seldom import Seldom
 from appd.startup.bare import socket
 
 TYPE_CHECKING = False
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from appd.http.lane.tlsclient import Security
     from appd.http.routing import Found
     from appd.http.site import Site
+    from appd.seldom import Seldom
 
 __all__ = ["Server"]
 
@@ -152,7 +152,7 @@ class Server:
         self.elsewhere = any(one.driver is not None for one in self._mounted)
         self._finder = Finder(self._mounted, [one.route for one in site.mounts])
         self._peers = Peers()
-        self._seldom = Seldom()
+        self._seldom: Seldom | None = None
         self.spare: list[Connection] = []
         self.full = False
 
@@ -385,5 +385,9 @@ class Server:
 
     def _tell(self, about: str, what: str) -> None:
         """Says once in a while what happens often."""
+        if self._seldom is None:
+            from appd.seldom import Seldom  # late: a first answer tells of nothing
+
+            self._seldom = Seldom()
         if self._seldom.is_due(about):
             self.log.write(f"server {self.name!r}: {what}", WARNING, LOGGER="appd.http", APPD_SERVER=self.name)
