@@ -9,7 +9,7 @@ __all__ = ["read_sealed", "write_sealed"]
 _LARGEST = 256 * 1024**2
 
 
-def write_sealed(name: str, data: bytes) -> int | None:
+def write_sealed(name: str, data: bytes) -> int:
     """Writes some bytes where they never come near a disk.
 
     Args:
@@ -17,14 +17,14 @@ def write_sealed(name: str, data: bytes) -> int | None:
         data: The bytes.
 
     Returns:
-        The descriptor, which is the caller's; None when there is no descriptor or no memory for it.
+        The descriptor, which is the caller's.
+
+    Raises:
+        OSError: There is no descriptor or no memory for it.
     """
     import fcntl
 
-    try:
-        descriptor = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    except OSError:
-        return None
+    descriptor = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         left = memoryview(data)
         while left:
@@ -33,7 +33,7 @@ def write_sealed(name: str, data: bytes) -> int | None:
         fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
     except OSError:
         os.close(descriptor)
-        return None
+        raise
     return descriptor
 
 

@@ -27,7 +27,10 @@ def write_texts(texts: Mapping[str, str]) -> int | None:
     """
     import json
 
-    return write_sealed("reading", json.dumps(dict(texts)).encode("ascii"))
+    try:
+        return write_sealed("reading", json.dumps(dict(texts)).encode("ascii"))
+    except OSError:
+        return None
 
 
 def read_texts(descriptor: int) -> dict[str, str] | None:

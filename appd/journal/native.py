@@ -155,17 +155,13 @@ def _when_writable(connection: socket, send: Callable[[], object], patience: Pat
 
 def _transmit_memfd(connection: socket, data: bytes, patience: Patience) -> None:
     """Pass a memfd. journald maps only a fully sealed one without copying it."""
-    import fcntl
     import os
     import socket
 
-    memfd = os.memfd_create("appd-journal", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    from appd.sealed import write_sealed
+
+    memfd = write_sealed("appd-journal", data)
     try:
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(memfd, rest) :]
-        seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
-        fcntl.fcntl(memfd, fcntl.F_ADD_SEALS, seals)
         _when_writable(connection, lambda: socket.send_fds(connection, [b""], [memfd]), patience)
     finally:
         os.close(memfd)

@@ -8,7 +8,6 @@ the start, and not at the first connection.
 from __future__ import annotations
 
 import errno
-import re
 import socket
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -60,16 +59,12 @@ def forbids_outgoing(texts: Iterable[str]) -> bool:
     Args:
         texts: The text of the .service unit, then those of its drop-ins in the order of their names.
     """
+    from appd.systemd.units import lines_of_service  # late: a start does not read units
+
     allowed: set[str] | None = None
-    for text in texts:
-        section = ""
-        for line in re.sub(r"\\\n", " ", text).splitlines():
-            line = line.strip()
-            if line.startswith("["):
-                section = line
-            key, equals, value = (part.strip() for part in line.partition("="))
-            if section == "[Service]" and equals and key == "RestrictAddressFamilies":
-                allowed = _restricted(allowed, value)
+    for key, value in lines_of_service(texts):
+        if key == "RestrictAddressFamilies":
+            allowed = _restricted(allowed, value)
     return allowed is not None and not allowed & _FAMILIES
 
 

@@ -21,6 +21,7 @@ __all__ = [
     "find_units",
     "folders_with",
     "line_that_loads",
+    "lines_of_service",
     "own_unit",
     "parse_unit",
     "read_unit_texts",
@@ -280,11 +281,11 @@ def store_limit(texts: Iterable[str]) -> int:
         texts: The text of the .service unit, then those of its drop-ins in the order of their names.
     """
     # What is no number is passed over, an empty value too.
-    values = [value for key, value in _lines_of_service(texts) if key == "FileDescriptorStoreMax" and value.isdecimal()]
+    values = [value for key, value in lines_of_service(texts) if key == "FileDescriptorStoreMax" and value.isdecimal()]
     return int(values[-1]) if values else 0
 
 
-def _lines_of_service(texts: Iterable[str]) -> Iterator[tuple[str, str]]:
+def lines_of_service(texts: Iterable[str]) -> Iterator[tuple[str, str]]:
     """Key and value of each line in [Service]."""
     for text in texts:
         section = ""
@@ -310,7 +311,7 @@ def credential_lines(texts: Iterable[str], unit: str) -> list[tuple[str, str]]:
     instance = unit.removesuffix(".service").partition("@")[2]
     meant = {"%%": "%", "%i": instance, "%n": unit}
     found: list[tuple[str, str]] = []
-    for key, value in _lines_of_service(texts):
+    for key, value in lines_of_service(texts):
         table = _CREDENTIAL_TABLES.get(key)
         if table is not None and value:
             name = re.sub("%[%in]", lambda match: meant[match[0]], value.partition(":")[0])

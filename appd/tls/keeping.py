@@ -131,8 +131,9 @@ class Keeping:
         now = {name: one.fingerprint for name, one in materials.items()}
         if all(self._passed.get(name) == one for name, one in now.items()):
             return
-        descriptor = write_sealed("certificates", to_bytes(materials))
-        if descriptor is None:
+        try:
+            descriptor = write_sealed("certificates", to_bytes(materials))
+        except OSError:
             return
         self._passed = now
         self._notifier.tell(fds=[descriptor], also={"X_APPD_MATERIAL": "1"})

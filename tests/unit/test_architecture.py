@@ -16,8 +16,8 @@ PACKAGE = Path(__file__).parents[2] / "appd"
 LAYERS = [
     {"startup"},
     {"errors", "messages", "signals"},
-    {"address", "dates"},
-    {"access", "control", "ending", "journal", "pending", "portion", "sealed", "seldom", "troubles"},
+    {"address", "dates", "sealed"},
+    {"access", "control", "ending", "journal", "pending", "portion", "seldom", "troubles"},
     {"systemd"},
     {"supervisor"},
     {"http.core"},

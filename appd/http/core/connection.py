@@ -249,7 +249,7 @@ class Connection(Receiver):
         return request.minor == 1 and request.method != "HEAD" and not self._is_last(request)
 
     def _usual_head(self, status: int | str, about: str, fields: Prepared) -> bytes:
-        """The head of a response that is as most are; kept, as within a second many are the same. None for some."""
+        """The head of a response that is as most are, kept for its second; nothing for one without a body."""
         number, line = status_line(status)
         if number in _BODILESS:
             return b""
